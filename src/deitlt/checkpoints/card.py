@@ -1,0 +1,69 @@
+"""What a checkpoint says of itself, so that it can be used without any configuration."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from deitlt.checkpoints.reading import Checkpoint, read_checkpoint
+from deitlt.errors import CheckpointError
+from deitlt.types import DataInfo, Normalisation
+
+KEY = "deitlt"  # where a checkpoint holds its card
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """The network's making, its input, its classes, and the data that it was trained on.
+
+    kind: 'teacher' or 'student'. model: arguments of `create_teacher` or `create_student`, without the
+    class count. image_size: pixels a side of its input. crop_share: of the evaluation view. data: the
+    configuration of the training data, plain values.
+    """
+
+    kind: Literal["teacher", "student"]
+    model: dict[str, Any]
+    image_size: int
+    mean: list[float]
+    std: list[float]
+    crop_share: float
+    class_names: list[str]
+    counts: list[int]
+    groups: dict[str, list[int]]
+    data: dict[str, Any]
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Statistics that its input is normalised with."""
+        return Normalisation(
+            (self.mean[0], self.mean[1], self.mean[2]), (self.std[0], self.std[1], self.std[2])
+        )
+
+    @property
+    def info(self) -> DataInfo:
+        """What its training data were."""
+        groups = {name: tuple(classes) for name, classes in self.groups.items()}
+        return DataInfo(len(self.class_names), tuple(self.counts), tuple(self.class_names), groups)
+
+    def as_plain(self) -> dict[str, Any]:
+        """Plain containers and numbers, which a safe reader accepts."""
+        return asdict(self)
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """The card of a checkpoint file.
+
+    Raises:
+        CheckpointError: if there is no such file, or it holds no card of ours.
+    """
+    return card_of(read_checkpoint(path), path)
+
+
+def card_of(checkpoint: Checkpoint, path: str | Path) -> ModelCard:
+    """The card in an opened checkpoint; `path` is for the message."""
+    found = checkpoint.get(KEY)
+    names = {field.name for field in fields(ModelCard)}
+    if not isinstance(found, dict) or set(found) != names:
+        raise CheckpointError(
+            f"{path} was not written by deitlt; type the path of a teacher's or student's .ckpt file."
+        )
+    return ModelCard(**found)

@@ -1,0 +1,74 @@
+"""Files are written beside their place and then moved there, so that no one ever sees half of one."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from deitlt.checkpoints.reading import read_checkpoint
+from deitlt.errors import TrainingError
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, bring it to the disk, and rename it to `path`.
+
+    Raises:
+        TrainingError: if the disk is full; what stood at `path` before still does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except Exception as error:
+        Path(name).unlink(missing_ok=True)
+        if _is_full_disk(error):
+            raise TrainingError(_full_disk(path)) from error
+        raise
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """torch wraps the system's error, so look at what lies behind it, too."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(error, RuntimeError) and "file write failed" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _full_disk(path: Path) -> str:
+    kept = f"the {path.name} written before is whole" if path.exists() else "nothing was left there"
+    run = path.parent.parent
+    return (
+        f"The disk is full: {path} could not be written ({kept}); "
+        f"free some space and type deitlt train resume={run}."
+    )
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes Lightning's checkpoints atomically and reads them with `weights_only=True`."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any = None,
+    ) -> None:
+        """Write a checkpoint whole or not at all."""
+        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint safely, whatever is asked for."""
+        return read_checkpoint(path)

@@ -1,0 +1,252 @@
+"""The LightningDataModule: opens a data set, makes it long-tailed, and hands out complete batches."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import lightning as L
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from deitlt.data.dataset import EvaluatedImages, ViewedImages
+from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, get_dataset
+from deitlt.data.samplers import DrawSampler, EpochSampler, EvaluationSampler, ShuffledSampler
+from deitlt.data.sources import ImageSource
+from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed
+from deitlt.data.verify import drop, find_broken
+from deitlt.errors import ConfigError, DataError
+from deitlt.types import DataInfo, ImageBatch, Normalisation, StudentBatch
+from deitlt.views import IMAGENET, BatchMixing, evaluation_view, weak_view
+
+View = Callable[[Image], Tensor]
+Labeller = Callable[[Tensor], Tensor]
+Loader = DataLoader[tuple[Tensor, Tensor]]
+
+
+class ViewFactory(Protocol):
+    """Makes a view of a given size and normalisation."""
+
+    def __call__(self, image_size: int, normalisation: Normalisation) -> View:
+        """The view: a picture -> [3, image_size, image_size]."""
+        ...
+
+
+class LongTailDataModule(L.LightningDataModule):
+    """One stage's data: long-tailed training batches, and splits to evaluate on.
+
+    A training batch is complete when it reaches the module: viewed in the workers, then mixed on the
+    device, then labelled by whoever teaches. Views depend on (seed, rank, epoch, index), mixing on (seed,
+    rank, epoch, step), so a resumed run repeats them.
+
+    Args:
+        name: one of `list_datasets()`.
+        root: folder of the data, where the data set has files.
+        download: fetch absent files, where the data set can.
+        train_csv: list of (path, label) for name='folder'; None reads folders.
+        test_csv: the same for the test set.
+        imbalance_factor: smallest class / largest class, in (0, 1]; None leaves the classes as they are.
+        imbalance_kind: 'exp' or 'step'.
+        max_count: images of the largest class; None for all it has.
+        val_fraction: share of each class's training images held out for validation.
+        groups: 'paper' or 'shots', how classes are grouped into head, mid and tail.
+        group_cuts: where the paper's groups are cut; None for the data set's own.
+        split_seed: seeds the selection of images, apart from the run's seed.
+        on_broken: 'error' stops at an image that cannot be decoded, 'skip' goes on without it.
+        exclude: image files to leave out (those that a check found broken).
+        image_size: pixels a side of a view; None for the data set's own.
+        statistics: normalise with ImageNet's mean and deviation, or with the data set's 'own'.
+        view: (image_size, normalisation) -> training view of one picture.
+        evaluation: the same for evaluation.
+        mixing: num_classes -> `BatchMixing`; None never mixes.
+        sampler: (data, num_replicas, rank, seed=...) -> order of the training images.
+        labeller: images [B, 3, H, W] -> the teacher's answers, or None.
+        batch_size: images a device and micro-batch.
+        eval_batch_size: images a device and evaluation batch.
+        num_workers: processes that read images; 0 reads in the training process.
+        watched: splits that are evaluated while training, of 'val' and 'test'.
+        seed: the run's.
+    """
+
+    def __init__(
+        self,
+        name: str = "digits",
+        root: str | Path = "data",
+        download: bool = True,
+        train_csv: str | Path | None = None,
+        test_csv: str | Path | None = None,
+        imbalance_factor: float | None = None,
+        imbalance_kind: Literal["exp", "step"] = "exp",
+        max_count: int | None = None,
+        val_fraction: float = 0.0,
+        groups: Literal["paper", "shots"] = "paper",
+        group_cuts: Sequence[int] | None = None,
+        split_seed: int = 0,
+        on_broken: Literal["error", "skip"] = "error",
+        exclude: Sequence[str] = (),
+        image_size: int | None = None,
+        statistics: Literal["imagenet", "own"] = "imagenet",
+        view: ViewFactory = weak_view,
+        evaluation: ViewFactory = evaluation_view,
+        mixing: Callable[[int], BatchMixing] | None = None,
+        sampler: Callable[..., EpochSampler] = ShuffledSampler,
+        labeller: Labeller | None = None,
+        batch_size: int = 128,
+        eval_batch_size: int = 250,
+        num_workers: int = 0,
+        watched: Sequence[str] = ("val",),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.spec: DatasetSpec = get_dataset(name)
+        self.request = DataRequest(
+            root=Path(root),
+            download=download,
+            train_csv=Path(train_csv) if train_csv else None,
+            test_csv=Path(test_csv) if test_csv else None,
+        )
+        cuts = (group_cuts[0], group_cuts[1]) if group_cuts else None
+        self.options = SplitOptions(
+            imbalance_factor, imbalance_kind, max_count, val_fraction, groups, cuts, split_seed
+        )
+        if on_broken not in ("error", "skip"):
+            raise ConfigError(f"data.on_broken={on_broken} is no choice; type =error or =skip.")
+        self.on_broken = on_broken
+        self.exclude = list(exclude)
+        self.image_size = image_size or self.spec.image_size
+        self.normalisation = IMAGENET if statistics == "imagenet" else self.spec.normalisation
+        self.view, self.evaluation = view, evaluation
+        self.mixing_factory, self.mixing_on = mixing, True
+        self.sampler, self.labeller = sampler, labeller
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.num_workers = num_workers
+        self.watched_names = tuple(watched)
+        self.seed = seed
+        self._splits: LongTailSplits | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the data, once, however often Lightning asks."""
+        if self._splits is None:
+            self._splits = long_tailed(self._read(), self.options, self.spec.group_cuts)
+
+    def check_files(self) -> list[str]:
+        """Decode every image file once before a long training does.
+
+        Returns:
+            Files to leave out, where on_broken='skip' allows it.
+
+        Raises:
+            DataError: names a broken file, where on_broken='error'.
+        """
+        if self.on_broken == "skip":
+            whole = self._read()
+            return sorted({*find_broken(whole.train), *find_broken(whole.test)})
+        for source in self._sources():
+            if broken := find_broken(source):
+                others = f", nor can {len(broken) - 1} more" if len(broken) > 1 else ""
+                raise DataError(
+                    f"{broken[0]} cannot be decoded as an image{others}; replace it, "
+                    "or type data.on_broken=skip to go on without such files."
+                )
+        return []
+
+    @property
+    def splits(self) -> LongTailSplits:
+        """The opened data."""
+        self.setup()
+        assert self._splits is not None
+        return self._splits
+
+    @property
+    def info(self) -> DataInfo:
+        """What the training data are."""
+        return self.splits.info
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The splits that `val_dataloader` gives, in its order: those asked for that exist."""
+        return tuple(n for n in self.watched_names if n == "test" or self.splits.val is not None)
+
+    def train_dataloader(self) -> Loader:
+        """Viewed images in the epoch's order, from the epoch at which training begins or goes on."""
+        world, rank, epoch = self._place()
+        order = self.sampler(self.splits.train, num_replicas=world, rank=rank, seed=self.seed)
+        # With workers the first epoch's order is fetched before the loop calls set_epoch.
+        order.set_epoch(epoch)
+        if len(order) == 0:
+            raise ConfigError(
+                f"Repeated augmentation shows no image of a training set of {len(self.splits.train)}; "
+                "type data/sampler=repeated_full, which shows every one, or data/sampler=shuffled."
+            )
+        images = ViewedImages(
+            self.splits.train, self.view(self.image_size, self.normalisation), self.seed, rank
+        )
+        # A short last batch would weigh its few images more; it is dropped unless it is the only one.
+        return self._loader(
+            images, DrawSampler(order), self.batch_size, drop_last=len(order) >= self.batch_size
+        )
+
+    def val_dataloader(self) -> list[Loader]:
+        """The watched splits."""
+        sources = {"val": self.splits.val, "test": self.splits.test}
+        return [self._evaluated(source) for name in self.watched if (source := sources[name]) is not None]
+
+    def test_dataloader(self) -> Loader:
+        """The test set, each image counted once however many ranks share it."""
+        return self._evaluated(self.splits.test)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> ImageBatch | StudentBatch:
+        """Complete a batch on its device: mix it and ask the teacher, while training."""
+        images, targets = batch
+        if self.trainer is None or not self.trainer.training:
+            return ImageBatch(images, targets)
+        return self.complete(images, targets, self._batch_stream())
+
+    def complete(self, images: Tensor, targets: Tensor, rng: np.random.Generator) -> StudentBatch:
+        """Mix viewed images [B, 3, H, W] with targets [B], then ask the teacher about what came out."""
+        if self.mixing_factory is not None and self.mixing_on:
+            images, targets = self.mixing_factory(self.info.num_classes)(images, targets, rng)
+        return StudentBatch(images, targets, None if self.labeller is None else self.labeller(images))
+
+    def _read(self) -> DataSplits:
+        whole = self.spec.read(self.request)
+        if not self.exclude:
+            return whole
+        return DataSplits(drop(whole.train, self.exclude), drop(whole.test, self.exclude), whole.class_names)
+
+    def _sources(self) -> list[ImageSource]:
+        found = (self.splits.train, self.splits.val, self.splits.test)
+        return [source for source in found if source is not None]
+
+    def _evaluated(self, source: ImageSource) -> Loader:
+        world, rank, _ = self._place()
+        images = EvaluatedImages(source, self.evaluation(self.image_size, self.normalisation))
+        return self._loader(images, EvaluationSampler(source, world, rank), self.eval_batch_size)
+
+    def _loader(self, images: Any, order: Any, batch_size: int, drop_last: bool = False) -> Loader:
+        return DataLoader(
+            images,
+            batch_size=batch_size,
+            sampler=order,
+            drop_last=drop_last,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _place(self) -> tuple[int, int, int]:
+        """World size, rank, and the epoch that training is at."""
+        if self.trainer is None:
+            return 1, 0, 0
+        # `completed`, which `current_epoch` reads, is brought up to date only after the loaders are made.
+        epoch = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
+        return self.trainer.world_size, self.trainer.global_rank, epoch
+
+    def _batch_stream(self) -> np.random.Generator:
+        """This batch's own generator, for mixing."""
+        assert self.trainer is not None
+        step = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        key = (self.seed, self.trainer.global_rank, self.trainer.current_epoch, step)
+        return np.random.default_rng(key)

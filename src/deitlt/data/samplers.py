@@ -1,0 +1,191 @@
+"""The order in which images are shown: repeated augmentation, plain shuffling, evaluation.
+
+Every sampler gives each rank equally many items, as distributed training needs it, and takes its order from
+the seed and the epoch alone.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sized
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from deitlt.errors import ConfigError
+
+BLOCK = 256  # repeated augmentation's epoch is cut to whole blocks of so many images
+
+
+class EpochSampler(Sampler[int]):
+    """Every image `num_repeats` times an epoch, in an order of its own each epoch.
+
+    The order is repeated image by image, filled up from its front until the ranks can share it evenly, and
+    dealt out: rank r gets items r, r + num_replicas, ... So the copies of an image go to different ranks.
+
+    Args:
+        data: anything that has a length, N.
+        num_replicas: number of ranks.
+        rank: this rank.
+        shuffle: False keeps the images in ascending order.
+        num_repeats: how often an image comes, over all ranks.
+        seed: mixed with the epoch; with 0 the epoch alone seeds the order.
+
+    Raises:
+        ConfigError: num_repeats is below 1.
+    """
+
+    def __init__(
+        self,
+        data: Sized,
+        num_replicas: int,
+        rank: int,
+        shuffle: bool = True,
+        num_repeats: int = 1,
+        seed: int = 0,
+    ) -> None:
+        assert 0 <= rank < num_replicas
+        if num_repeats < 1:
+            raise ConfigError(
+                f"num_repeats={num_repeats} must be 1 or more; type num_repeats=3, as in the paper."
+            )
+        self.data = data
+        self.num_replicas = num_replicas
+        self.rank = rank
+        self.shuffle = shuffle
+        self.num_repeats = num_repeats
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next pass; the loop calls it before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.data) * self.num_repeats / self.num_replicas)
+
+    def __iter__(self) -> Iterator[int]:
+        repeated = np.repeat(self._order(), self.num_repeats)
+        even = math.ceil(len(repeated) / self.num_replicas) * self.num_replicas
+        dealt = np.resize(repeated, even)[self.rank :: self.num_replicas]  # resize fills up from the front
+        return iter(dealt[: len(self)].tolist())
+
+    def _order(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """The epoch's order of the images, [N], equal on all ranks."""
+        if not self.shuffle:
+            return np.arange(len(self.data))
+        generator = torch.Generator().manual_seed(_order_seed(self.seed, self.epoch))
+        return torch.randperm(len(self.data), generator=generator).numpy()
+
+
+class RepeatedAugmentationSampler(EpochSampler):
+    """Repeated augmentation (Hoffer et al., CVPR 2020) as DeiT has it: a third of the images, thrice.
+
+    All ranks together show floor(N / 256) * 256 items an epoch, so with three repeats about a third of the
+    images, another third each epoch, and none at all where N < 256.
+    """
+
+    def __init__(
+        self,
+        data: Sized,
+        num_replicas: int,
+        rank: int,
+        shuffle: bool = True,
+        num_repeats: int = 3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(data, num_replicas, rank, shuffle, num_repeats, seed)
+
+    def __len__(self) -> int:
+        return len(self.data) // BLOCK * BLOCK // self.num_replicas
+
+
+class FullRepeatedAugmentationSampler(EpochSampler):
+    """Repeated augmentation that shows every image each epoch, `num_repeats` times: tails lose no image."""
+
+    def __init__(
+        self,
+        data: Sized,
+        num_replicas: int,
+        rank: int,
+        shuffle: bool = True,
+        num_repeats: int = 3,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(data, num_replicas, rank, shuffle, num_repeats, seed)
+
+
+class ShuffledSampler(EpochSampler):
+    """Every image once an epoch, shuffled."""
+
+    def __init__(self, data: Sized, num_replicas: int, rank: int, seed: int = 0) -> None:
+        super().__init__(data, num_replicas, rank, seed=seed)
+
+
+class Draw(NamedTuple):
+    """One showing of an image, and all that its augmentation may depend on beside seed and rank.
+
+    repeat: how often this image came before in this rank's epoch.
+    """
+
+    epoch: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
+    repeat: int
+
+
+class DrawSampler(Sampler[Draw]):
+    """Tells the data set the epoch and the repeat of each image, which it cannot know in a worker.
+
+    Args:
+        sampler: says which images come, and in which order.
+    """
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of the next pass."""
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Draw]:
+        epoch = self.sampler.epoch
+        seen: Counter[int] = Counter()
+        for index in self.sampler:
+            yield Draw(epoch, index, seen[index])
+            seen[index] += 1
+
+
+class EvaluationSampler(Sampler[tuple[int, bool]]):
+    """Every image once over all ranks: yields (index, counted).
+
+    Rank r gets images r, r + num_replicas, ... Where the ranks cannot share the images evenly, some get one
+    more, which fills up their last batch and is not counted.
+
+    Args:
+        data: anything that has a length.
+        num_replicas: number of ranks.
+        rank: this rank.
+    """
+
+    def __init__(self, data: Sized, num_replicas: int, rank: int) -> None:
+        assert 0 <= rank < num_replicas
+        self.data = data
+        self.num_replicas = num_replicas
+        self.rank = rank
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.data) / self.num_replicas)
+
+    def __iter__(self) -> Iterator[tuple[int, bool]]:
+        n = len(self.data)
+        for position in range(self.rank, len(self) * self.num_replicas, self.num_replicas):
+            yield position % n, position < n
+
+
+def _order_seed(seed: int, epoch: int) -> int:
+    """A generator's seed: the epoch itself for seed 0, as DeiT has it; torch uses 32 bits of it."""
+    return epoch if seed == 0 else int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])

@@ -1,0 +1,127 @@
+"""Where decoded images come from: arrays in memory, files, or a part of either."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from deitlt.errors import DataError
+
+Labels = npt.NDArray[np.int64]
+
+
+class ImageSource(Protocol):
+    """Images that can be asked for one by one, and their class ids.
+
+    labels: [N] int64. Item i is the decoded RGB image i. A source draws nothing at random and can be
+    pickled, so that workers may hold it.
+    """
+
+    @property
+    def labels(self) -> Labels:
+        """Class ids, [N] int64."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Image.Image: ...
+
+
+class ArrayImages:
+    """Images held in memory.
+
+    Args:
+        pixels: [N, H, W, 3] uint8.
+        labels: [N] class ids.
+    """
+
+    def __init__(
+        self, pixels: npt.NDArray[np.uint8], labels: Sequence[int] | npt.NDArray[np.integer]
+    ) -> None:
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[3:] == (3,)
+        assert len(pixels) == len(labels)
+        self.pixels = pixels
+        self.labels: Labels = np.asarray(labels, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return Image.fromarray(self.pixels[index])
+
+
+class FileImages:
+    """Images that are decoded from their files when asked for.
+
+    Args:
+        paths: the N files.
+        labels: [N] class ids.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], labels: Sequence[int] | npt.NDArray[np.integer]) -> None:
+        assert len(paths) == len(labels)
+        # One byte array for all paths: forked workers share it, while touching a list of str copies its
+        # pages into every worker.
+        self._paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
+        self.labels: Labels = np.asarray(labels, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """The image, converted to RGB.
+
+        Raises:
+            DataError: the file cannot be decoded.
+        """
+        return decode(self.path(index))
+
+    def path(self, index: int) -> str:
+        """The file of image `index`."""
+        return os.fsdecode(bytes(self._paths[index]))
+
+
+class Subset:
+    """Some images of a source, in the order of `indices`; nothing is copied.
+
+    Args:
+        source: the whole. A subset of a subset is a view of the innermost source.
+        indices: [M] positions in `source`.
+    """
+
+    def __init__(self, source: ImageSource, indices: Sequence[int] | npt.NDArray[np.integer]) -> None:
+        chosen = np.asarray(indices, dtype=np.int64)
+        if isinstance(source, Subset):
+            chosen = source.indices[chosen]
+            source = source.source
+        self.source: ImageSource = source
+        self.indices: npt.NDArray[np.int64] = chosen
+        self.labels: Labels = source.labels[chosen]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return self.source[int(self.indices[index])]
+
+
+def decode(path: str) -> Image.Image:
+    """Reads and decodes one image file to RGB.
+
+    Raises:
+        DataError: the file is missing, truncated, or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:  # each of Pillow's readers has its own ways to fail on a broken file
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise DataError(
+            f"{path} cannot be decoded as an image ({reason}); replace the file, or type "
+            "data.on_broken=skip, which counts such files and goes on without them."
+        ) from error

@@ -1,0 +1,148 @@
+"""Makes a data set long-tailed, cuts a validation split from it, and says what came out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from deitlt.data.registry import DataSplits
+from deitlt.data.sources import ImageSource, Subset
+from deitlt.errors import ConfigError, DataError
+from deitlt.longtail import class_counts, frequency_groups, subsample
+from deitlt.types import DataInfo
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How a data set is made long-tailed.
+
+    Args:
+        imbalance_factor: images of the smallest class / images of the largest, in (0, 1]; None leaves the
+            classes as large as they are.
+        imbalance_kind: "exp" lets the counts fall from class to class, "step" between the two halves.
+        max_count: images of the largest class; None is the size that it has. Without an imbalance factor
+            every class is cut to so many images.
+        val_fraction: share of each class's training images for a validation split, in [0, 1).
+        groups: "paper" cuts classes by place, "shots" by number of images.
+        group_cuts: where to cut; None is the data set's own choice under "paper".
+        split_seed: seeds the selection of images; 0 selects what the authors' code selects.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    imbalance_factor: float | None = None
+    imbalance_kind: Literal["exp", "step"] = "exp"
+    max_count: int | None = None
+    val_fraction: float = 0.0
+    groups: Literal["paper", "shots"] = "paper"
+    group_cuts: tuple[int, int] | None = None
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_fraction < 1:
+            raise ConfigError(
+                f"data.val_fraction={self.val_fraction} must be at least 0 and below 1; type "
+                "data.val_fraction=0.1 for a tenth, or 0 for no validation split."
+            )
+        if self.max_count is not None and self.max_count < 1:
+            raise ConfigError(
+                f"data.max_count={self.max_count} must be 1 or more; type data.max_count=null for the "
+                "largest class's size."
+            )
+        if not 0 <= self.split_seed < 2**32:
+            raise ConfigError(
+                f"data.split_seed={self.split_seed} must be in 0..2**32-1; type data.split_seed=0."
+            )
+
+
+@dataclass(frozen=True)
+class LongTailSplits:
+    """A long-tailed training set, its validation split if one was asked for, and the test set."""
+
+    train: ImageSource
+    val: ImageSource | None
+    test: ImageSource
+    info: DataInfo
+
+
+def long_tailed(
+    splits: DataSplits, options: SplitOptions, default_cuts: tuple[int, int] | None
+) -> LongTailSplits:
+    """Makes the training set long-tailed; the test set stays as it is.
+
+    Class c keeps the number of images that its place in the profile asks for or, where it has fewer, all.
+    A class gives about `val_fraction` of its images to the validation split: at least one if it has two or
+    more, never its last one.
+
+    Args:
+        splits: the data set as published.
+        options: what to make of it.
+        default_cuts: the data set's group cuts, for options without any.
+
+    Raises:
+        ConfigError: an option does not fit this data set.
+        DataError: there are fewer than two classes, or a class has no training image.
+    """
+    _require_images(splits)
+    train = _subsampled(splits, options)
+    kept, held_out = _held_out(train.labels, options.val_fraction, options.split_seed)
+    val = Subset(train, held_out) if options.val_fraction > 0 else None
+    train = Subset(train, kept) if options.val_fraction > 0 else train
+    return LongTailSplits(train, val, splits.test, _info(train, splits.class_names, options, default_cuts))
+
+
+def _require_images(splits: DataSplits) -> None:
+    if len(splits.class_names) < 2:
+        raise DataError(
+            f"The data have {len(splits.class_names)} class, but telling classes apart needs 2 or more."
+        )
+    counts = _counts(splits.train, len(splits.class_names))
+    assert len(counts) == len(splits.class_names), "a label has no class name"
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        raise DataError(
+            f"The class {splits.class_names[empty[0]]!r} has no training image; "
+            "give it one, or remove the class."
+        )
+
+
+def _subsampled(splits: DataSplits, options: SplitOptions) -> ImageSource:
+    """The training images that the profile keeps."""
+    if options.imbalance_factor is None and options.max_count is None:
+        return splits.train
+    available = _counts(splits.train, len(splits.class_names))
+    largest = options.max_count or int(available.max())
+    factor = 1.0 if options.imbalance_factor is None else options.imbalance_factor
+    asked = class_counts(len(available), largest, factor, options.imbalance_kind)
+    counts = np.minimum(asked, available).tolist()
+    return Subset(splits.train, subsample(splits.train.labels, counts, options.split_seed))
+
+
+def _held_out(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Positions that stay for training and those of the validation split, both ascending."""
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        wanted = np.clip(round(fraction * len(members)), 1, len(members) - 1) if len(members) > 1 else 0
+        # A stream for each class: one class's size does not move another class's split.
+        stream = np.random.default_rng((seed, int(label)))
+        chosen[stream.permutation(members)[:wanted]] = True
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _info(
+    train: ImageSource, names: tuple[str, ...], options: SplitOptions, cuts: tuple[int, int] | None
+) -> DataInfo:
+    counts = tuple(_counts(train, len(names)).tolist())
+    groups = frequency_groups(counts, options.groups, options.group_cuts or cuts)
+    members = {name: tuple(int(c) for c in classes) for name, classes in groups.items() if len(classes)}
+    return DataInfo(len(names), counts, names, members)
+
+
+def _counts(source: ImageSource, num_classes: int) -> npt.NDArray[np.int64]:
+    """Images of each class, [C]."""
+    return np.bincount(source.labels, minlength=num_classes)

@@ -1,0 +1,43 @@
+"""Finds image files that cannot be decoded before a long training finds them."""
+
+import os
+from multiprocessing.pool import ThreadPool
+
+import numpy as np
+
+from deitlt.data.sources import FileImages, ImageSource, Subset, decode
+from deitlt.errors import DataError
+
+
+def find_broken(source: ImageSource) -> list[str]:
+    """Decodes every file of a source once, on all cores, and returns the broken ones.
+
+    Returns:
+        The paths that cannot be decoded, each once, sorted; none for a source without files.
+    """
+    paths = sorted(set(_paths(source)))
+    with ThreadPool(os.cpu_count()) as pool:  # threads suffice: Pillow decodes outside Python's lock
+        broken = pool.imap(_is_broken, paths, chunksize=32)
+        return [path for path, is_broken in zip(paths, broken, strict=True) if is_broken]
+
+
+def drop(source: ImageSource, paths: list[str]) -> ImageSource:
+    """The source without the images of these files, in unchanged order."""
+    unwanted = set(paths)
+    kept = [i for i, path in enumerate(_paths(source)) if path not in unwanted]
+    return Subset(source, np.array(kept, dtype=np.int64)) if unwanted else source
+
+
+def _paths(source: ImageSource) -> list[str]:
+    """The file of each image, [] for a source without files."""
+    if isinstance(source, Subset) and isinstance(source.source, FileImages):
+        return [source.source.path(int(i)) for i in source.indices]
+    return [source.path(i) for i in range(len(source))] if isinstance(source, FileImages) else []
+
+
+def _is_broken(path: str) -> bool:
+    try:
+        decode(path)
+    except DataError:
+        return True
+    return False

@@ -1,0 +1,44 @@
+"""Errors that a user can mend: one sentence that names the value, what is allowed, and what to type.
+
+Everything that a user may do wrong raises a `UserError`; the command line prints its sentence and exits
+with code 2. What only a bug can do is an `assert`. This file imports nothing heavy: the command line
+needs it before torch is loaded.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """What the user did wrong, and what to type instead."""
+
+
+class ConfigError(UserError):
+    """A key, a choice or a value of the configuration that is not allowed."""
+
+
+class DataError(UserError):
+    """Data that are missing, broken, or not what they should be."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that is missing, unsafe, broken, or made for something else."""
+
+
+class TrainingError(UserError):
+    """Training that cannot go on: a loss that is not finite, a disk that is full."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """The advice that ends an error about an unknown name: the nearest known one, or all of them.
+
+    Args:
+        name: what the user typed.
+        allowed: every name that would have been right.
+
+    Returns:
+        A clause such as ``did you mean 'cifar10'?`` or, if none is near, ``known: a, b, c``.
+    """
+    known = sorted(allowed)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

@@ -1,0 +1,145 @@
+"""The student's loss: the class token learns the truth, the distillation token learns the teacher."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from deitlt.errors import ConfigError, nearest
+from deitlt.losses.classification import (
+    ClassificationLoss,
+    Reweightable,
+    at_least_float32,
+    weighted_cross_entropy,
+)
+from deitlt.losses.cross_entropy import CrossEntropyLoss
+from deitlt.types import TokenLogits
+
+DISTILLATION_KINDS = ("hard", "soft", "none")
+
+
+class DistillationTerms(NamedTuple):
+    """A student's loss and its two parts, scalars; ``loss = cls + dist``, the factors are in the parts."""
+
+    loss: Tensor
+    cls: Tensor
+    dist: Tensor
+
+
+def hard_distillation(dist: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy to the teacher's decisions, weighted by the class that the teacher chose.
+
+    Args:
+        dist: [B, C], the distillation token's logits.
+        teacher: [B] decisions, or [B, C] logits whose argmax decides.
+        weights: [C] or None.
+    """
+    decisions = teacher.argmax(dim=1) if teacher.ndim == 2 else teacher
+    return weighted_cross_entropy(dist, decisions, weights)
+
+
+def soft_distillation(dist: Tensor, teacher: Tensor, tau: float, weights: Tensor | None = None) -> Tensor:
+    """``tau^2 / (B C) * sum_i KL(softmax(t_i / tau + log w) || softmax(s_i / tau))``.
+
+    The class weights enter as a shift of the teacher's logits, so that its target stays a distribution.
+
+    Args:
+        dist: [B, C], the distillation token's logits s.
+        teacher: [B, C], the teacher's logits t.
+        tau: the temperature.
+        weights: [C] or None.
+    """
+    student = F.log_softmax(at_least_float32(dist) / tau, dim=1)
+    target = teacher.to(student) / tau
+    if weights is not None:
+        target = target + weights.to(student).log()
+    divergence = F.kl_div(student, F.log_softmax(target, dim=1), reduction="sum", log_target=True)
+    return divergence * tau**2 / dist.numel()
+
+
+class DistillationLoss(Reweightable):
+    """``(1 - a) * CLS(f_cls(x), y) + a * w[t] * D(f_dist(x), t)``, t the teacher's answer to the same image.
+
+    Touvron et al., "Training data-efficient image transformers & distillation through attention", ICML 2021,
+    eq. 2 (``soft``) and 3 (``hard``); Rangwani et al., "DeiT-LT", CVPR 2024, with the weights w of deferred
+    re-weighting. ``none`` has no teacher: a student with two tokens learns the truth with both (the
+    control), a student with a class token alone has CLS as its whole loss.
+
+    The class weights, from the constructor or from `reweight`, weigh the distillation token; a student
+    that has none gets them on its class token, in place of the CLS loss's own.
+
+    Args:
+        kind: ``hard`` (the teacher's decisions), ``soft`` (its probabilities) or ``none``.
+        alpha: the distillation token's share of the loss, in [0, 1].
+        tau: the temperature of ``soft``.
+        cls_loss: the class token's loss; cross-entropy without weights if None.
+        class_weights: [C] or None.
+
+    Raises:
+        ConfigError: an unknown kind, alpha outside [0, 1], or tau not above 0.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        alpha: float = 0.5,
+        tau: float = 3.0,
+        cls_loss: ClassificationLoss | None = None,
+        class_weights: Tensor | None = None,
+    ) -> None:
+        super().__init__(class_weights)
+        if kind not in DISTILLATION_KINDS:
+            advice = nearest(kind, DISTILLATION_KINDS)
+            raise ConfigError(f"student.distillation.kind={kind} is no kind of distillation: {advice}")
+        if not 0 <= alpha <= 1:
+            raise ConfigError(
+                f"student.distillation.alpha={alpha} must be in 0 to 1: type student.distillation.alpha=0.5"
+            )
+        if not tau > 0:
+            raise ConfigError(
+                f"student.distillation.tau={tau} must be above 0: type student.distillation.tau=3"
+            )
+        self.kind, self.alpha, self.tau = kind, alpha, tau
+        self.cls_loss = CrossEntropyLoss() if cls_loss is None else cls_loss
+
+    def forward(
+        self, student: TokenLogits, targets: Tensor, teacher: Tensor | None = None
+    ) -> DistillationTerms:
+        """The loss of a batch and its parts.
+
+        Args:
+            student: cls [B, C], and dist [B, C] or None.
+            targets: [B] class ids or [B, C] class probabilities.
+            teacher: [B] decisions or [B, C] logits; None where nobody teaches.
+
+        Raises:
+            ConfigError: no distillation token to teach, or decisions where ``soft`` needs logits.
+        """
+        if student.dist is None:
+            return self._class_token_alone(student.cls, targets)
+        cls = (1 - self.alpha) * self.cls_loss(student.cls, targets)
+        dist = self.alpha * self._distillation(student.dist, targets, teacher)
+        return DistillationTerms(cls + dist, cls, dist)
+
+    def _class_token_alone(self, logits: Tensor, targets: Tensor) -> DistillationTerms:
+        if self.kind != "none":
+            raise ConfigError(
+                f"student.distillation.kind={self.kind} needs a student with a distillation token, and this "
+                "one has none: choose a distilled student/model, or type student/distillation=none"
+            )
+        weights = self.cls_loss.class_weights if self.class_weights is None else self.class_weights
+        cls = self.cls_loss.weighted(logits, targets, weights)
+        return DistillationTerms(cls, cls, cls.new_zeros(()))
+
+    def _distillation(self, dist: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
+        if self.kind == "none":
+            return weighted_cross_entropy(dist, targets, self.class_weights)
+        assert teacher is not None, "a batch for distillation came without the teacher's answers"
+        if self.kind == "hard":
+            return hard_distillation(dist, teacher, self.class_weights)
+        if teacher.ndim != 2:
+            raise ConfigError(
+                "student.distillation.kind=soft needs the teacher's logits, and got its decisions alone: "
+                "type student/distillation=hard, or let the teacher answer while the student trains"
+            )
+        return soft_distillation(dist, teacher, self.tau, self.class_weights)

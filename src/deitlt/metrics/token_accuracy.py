@@ -1,0 +1,60 @@
+"""Accuracy of each token of a student, and of their mean."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+
+from torch import Tensor, nn
+
+from deitlt.metrics.grouped_accuracy import GroupedAccuracy
+from deitlt.types import TokenLogits
+
+
+def logits_by_token(logits: TokenLogits) -> dict[str, Tensor]:
+    """``cls``, and with a distillation token ``dist`` and ``avg``, the mean of the two; each [B, C]."""
+    if logits.dist is None:
+        return {"cls": logits.cls}
+    return {"cls": logits.cls, "dist": logits.dist, "avg": (logits.cls + logits.dist) / 2}
+
+
+class TokenAccuracy(nn.Module):
+    """A `GroupedAccuracy` for each token that the student has.
+
+    Args:
+        num_classes: C.
+        groups: group -> its class ids.
+        tokens: of ``cls``, ``dist`` and ``avg`` those to measure; ``("cls",)`` for a student without a
+            distillation token.
+    """
+
+    def __init__(self, num_classes: int, groups: Mapping[str, Iterable[int]], tokens: Sequence[str]) -> None:
+        super().__init__()
+        classes = {name: list(members) for name, members in groups.items()}
+        self.tokens = nn.ModuleDict({token: GroupedAccuracy(num_classes, classes) for token in tokens})
+
+    def update(self, logits: TokenLogits, targets: Tensor) -> None:
+        """Count a batch: logits [B, C] a token; targets [B] class ids or `IGNORED`."""
+        answers = logits_by_token(logits)
+        for token, accuracy in self._accuracies().items():
+            accuracy.update(answers[token], targets)
+
+    def compute(self) -> dict[str, dict[str, float]]:
+        """Token -> name -> percent, over all ranks; names as `GroupedAccuracy` gives them."""
+        return {
+            token: {name: float(value) for name, value in accuracy.compute().items()}
+            for token, accuracy in self._accuracies().items()
+        }
+
+    def per_class(self) -> dict[str, list[float | None]]:
+        """Token -> each class's recall in percent, over all ranks; None where no image was seen."""
+        return {
+            token: [None if recall != recall else recall for recall in accuracy.per_class().tolist()]
+            for token, accuracy in self._accuracies().items()
+        }
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        for accuracy in self._accuracies().values():
+            accuracy.reset()
+
+    def _accuracies(self) -> dict[str, GroupedAccuracy]:
+        return cast(dict[str, GroupedAccuracy], dict(self.tokens.items()))

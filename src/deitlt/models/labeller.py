@@ -1,0 +1,40 @@
+"""Who tells the student what the teacher says: a live network behind one call."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class LiveTeacher:
+    """Answers a batch of the student's images, in its own precision and without a gradient.
+
+    The student's module never holds the teacher: no average copies it, no checkpoint stores it, SAM's
+    second pass does not run it again.
+
+    Args:
+        network: images at the teacher's size -> logits [B, C].
+        view: the student's image -> the teacher's (size, normalisation).
+        decisions: return the chosen class [B] (hard distillation) or the logits [B, C] (soft).
+        dtype: the precision that the teacher answers in, whatever the student trains in.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        view: Callable[[Tensor], Tensor],
+        decisions: bool = True,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False)
+        self.view = view
+        self.decisions = decisions
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Tensor:
+        """images: [B, 3, H, W], the student's -> decisions [B] or logits [B, C]."""
+        network = self.network.to(images.device, self.dtype)
+        with torch.autocast(images.device.type, enabled=False):
+            logits: Tensor = network(self.view(images).to(self.dtype))
+        return logits.argmax(dim=1) if self.decisions else logits.float()

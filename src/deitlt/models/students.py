@@ -1,0 +1,120 @@
+"""Vision transformers from timm as students that return the logits of each token."""
+
+from typing import Any, cast
+
+import timm
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from deitlt.errors import ConfigError, nearest
+from deitlt.types import TokenLogits
+
+
+class StudentNetwork(nn.Module):
+    """A timm transformer whose forward returns `TokenLogits`, in training and in evaluation.
+
+    timm's distilled models return the mean of both heads in evaluation, where the two experts are
+    wanted apart.
+
+    Args:
+        vit: timm's model; one with a distillation token has two heads.
+    """
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__()
+        self.vit = vit
+        self.tokens = ("cls", "dist") if isinstance(vit, VisionTransformerDistilled) else ("cls",)
+
+    def forward(self, images: Tensor) -> TokenLogits:
+        """images: [B, 3, H, W] -> logits [B, C] of each token."""
+        features = self.vit.forward_features(images)
+        if "dist" not in self.tokens:
+            return TokenLogits(self.vit.forward_head(features), None)
+        drop = self.vit.head_drop
+        head_dist = cast(nn.Module, self.vit.head_dist)
+        return TokenLogits(self.vit.head(drop(features[:, 0])), head_dist(drop(features[:, 1])))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the tokens and position embeddings, which weight decay leaves alone."""
+        return {f"vit.{name}" for name in self.vit.no_weight_decay()}
+
+
+def create_student(
+    num_classes: int,
+    name: str = "deit_base_patch16_224",
+    image_size: int = 224,
+    patch_size: int = 16,
+    distilled: bool = True,
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    drop_path: float = 0.1,
+) -> StudentNetwork:
+    """A vision transformer with fresh weights.
+
+    Args:
+        num_classes: classes C.
+        name: timm's name of a vision transformer; its `_distilled` sister is taken if `distilled`.
+        image_size: pixels a side.
+        patch_size: pixels a side of a patch; must divide `image_size`.
+        distilled: with a distillation token (DeiT) or without (ViT).
+        width: length of a token's vector; None keeps the named model's.
+        depth: number of blocks; None keeps the named model's.
+        heads: attention heads; None takes the named model's, or one for 64 of `width`.
+        drop_path: probability of dropping a block, rising linearly to this in the last one.
+
+    Raises:
+        ConfigError: if the model is unknown or no vision transformer, or the sizes do not fit.
+    """
+    check_sizes(image_size, patch_size, width, heads)
+    chosen = _timm_name(name, distilled)
+    if heads is None and width is not None:
+        heads = max(1, width // 64)
+    sizes: dict[str, Any] = {"embed_dim": width, "depth": depth, "num_heads": heads}
+    vit = timm.create_model(
+        chosen,
+        pretrained=False,
+        num_classes=num_classes,
+        img_size=image_size,
+        patch_size=patch_size,
+        drop_path_rate=drop_path,
+        **{key: value for key, value in sizes.items() if value is not None},
+    )
+    if not isinstance(vit, VisionTransformer):
+        raise ConfigError(
+            f"student.model.name={name} is no vision transformer; type deit_tiny_patch16_224, say."
+        )
+    return StudentNetwork(vit)
+
+
+def check_sizes(image_size: int, patch_size: int, width: int | None = None, heads: int | None = None) -> None:
+    """Raise ConfigError where patches do not tile the image or heads do not divide the width."""
+    if image_size % patch_size:
+        raise ConfigError(
+            f"student.model.patch_size={patch_size} does not divide the image of {image_size} pixels and "
+            f"would drop some; type one of {_divisors(image_size)}."
+        )
+    if width is not None and heads is not None and width % heads:
+        raise ConfigError(
+            f"student.model.heads={heads} does not divide student.model.width={width}; "
+            f"type one of {_divisors(width)}."
+        )
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
+
+
+def _timm_name(name: str, distilled: bool) -> str:
+    chosen = name
+    if distilled and "distilled" not in name:
+        chosen = name.replace("_patch", "_distilled_patch", 1)
+    if timm.is_model(chosen):
+        return chosen
+    known = timm.list_models("*distilled_patch*" if distilled else ["vit_*", "deit*_patch*"])
+    with_token = " with a distillation token" if distilled else ""
+    raise ConfigError(
+        f"student.model.name={name} is no vision transformer{with_token} in timm; "
+        f"{nearest(name, (known_name.replace('_distilled', '') for known_name in known))}"
+    )

@@ -1,0 +1,139 @@
+"""What teacher and student share: schedule, optimiser, and an evaluation by token and group."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deitlt.metrics import TokenAccuracy
+from deitlt.optim import schedule_time, weight_decay_groups
+from deitlt.types import DataInfo, ImageBatch, TokenLogits
+
+RAW = "raw"  # the trained weights' name among the evaluated networks
+OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
+
+
+@dataclass(frozen=True)
+class Results:
+    """One evaluation of one network: accuracies in percent, by token.
+
+    accuracy: token -> name ('all', 'balanced', 'head', 'mid', 'tail', 'top5') -> percent, without what
+    does not exist. per_class: token -> recall of each class, None for a class without an image.
+    """
+
+    accuracy: dict[str, dict[str, float]]
+    per_class: dict[str, list[float | None]]
+
+
+class ClassifierModule(L.LightningModule):
+    """Trains one network and evaluates it, with every network that was added, in one pass.
+
+    Args:
+        network: images [B, 3, H, W] -> `TokenLogits`, or logits [B, C].
+        info: what the training data are.
+        optimizer: parameter groups -> optimiser.
+        weight_decay: for matrices; biases, norms and tokens have none. None decays every parameter alike.
+        schedule: time in epochs -> learning rate.
+        tokens: which answers are measured: 'cls', 'dist', 'avg'.
+    """
+
+    names_tokens = True  # metrics are named split/token/name; a teacher has one answer: split/name
+
+    def __init__(
+        self,
+        network: nn.Module,
+        info: DataInfo,
+        optimizer: OptimizerFactory,
+        schedule: Callable[[float], float],
+        tokens: tuple[str, ...],
+        weight_decay: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.info = info
+        self.optimizer_factory = optimizer
+        self.schedule = schedule
+        self.weight_decay = weight_decay
+        self.tokens = tokens
+        self.watched: tuple[str, ...] = ("val",)
+        self.card: dict[str, Any] = {}
+        # A plain dict, which nn.Module does not look into: an average is neither trained nor saved with us.
+        self._evaluated: dict[str, nn.Module] = {RAW: network}
+        self._accuracy: dict[tuple[str, str], TokenAccuracy] = {}
+        self.results: dict[str, dict[str, Results]] = {}
+
+    def evaluate_also(self, name: str, network: nn.Module) -> None:
+        """Evaluate another network of the same kind in each pass, under `name`."""
+        self._evaluated[name] = network
+
+    def answers(self, network: nn.Module, images: Tensor) -> TokenLogits:
+        """images: [B, 3, H, W] -> `TokenLogits` of any network, also of one that returns [B, C]."""
+        logits = network(images)
+        return logits if isinstance(logits, TokenLogits) else TokenLogits(logits, None)
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimiser over the network's parameters; the schedule sets its rate at each batch."""
+        if self.weight_decay is None:
+            groups = [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
+        else:
+            groups = weight_decay_groups(self.network, self.weight_decay)
+        return self.optimizer_factory(groups)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate, a function of time alone, so that a resumed run needs no state."""
+        batches = int(self.trainer.num_training_batches)
+        time = schedule_time(self.current_epoch, batch_idx, batches, self.trainer.accumulate_grad_batches)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.schedule(time)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the learning rate that the epoch ended with."""
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], rank_zero_only=True)
+
+    def log_training(self, **values: Tensor) -> None:
+        """Log each value's mean over the epoch as train/NAME, without waiting for the device."""
+        for name, value in values.items():
+            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, sync_dist=True)
+
+    def validation_step(self, batch: ImageBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Count the answers to one batch of a split that is watched while training."""
+        self._count(self.watched[dataloader_idx], batch)
+
+    def test_step(self, batch: ImageBatch, batch_idx: int) -> None:
+        """Count the answers to one batch of the test set."""
+        self._count("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log accuracies of the watched splits."""
+        self._conclude()
+
+    def on_test_epoch_end(self) -> None:
+        """Log accuracies of the test set."""
+        self._conclude()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the card beside the weights: what is needed to use them without any configuration."""
+        checkpoint["deitlt"] = self.card
+
+    def _count(self, split: str, batch: ImageBatch) -> None:
+        for name, network in self._evaluated.items():
+            if (split, name) not in self._accuracy:
+                fresh = TokenAccuracy(self.info.num_classes, self.info.groups, self.tokens)
+                self._accuracy[split, name] = fresh.to(self.device)
+            self._accuracy[split, name].update(self.answers(network, batch.images), batch.targets)
+
+    @torch.no_grad()
+    def _conclude(self) -> None:
+        for (split, name), accuracy in self._accuracy.items():
+            results = Results(accuracy.compute(), accuracy.per_class())
+            self.results.setdefault(split, {})[name] = results
+            prefix = split if name == RAW else f"{split}/{name}"
+            for token, values in results.accuracy.items():
+                path = f"{prefix}/{token}" if self.names_tokens else prefix
+                # Each rank holds the same sums; sync_dist only tells Lightning so.
+                self.log_dict({f"{path}/{key}": value for key, value in values.items()}, sync_dist=True)
+        self._accuracy.clear()

@@ -1,0 +1,19 @@
+"""How weights move: SAM's ascent, parameter groups, schedules of learning rate and rho."""
+
+from deitlt.optim.groups import weight_decay_groups
+from deitlt.optim.rho import ConstantRho, LinearRho, RhoSchedule, StepRho
+from deitlt.optim.sam import ascend, restore
+from deitlt.optim.schedules import WarmupCosine, WarmupSteps, schedule_time
+
+__all__ = [
+    "ConstantRho",
+    "LinearRho",
+    "RhoSchedule",
+    "StepRho",
+    "WarmupCosine",
+    "WarmupSteps",
+    "ascend",
+    "restore",
+    "schedule_time",
+    "weight_decay_groups",
+]

@@ -1,0 +1,118 @@
+"""Learning rates as pure functions of time, in epochs, and the time at which a micro-batch reads them."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from deitlt.errors import ConfigError
+
+LearningRateSchedule = Callable[[float], float]
+
+
+def schedule_time(epoch: int, batch_idx: int, batches: int, accumulate: int = 1) -> float:
+    """The time, in epochs, whose learning rate holds while a micro-batch is trained on.
+
+    The rate moves at the first micro-batch of each group that makes one update, and once more at the
+    epoch's last micro-batch, so that the epoch's last update has the rate of ``(batches - 1) / batches``.
+    Without accumulation it moves at every batch.
+
+    Args:
+        epoch: 0-based.
+        batch_idx: the micro-batch within the epoch, 0-based.
+        batches: micro-batches in the epoch.
+        accumulate: micro-batches in an update.
+    """
+    assert 0 <= batch_idx < batches, (batch_idx, batches)
+    assert accumulate >= 1, accumulate
+    last = batch_idx == batches - 1
+    moved_at = batch_idx if last else batch_idx - batch_idx % accumulate
+    return epoch + moved_at / batches
+
+
+def lagged_time(epoch: int) -> float:
+    """The time of DeiT's own loop, which moves the rate after each epoch: epochs 0 and 1 share one rate."""
+    return float(max(epoch - 1, 0))
+
+
+def _refuse_bad_span(lr: float, epochs: int, warmup_epochs: int) -> None:
+    if not lr >= 0:
+        raise ConfigError(f"lr={lr} must be 0 or more: type a learning rate such as lr=0.0005")
+    if epochs < 1:
+        raise ConfigError(f"epochs={epochs} must be 1 or more: type epochs=100")
+    if warmup_epochs < 0:
+        raise ConfigError(f"warmup_epochs={warmup_epochs} must be 0 or more: type warmup_epochs=5")
+
+
+@dataclass(frozen=True)
+class WarmupCosine:
+    """A linear warm-up from ``warmup_lr``, then ``min_lr + (lr - min_lr) * (1 + cos(pi t / epochs)) / 2``.
+
+    Loshchilov & Hutter, "SGDR", ICLR 2017, eq. 5, without restarts. The cosine counts from epoch 0 and not
+    from the warm-up's end, as timm's does. A plain cosine to 0 has ``warmup_epochs=0, min_lr=0``.
+
+    Args:
+        lr: the rate that the warm-up climbs to.
+        epochs: the length of the cosine, warm-up included; after it the rate stays at ``min_lr``.
+        warmup_epochs: 0 for none.
+        warmup_lr: the rate at time 0.
+        min_lr: the rate at the end.
+
+    Raises:
+        ConfigError: a negative rate or warm-up, or no epoch.
+    """
+
+    lr: float
+    epochs: int
+    warmup_epochs: int = 5
+    warmup_lr: float = 1e-6
+    min_lr: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _refuse_bad_span(self.lr, self.epochs, self.warmup_epochs)
+        for name in ("warmup_lr", "min_lr"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name}={getattr(self, name)} must be 0 or more: type {name}=1e-6")
+
+    def __call__(self, t: float) -> float:
+        """The learning rate at time t, in epochs."""
+        if t < self.warmup_epochs:
+            return self.warmup_lr + (self.lr - self.warmup_lr) * t / self.warmup_epochs
+        progress = min(t / self.epochs, 1.0)
+        return self.min_lr + 0.5 * (self.lr - self.min_lr) * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class WarmupSteps:
+    """Warm-up by ``(epoch + 1) / warmup_epochs``, then ``lr`` times the factor of the latest step.
+
+    The rate is constant within an epoch. PaCo's recipe for CIFAR, whose epoch 10 has 1.1 times the rate, is
+    ``warmup_epochs=10, factors={10: 1.1, 11: 1.0, 320: 0.1, 360: 0.01}``.
+
+    Args:
+        lr: the base rate.
+        epochs: the run's length, taken so that all schedules are built alike; the steps do not move with it.
+        warmup_epochs: 0 for none.
+        factors: the first epoch of each step -> its multiple of ``lr`` (not of the step before).
+
+    Raises:
+        ConfigError: a negative rate, warm-up or factor, or no epoch.
+    """
+
+    lr: float
+    epochs: int
+    warmup_epochs: int = 5
+    factors: Mapping[int, float] = field(default_factory=lambda: {160: 0.01, 180: 0.0001})
+
+    def __post_init__(self) -> None:
+        _refuse_bad_span(self.lr, self.epochs, self.warmup_epochs)
+        for start, factor in self.factors.items():
+            if not factor >= 0:
+                raise ConfigError(f"factors[{start}]={factor} must be 0 or more: type {{{start}: 0.01}}")
+
+    def __call__(self, t: float) -> float:
+        """The learning rate at time t, in epochs."""
+        epoch = int(t)
+        if epoch < self.warmup_epochs:
+            return self.lr * (epoch + 1) / self.warmup_epochs
+        begun = [start for start in self.factors if start <= epoch]
+        return self.lr * (self.factors[max(begun)] if begun else 1.0)

@@ -1,0 +1,65 @@
+"""The shapes of what the parts hand to each other."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class TokenLogits(NamedTuple):
+    """What a student answers, one row of logits a token.
+
+    cls: [B, C], the class token's; dist: [B, C], the distillation token's, or None where the student
+    has no such token.
+    """
+
+    cls: Tensor
+    dist: Tensor | None
+
+
+class ImageBatch(NamedTuple):
+    """A batch for evaluation: images [B, 3, H, W], normalised; targets [B], class ids.
+
+    A target of `IGNORED` marks an image that only fills up a rank's last batch: it counts nowhere.
+    """
+
+    images: Tensor
+    targets: Tensor
+
+
+class StudentBatch(NamedTuple):
+    """A training batch, complete: the module that gets it makes no view and asks no teacher.
+
+    images: [B, 3, H, W], augmented, mixed and normalised. targets: [B] class ids, or [B, C] class
+    probabilities while mixing is on. teacher: [B] the teacher's decisions, [B, C] its logits, or None
+    where nobody teaches.
+    """
+
+    images: Tensor
+    targets: Tensor
+    teacher: Tensor | None
+
+
+IGNORED = -1  # the target of an image that counts nowhere
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each colour channel, for pixels in [0, 1]."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What the training data are, read after they were opened: the one source of the class count.
+
+    counts: training images of each class. groups: 'head', 'mid', 'tail' -> their class ids; a group
+    without a class is absent.
+    """
+
+    num_classes: int
+    counts: tuple[int, ...]
+    class_names: tuple[str, ...]
+    groups: dict[str, tuple[int, ...]]

@@ -1,0 +1,65 @@
+"""The student's strong view of one image, made by timm's transforms in a worker."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from PIL.Image import Image
+from timm.data.transforms_factory import create_transform
+from torch import Tensor
+from torchvision import transforms
+
+from deitlt.errors import ConfigError
+from deitlt.types import Normalisation
+
+Crop = Literal["resized", "padded"]
+
+
+def student_view(
+    image_size: int,
+    normalisation: Normalisation,
+    crop: Crop = "resized",
+    scale: tuple[float, float] = (0.08, 1.0),
+    padding: int = 4,
+    flip: float = 0.5,
+    rand_augment: str | None = "rand-m9-mstd0.5-inc1",
+    erasing: float = 0.25,
+    interpolation: str = "bicubic",
+) -> Callable[[Image], Tensor]:
+    """Crop, flip, RandAugment, normalisation and erasing, in DeiT's order (Touvron et al., 2021, table 9).
+
+    Args:
+        image_size: pixels a side of the result.
+        normalisation: statistics that the result is normalised with.
+        crop: 'resized' takes a random part of the image and scales it; 'padded' scales the whole image
+            and shifts it by up to `padding` pixels, for small images that a narrow crop would ruin.
+        scale: smallest and largest share of the area that a resized crop takes.
+        padding: pixels around the image before a padded crop.
+        flip: probability of a horizontal flip; 0 where left and right mean something, as in digits.
+        rand_augment: timm's description of RandAugment, or None for none.
+        erasing: probability of filling a random rectangle with noise, pixel by pixel.
+        interpolation: how pixels are resampled.
+
+    Returns:
+        A function from a picture to [3, image_size, image_size]. It draws from Python's, NumPy's and
+        torch's global streams, which the data set seeds for each image.
+    """
+    if crop not in ("resized", "padded"):
+        raise ConfigError(f"student.views.train.crop={crop} is no crop; type =resized or =padded.")
+    view = create_transform(
+        image_size,
+        is_training=True,
+        scale=(scale[0], scale[1]),
+        hflip=flip,
+        color_jitter=0.0,
+        auto_augment=rand_augment,
+        interpolation=interpolation,
+        mean=normalisation.mean,
+        std=normalisation.std,
+        re_prob=erasing,
+        re_mode="pixel",
+    )
+    if crop == "padded":
+        resize = transforms.Resize((image_size, image_size), transforms.InterpolationMode(interpolation))
+        view.transforms[0] = transforms.Compose([resize, transforms.RandomCrop(image_size, padding=padding)])
+    composed: Callable[[Image], Tensor] = view
+    return composed

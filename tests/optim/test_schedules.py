@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deitlt.errors import ConfigError
+from deitlt.optim.schedules import WarmupCosine, WarmupSteps, lagged_time, schedule_time
+
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "lr_schedule.npz")
+STUDENT = WarmupCosine(lr=2.5e-4, epochs=1200)
+BATCHES = 48
+
+
+def assert_close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-9)
+
+
+def test_first_and_last_micro_batch_of_every_epoch():
+    first = [STUDENT(schedule_time(epoch, 0, BATCHES, 4)) for epoch in range(1200)]
+    last = [STUDENT(schedule_time(epoch, BATCHES - 1, BATCHES, 4)) for epoch in range(1200)]
+    assert_close(first, GOLDEN["c10_if100_lr_first_microstep_per_epoch"])
+    assert_close(last, GOLDEN["c10_if100_lr_last_microstep_per_epoch"])
+
+
+def test_learning_rate_of_each_update():
+    for epoch, batch, lr in GOLDEN["c10_if100_update_lr_epoch_i_lr"]:
+        assert_close(STUDENT(schedule_time(int(epoch), int(batch), BATCHES, 4)), lr)
+
+
+def test_times_at_which_the_schedule_moves():
+    for epoch, batch, t, lr in GOLDEN["c10_if100_scheduler_calls_epoch_i_t_lr"]:
+        ours = schedule_time(int(epoch), int(batch), BATCHES, 4)
+        assert ours == pytest.approx(t, rel=1e-12)
+        assert_close(STUDENT(ours), lr)
+
+
+def test_an_epoch_moves_the_schedule_as_often_as_the_authors():
+    calls = GOLDEN["c10_if100_scheduler_calls_epoch_i_t_lr"]
+    ours = sorted({schedule_time(3, batch, BATCHES, 4) for batch in range(BATCHES)})
+    assert_close(ours, calls[calls[:, 0] == 3][:, 2])
+
+
+def test_lag_of_one_epoch_without_accumulation():
+    ours = [STUDENT(lagged_time(epoch)) for epoch in range(1200)]
+    assert_close(ours, GOLDEN["c10_if100_accum1_lr_used_in_epoch"])
+
+
+def test_teachers_warm_up_and_steps():
+    schedule = WarmupSteps(lr=0.1, epochs=200)
+    assert_close([schedule(epoch) for epoch in range(200)], GOLDEN["teacher_cifar_ldam_lr"])
+
+
+def test_without_accumulation_every_batch_has_its_time():
+    assert [schedule_time(2, batch, 4) for batch in range(4)] == [2.0, 2.25, 2.5, 2.75]
+
+
+def test_a_short_last_group_has_the_last_batchs_time():
+    times = [schedule_time(0, batch, 10, 4) for batch in range(10)]
+    assert times == [0.0] * 4 + [0.4] * 4 + [0.8, 0.9]
+
+
+def test_one_batch_an_epoch():
+    assert schedule_time(7, 0, 1, 4) == 7.0
+
+
+def test_a_batch_outside_its_epoch_is_a_bug():
+    with pytest.raises(AssertionError):
+        schedule_time(0, 4, 4)
+
+
+def test_plain_cosine_from_the_rate_to_zero():
+    schedule = WarmupCosine(lr=0.2, epochs=90, warmup_epochs=0, min_lr=0.0)
+    assert [schedule(0), schedule(90)] == [0.2, 0.0]
+    assert schedule(45) == pytest.approx(0.1)
+
+
+def test_cosine_rests_at_its_end():
+    assert STUDENT(1200) == STUDENT(5000) == 1e-5
+
+
+def test_warm_up_is_linear_and_then_joins_the_cosine():
+    schedule = WarmupCosine(lr=1.0, epochs=100, warmup_epochs=10, warmup_lr=0.0, min_lr=0.0)
+    assert schedule(5) == 0.5
+    assert schedule(10) == pytest.approx(0.5 * (1 + np.cos(np.pi * 0.1)))
+
+
+def test_steps_hold_within_an_epoch_and_need_no_warm_up():
+    schedule = WarmupSteps(lr=2.0, epochs=9, warmup_epochs=0, factors={6: 0.1, 3: 0.5})
+    assert [schedule(t) for t in (0, 2.99, 3, 5.9, 6.0, 8)] == [2.0, 2.0, 1.0, 1.0, 0.2, 0.2]
+    assert WarmupSteps(lr=0.1, epochs=200)(0.7) == 0.02
+
+
+def test_pacos_overshoot_is_a_factor():
+    factors = {10: 1.1, 11: 1.0, 320: 0.1, 360: 0.01}
+    schedule = WarmupSteps(lr=0.05, epochs=400, warmup_epochs=10, factors=factors)
+    assert_close([schedule(t) for t in (0, 9, 10, 11, 320, 360)], [0.005, 0.05, 0.055, 0.05, 0.005, 0.0005])
+
+
+@pytest.mark.parametrize("make", [WarmupCosine, WarmupSteps])
+@pytest.mark.parametrize(("key", "value"), [("lr", -0.1), ("epochs", 0), ("warmup_epochs", -1)])
+def test_bad_settings_are_named(make, key, value):
+    with pytest.raises(ConfigError, match=f"{key}={value} must be"):
+        make(**{"lr": 0.1, "epochs": 10, key: value})
+
+
+def test_negative_rates_and_factors_are_named():
+    with pytest.raises(ConfigError, match=r"min_lr=-1\.0"):
+        WarmupCosine(lr=0.1, epochs=10, min_lr=-1.0)
+    with pytest.raises(ConfigError, match=r"factors\[3\]=-0\.1"):
+        WarmupSteps(lr=0.1, epochs=10, factors={3: -0.1})
