@@ -69,9 +69,7 @@ def test_unknown_kind_gets_the_nearest():
 
 
 def test_a_class_left_empty_names_class_count_and_smallest_factor():
-    with pytest.raises(
-        ConfigError, match=r"leaves class 9 with 0 of 500 .* data\.imbalance_factor=0\.002 or"
-    ):
+    with pytest.raises(ConfigError, match=r"leaves class 9 with 0 of 500 .* data\.imbalance_factor=0\.002 or"):
         class_counts(10, 500, 0.001)
 
 

@@ -42,3 +42,11 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     known = sorted(allowed)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def sentence(error: BaseException) -> str:
+    """The sentence of an error, without the traceback that a data loader's worker puts around it."""
+    text = str(error)
+    if text.startswith("Caught ") and "Original Traceback" in text:
+        text = text.rstrip().splitlines()[-1].split(": ", 1)[-1]
+    return text

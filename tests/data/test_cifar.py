@@ -51,9 +51,7 @@ def test_reads_files_that_are_there(tmp_path, monkeypatch, inside):
     assert splits.train[0].size == (32, 32)
 
 
-@pytest.mark.parametrize(
-    ("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")]
-)
+@pytest.mark.parametrize(("name", "folder"), [("cifar10", "cifar-10-batches-py"), ("cifar100", "cifar-100-python")])
 def test_absent_files_are_one_sentence(tmp_path, name, folder):
     with pytest.raises(DataError, match=rf"is not in {tmp_path}.*{folder}.*data\.root=FOLDER") as caught:
         get_dataset(name).read(DataRequest(tmp_path, download=False))

@@ -28,9 +28,7 @@ def batches(num_workers, context=None):
     sampler = DrawSampler(FullRepeatedAugmentationSampler(SOURCE, 1, 0, num_repeats=2))
     sampler.set_epoch(4)
     data = ViewedImages(SOURCE, draw_all, seed=1, rank=0)
-    loader = DataLoader(
-        data, batch_size=3, sampler=sampler, num_workers=num_workers, multiprocessing_context=context
-    )
+    loader = DataLoader(data, batch_size=3, sampler=sampler, num_workers=num_workers, multiprocessing_context=context)
     views, targets = zip(*loader, strict=True)
     return torch.cat(views), torch.cat(targets)
 

@@ -32,9 +32,7 @@ def test_integers_are_class_ids(image_folder):
 
 
 def test_byte_order_mark_and_quotes_of_spreadsheets(image_folder):
-    splits = read(
-        image_folder, '\ufeffpath,label\r\n"train/cat/1.jpg","cat, tame"\r\ntrain/dog/1.jpg,dog\r\n'
-    )
+    splits = read(image_folder, '\ufeffpath,label\r\n"train/cat/1.jpg","cat, tame"\r\ntrain/dog/1.jpg,dog\r\n')
     assert splits.class_names == ("cat, tame", "dog")
 
 

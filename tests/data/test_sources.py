@@ -70,9 +70,7 @@ def test_empty_subset():
 
 
 def test_sources_pickle(tmp_path: Path, write_image):
-    source = Subset(
-        FileImages([write_image(tmp_path / "a.png"), write_image(tmp_path / "b.png")], [0, 1]), [1]
-    )
+    source = Subset(FileImages([write_image(tmp_path / "a.png"), write_image(tmp_path / "b.png")], [0, 1]), [1])
     copy = pickle.loads(pickle.dumps(source))
     assert isinstance(copy[0], Image.Image)
     assert copy.labels.tolist() == [1]

@@ -88,9 +88,7 @@ def test_validation_split_is_cut_from_the_long_tailed_images():
 
 def test_validation_split_depends_on_the_seed_alone():
     def indices(seed):
-        return long_tailed(
-            sized(50, 20), SplitOptions(val_fraction=0.2, split_seed=seed), None
-        ).val.indices.tolist()
+        return long_tailed(sized(50, 20), SplitOptions(val_fraction=0.2, split_seed=seed), None).val.indices.tolist()
 
     np.random.seed(1)
     first = indices(3)

@@ -50,9 +50,7 @@ def test_parts_and_gradients_equal_the_authors(kind, name, weighted, labels):
     assert_equal(logits.dist.grad, golden(f"{name}_f64__grad_dist"), atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "suffix", "rtol"), [(torch.float64, "f64", 1e-9), (torch.float32, "f32", 1e-5)]
-)
+@pytest.mark.parametrize(("dtype", "suffix", "rtol"), [(torch.float64, "f64", 1e-9), (torch.float32, "f32", 1e-5)])
 def test_soft_and_weighted_has_the_sound_target(dtype, suffix, rtol):
     target = F.softmax(TEACHER.to(dtype) / 3 + WEIGHTS.to(dtype).log(), dim=1)
     assert_equal(target, golden(f"softw_tau3_sound_target_prob_{suffix}"), rtol=rtol)
@@ -127,9 +125,7 @@ def test_the_class_loss_keeps_weights_of_its_own():
     own = CrossEntropyLoss(class_weights=WEIGHTS)
     expected = F.cross_entropy(student().cls, LABELS, WEIGHTS)
     assert_equal(DistillationLoss("hard", cls_loss=own)(student(), LABELS, TEACHER).cls, 0.5 * expected)
-    assert_equal(
-        DistillationLoss("none", cls_loss=own)(TokenLogits(student().cls, None), LABELS).cls, expected
-    )
+    assert_equal(DistillationLoss("none", cls_loss=own)(TokenLogits(student().cls, None), LABELS).cls, expected)
 
 
 def test_another_class_loss_is_used():

@@ -68,9 +68,7 @@ def test_unbalanced_images_agree_with_sklearn():
 
 
 def test_all_weighs_images_and_balanced_weighs_classes():
-    result = measure(
-        GroupedAccuracy(2, {"head": [0], "tail": [1]}), logits_for([0, 0, 0, 0], 2), [0, 0, 0, 1]
-    )
+    result = measure(GroupedAccuracy(2, {"head": [0], "tail": [1]}), logits_for([0, 0, 0, 0], 2), [0, 0, 0, 1])
     assert result == {"all": 75.0, "balanced": 50.0, "head": 100.0, "tail": 0.0, "top5": 100.0}
 
 

@@ -59,16 +59,12 @@ class StudentAveraging(L.Callback):
             self._updates = trainer.global_step
             self.average.update(pl_module.network, step=self._updates)
 
-    def on_save_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the average under its own key."""
         assert self.average is not None
         checkpoint[EMA] = self.average.module.state_dict()
 
-    def on_load_checkpoint(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on with the stored average."""
         assert self.average is not None
         self.average.module.load_state_dict(checkpoint[EMA])

@@ -44,9 +44,7 @@ class StageProgress(L.Callback):
             TimeRemainingColumn(),
             console=self.console,
         )
-        self._task = self._bar.add_task(
-            self.title, total=trainer.max_epochs, completed=trainer.current_epoch, loss=""
-        )
+        self._task = self._bar.add_task(self.title, total=trainer.max_epochs, completed=trainer.current_epoch, loss="")
         self._bar.start()
 
     @rank_zero_only
@@ -72,17 +70,13 @@ class StageProgress(L.Callback):
             self._bar.update(self._task, completed=epoch, loss=loss)
         elif epoch == last or epoch % max(1, last // self.lines) == 0:
             seconds = time.monotonic() - self._began
-            self.console.print(
-                f"{self.title}: epoch {epoch}/{last}, {loss}, {seconds:.0f} s", highlight=False
-            )
+            self.console.print(f"{self.title}: epoch {epoch}/{last}, {loss}, {seconds:.0f} s", highlight=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the finished bar on the screen."""
         self._stop()
 
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Give the terminal back before an error is printed."""
         self._stop()
 

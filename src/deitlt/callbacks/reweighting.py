@@ -32,9 +32,7 @@ class DeferredReweighting(L.Callback):
         stop_mixing: ask the data module for unmixed images and hard labels from K on.
     """
 
-    def __init__(
-        self, start_epoch: int, counts: Sequence[int], beta: float = 0.9999, stop_mixing: bool = True
-    ) -> None:
+    def __init__(self, start_epoch: int, counts: Sequence[int], beta: float = 0.9999, stop_mixing: bool = True) -> None:
         self.start_epoch = start_epoch
         self.weights = effective_number_weights(counts, beta)
         self.stop_mixing = stop_mixing

@@ -114,9 +114,7 @@ class SharpnessAwareMinimization(L.Callback):
         restore(moved)
         return result
 
-    def _second_pass(
-        self, trainer: L.Trainer, module: L.LightningModule, optimizer: LightningOptimizer
-    ) -> None:
+    def _second_pass(self, trainer: L.Trainer, module: L.LightningModule, optimizer: LightningOptimizer) -> None:
         strategy = trainer.strategy
         devices = [module.device] if module.device.type == "cuda" else []
         for micro in self._window:

@@ -34,9 +34,7 @@ class ModelCard:
     @property
     def normalisation(self) -> Normalisation:
         """Statistics that its input is normalised with."""
-        return Normalisation(
-            (self.mean[0], self.mean[1], self.mean[2]), (self.std[0], self.std[1], self.std[2])
-        )
+        return Normalisation((self.mean[0], self.mean[1], self.mean[2]), (self.std[0], self.std[1], self.std[2]))
 
     @property
     def info(self) -> DataInfo:

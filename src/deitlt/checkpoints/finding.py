@@ -17,9 +17,7 @@ def find_checkpoint(path: str | Path, stages: tuple[str, ...]) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise CheckpointError(
-            f"There is no checkpoint {path}; type the path of a .ckpt file, or of a run's folder."
-        )
+        raise CheckpointError(f"There is no checkpoint {path}; type the path of a .ckpt file, or of a run's folder.")
     folders = [path / stage for stage in stages] + [path]
     for folder in folders:
         for name in NAMES:

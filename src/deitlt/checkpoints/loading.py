@@ -47,9 +47,7 @@ def _read(path: str | Path, kind: str) -> tuple[Checkpoint, ModelCard]:
     checkpoint = read_checkpoint(path)
     card = card_of(checkpoint, path)
     if card.kind != kind:
-        raise CheckpointError(
-            f"{path} holds a {card.kind}, no {kind}; type the path of a {kind}'s checkpoint."
-        )
+        raise CheckpointError(f"{path} holds a {card.kind}, no {kind}; type the path of a {kind}'s checkpoint.")
     return checkpoint, card
 
 
@@ -57,9 +55,7 @@ def _arguments(card: ModelCard, path: str | Path) -> dict[str, Any]:
     """The model's arguments; a file may not ask for any that its maker does not know."""
     maker = create_teacher if card.kind == "teacher" else create_student
     if strange := sorted(set(card.model) - set(signature(maker).parameters)):
-        raise CheckpointError(
-            f"{path} asks for {strange[0]!r}, which this version does not know; update deitlt."
-        )
+        raise CheckpointError(f"{path} asks for {strange[0]!r}, which this version does not know; update deitlt.")
     return card.model
 
 
@@ -72,7 +68,5 @@ def _filled(network: Network, weights: dict[str, Tensor], path: str | Path) -> N
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise CheckpointError(
-            f"{path} does not hold the weights that it says it holds; take an older one."
-        ) from error
+        raise CheckpointError(f"{path} does not hold the weights that it says it holds; take an older one.") from error
     return network.eval()

@@ -20,21 +20,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(
-            f"There is no checkpoint {path}; type the path of a .ckpt file, or of a run's folder."
-        )
+        raise CheckpointError(f"There is no checkpoint {path}; type the path of a .ckpt file, or of a run's folder.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_why_unreadable(path, str(error))) from error
     except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is no checkpoint; type the path of a .ckpt file that deitlt wrote."
-        ) from error
+        raise CheckpointError(f"{path} is no checkpoint; type the path of a .ckpt file that deitlt wrote.") from error
     if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, no checkpoint; type the path of a .ckpt file."
-        )
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, no checkpoint; type the path of a .ckpt file.")
     return content
 
 

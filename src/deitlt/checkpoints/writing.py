@@ -50,8 +50,7 @@ def _full_disk(path: Path) -> str:
     kept = f"the {path.name} written before is whole" if path.exists() else "nothing was left there"
     run = path.parent.parent
     return (
-        f"The disk is full: {path} could not be written ({kept}); "
-        f"free some space and type deitlt train resume={run}."
+        f"The disk is full: {path} could not be written ({kept}); free some space and type deitlt train resume={run}."
     )
 
 
@@ -67,8 +66,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write a checkpoint whole or not at all."""
         write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
 
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint safely, whatever is asked for."""
         return read_checkpoint(path)

@@ -12,9 +12,7 @@ from deitlt.types import Normalisation
 
 IMAGENET_NORMALISATION = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-LAYOUT = (
-    "type data.root=FOLDER, where FOLDER holds train/ and test/ (or val/) with a folder of images per class"
-)
+LAYOUT = "type data.root=FOLDER, where FOLDER holds train/ and test/ (or val/) with a folder of images per class"
 
 
 def read_folder(request: DataRequest) -> DataSplits:
@@ -32,9 +30,7 @@ def read_folder(request: DataRequest) -> DataSplits:
         return read_image_lists(request.train_csv, request.test_csv, root)
     if request.train_csv is not None or request.test_csv is not None:
         given, absent = ("train", "test") if request.train_csv else ("test", "train")
-        raise ConfigError(
-            f"data.{given}_csv needs the other list beside it: type data.{absent}_csv=FILE as well."
-        )
+        raise ConfigError(f"data.{given}_csv needs the other list beside it: type data.{absent}_csv=FILE as well.")
     train, test = _split_folders(root)
     classes = _class_names(train)
     tested = _test_classes(test, classes)
@@ -54,9 +50,7 @@ def _split_folders(root: Path) -> tuple[Path, Path]:
 
 
 def _class_names(split: Path) -> tuple[str, ...]:
-    names = sorted(
-        entry.name for entry in os.scandir(split) if entry.is_dir() and not entry.name.startswith(".")
-    )
+    names = sorted(entry.name for entry in os.scandir(split) if entry.is_dir() and not entry.name.startswith("."))
     if not names:
         raise DataError(f"{split} holds no class folder and so no image; {LAYOUT}.")
     return tuple(names)

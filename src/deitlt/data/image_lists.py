@@ -35,9 +35,7 @@ def read_image_lists(train_csv: Path, test_csv: Path, root: Path) -> DataSplits:
     """
     train, test = _read_rows(train_csv), _read_rows(test_csv)
     classes = _class_names(train_csv, train)
-    return DataSplits(
-        _images(train_csv, train, root, classes), _images(test_csv, test, root, classes), classes
-    )
+    return DataSplits(_images(train_csv, train, root, classes), _images(test_csv, test, root, classes), classes)
 
 
 def _read_rows(file: Path) -> list[Row]:
@@ -68,9 +66,7 @@ def _parse(file: Path, text: Iterable[str]) -> Iterator[Row]:
         if not any(cell.strip() for cell in cells):
             continue  # an empty line
         if len(cells) <= max(at_path, at_label):
-            raise DataError(
-                f"{file}, line {reader.line_num} has {len(cells)} of {len(header)} columns; complete it."
-            )
+            raise DataError(f"{file}, line {reader.line_num} has {len(cells)} of {len(header)} columns; complete it.")
         yield Row(reader.line_num, cells[at_path].strip(), _canonical(cells[at_label].strip()))
 
 

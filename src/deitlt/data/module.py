@@ -55,6 +55,7 @@ class LongTailDataModule(L.LightningDataModule):
         group_cuts: where the paper's groups are cut; None for the data set's own.
         split_seed: seeds the selection of images, apart from the run's seed.
         on_broken: 'error' stops at an image that cannot be decoded, 'skip' goes on without it.
+        verify: have `check_files` decode every file.
         exclude: image files to leave out (those that a check found broken).
         image_size: pixels a side of a view; None for the data set's own.
         statistics: normalise with ImageNet's mean and deviation, or with the data set's 'own'.
@@ -85,6 +86,7 @@ class LongTailDataModule(L.LightningDataModule):
         group_cuts: Sequence[int] | None = None,
         split_seed: int = 0,
         on_broken: Literal["error", "skip"] = "error",
+        verify: bool = True,
         exclude: Sequence[str] = (),
         image_size: int | None = None,
         statistics: Literal["imagenet", "own"] = "imagenet",
@@ -108,13 +110,11 @@ class LongTailDataModule(L.LightningDataModule):
             test_csv=Path(test_csv) if test_csv else None,
         )
         cuts = (group_cuts[0], group_cuts[1]) if group_cuts else None
-        self.options = SplitOptions(
-            imbalance_factor, imbalance_kind, max_count, val_fraction, groups, cuts, split_seed
-        )
+        self.options = SplitOptions(imbalance_factor, imbalance_kind, max_count, val_fraction, groups, cuts, split_seed)
         if on_broken not in ("error", "skip"):
             raise ConfigError(f"data.on_broken={on_broken} is no choice; type =error or =skip.")
         self.on_broken = on_broken
-        self.exclude = list(exclude)
+        self.verify, self.exclude = verify, list(exclude)
         self.image_size = image_size or self.spec.image_size
         self.normalisation = IMAGENET if statistics == "imagenet" else self.spec.normalisation
         self.view, self.evaluation = view, evaluation
@@ -140,6 +140,8 @@ class LongTailDataModule(L.LightningDataModule):
         Raises:
             DataError: names a broken file, where on_broken='error'.
         """
+        if not self.verify:
+            return []
         if self.on_broken == "skip":
             whole = self._read()
             return sorted({*find_broken(whole.train), *find_broken(whole.test)})
@@ -180,13 +182,9 @@ class LongTailDataModule(L.LightningDataModule):
                 f"Repeated augmentation shows no image of a training set of {len(self.splits.train)}; "
                 "type data/sampler=repeated_full, which shows every one, or data/sampler=shuffled."
             )
-        images = ViewedImages(
-            self.splits.train, self.view(self.image_size, self.normalisation), self.seed, rank
-        )
+        images = ViewedImages(self.splits.train, self.view(self.image_size, self.normalisation), self.seed, rank)
         # A short last batch would weigh its few images more; it is dropped unless it is the only one.
-        return self._loader(
-            images, DrawSampler(order), self.batch_size, drop_last=len(order) >= self.batch_size
-        )
+        return self._loader(images, DrawSampler(order), self.batch_size, drop_last=len(order) >= self.batch_size)
 
     def val_dataloader(self) -> list[Loader]:
         """The watched splits."""

@@ -47,9 +47,7 @@ class EpochSampler(Sampler[int]):
     ) -> None:
         assert 0 <= rank < num_replicas
         if num_repeats < 1:
-            raise ConfigError(
-                f"num_repeats={num_repeats} must be 1 or more; type num_repeats=3, as in the paper."
-            )
+            raise ConfigError(f"num_repeats={num_repeats} must be 1 or more; type num_repeats=3, as in the paper.")
         self.data = data
         self.num_replicas = num_replicas
         self.rank = rank

@@ -39,9 +39,7 @@ class ArrayImages:
         labels: [N] class ids.
     """
 
-    def __init__(
-        self, pixels: npt.NDArray[np.uint8], labels: Sequence[int] | npt.NDArray[np.integer]
-    ) -> None:
+    def __init__(self, pixels: npt.NDArray[np.uint8], labels: Sequence[int] | npt.NDArray[np.integer]) -> None:
         assert pixels.dtype == np.uint8
         assert pixels.shape[3:] == (3,)
         assert len(pixels) == len(labels)

@@ -54,9 +54,7 @@ class SplitOptions:
                 "largest class's size."
             )
         if not 0 <= self.split_seed < 2**32:
-            raise ConfigError(
-                f"data.split_seed={self.split_seed} must be in 0..2**32-1; type data.split_seed=0."
-            )
+            raise ConfigError(f"data.split_seed={self.split_seed} must be in 0..2**32-1; type data.split_seed=0.")
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,7 @@ class LongTailSplits:
     info: DataInfo
 
 
-def long_tailed(
-    splits: DataSplits, options: SplitOptions, default_cuts: tuple[int, int] | None
-) -> LongTailSplits:
+def long_tailed(splits: DataSplits, options: SplitOptions, default_cuts: tuple[int, int] | None) -> LongTailSplits:
     """Makes the training set long-tailed; the test set stays as it is.
 
     Class c keeps the number of images that its place in the profile asks for or, where it has fewer, all.
@@ -97,16 +93,13 @@ def long_tailed(
 
 def _require_images(splits: DataSplits) -> None:
     if len(splits.class_names) < 2:
-        raise DataError(
-            f"The data have {len(splits.class_names)} class, but telling classes apart needs 2 or more."
-        )
+        raise DataError(f"The data have {len(splits.class_names)} class, but telling classes apart needs 2 or more.")
     counts = _counts(splits.train, len(splits.class_names))
     assert len(counts) == len(splits.class_names), "a label has no class name"
     empty = np.flatnonzero(counts == 0)
     if len(empty):
         raise DataError(
-            f"The class {splits.class_names[empty[0]]!r} has no training image; "
-            "give it one, or remove the class."
+            f"The class {splits.class_names[empty[0]]!r} has no training image; give it one, or remove the class."
         )
 
 
@@ -134,9 +127,7 @@ def _held_out(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> tupl
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def _info(
-    train: ImageSource, names: tuple[str, ...], options: SplitOptions, cuts: tuple[int, int] | None
-) -> DataInfo:
+def _info(train: ImageSource, names: tuple[str, ...], options: SplitOptions, cuts: tuple[int, int] | None) -> DataInfo:
     counts = tuple(_counts(train, len(names)).tolist())
     groups = frequency_groups(counts, options.groups, options.group_cuts or cuts)
     members = {name: tuple(int(c) for c in classes) for name, classes in groups.items() if len(classes)}

@@ -102,8 +102,6 @@ def _image(figure: Figure, page: _Page, corner: tuple[float, float], view: NDArr
     axes.imshow(pixels, interpolation="nearest" if max(view.shape[:2]) < _COARSE else "antialiased")
 
 
-def _write(
-    figure: Figure, page: _Page, corner: tuple[float, float], text: str, color: str, weight: str
-) -> None:
+def _write(figure: Figure, page: _Page, corner: tuple[float, float], text: str, color: str, weight: str) -> None:
     width, height = page.size
     figure.text(corner[0] / width, corner[1] / height, text, color=color, weight=weight, fontsize=9)

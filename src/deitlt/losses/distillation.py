@@ -96,15 +96,11 @@ class DistillationLoss(Reweightable):
                 f"student.distillation.alpha={alpha} must be in 0 to 1: type student.distillation.alpha=0.5"
             )
         if not tau > 0:
-            raise ConfigError(
-                f"student.distillation.tau={tau} must be above 0: type student.distillation.tau=3"
-            )
+            raise ConfigError(f"student.distillation.tau={tau} must be above 0: type student.distillation.tau=3")
         self.kind, self.alpha, self.tau = kind, alpha, tau
         self.cls_loss = CrossEntropyLoss() if cls_loss is None else cls_loss
 
-    def forward(
-        self, student: TokenLogits, targets: Tensor, teacher: Tensor | None = None
-    ) -> DistillationTerms:
+    def forward(self, student: TokenLogits, targets: Tensor, teacher: Tensor | None = None) -> DistillationTerms:
         """The loss of a batch and its parts.
 
         Args:

@@ -82,9 +82,7 @@ def create_student(
         **{key: value for key, value in sizes.items() if value is not None},
     )
     if not isinstance(vit, VisionTransformer):
-        raise ConfigError(
-            f"student.model.name={name} is no vision transformer; type deit_tiny_patch16_224, say."
-        )
+        raise ConfigError(f"student.model.name={name} is no vision transformer; type deit_tiny_patch16_224, say.")
     return StudentNetwork(vit)
 
 
@@ -97,8 +95,7 @@ def check_sizes(image_size: int, patch_size: int, width: int | None = None, head
         )
     if width is not None and heads is not None and width % heads:
         raise ConfigError(
-            f"student.model.heads={heads} does not divide student.model.width={width}; "
-            f"type one of {_divisors(width)}."
+            f"student.model.heads={heads} does not divide student.model.width={width}; type one of {_divisors(width)}."
         )
 
 

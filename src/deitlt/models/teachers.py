@@ -37,9 +37,7 @@ def create_teacher(num_classes: int, name: str = "cifar_resnet32", head: Head = 
         ConfigError: if no model has that name, or the head is neither.
     """
     if head not in ("linear", "cosine"):
-        raise ConfigError(
-            f"teacher.model.head={head} is not a head; type teacher.model.head=linear or =cosine."
-        )
+        raise ConfigError(f"teacher.model.head={head} is not a head; type teacher.model.head=linear or =cosine.")
     if match := _CIFAR_NAME.fullmatch(name):
         if int(match[1]) not in CIFAR_DEPTHS:
             raise ConfigError(f"teacher.model.name={name}: {nearest(name, list_teachers('cifar_*'))}")

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deitlt.metrics import TokenAccuracy
-from deitlt.optim import schedule_time, weight_decay_groups
+from deitlt.optim import schedule_time
 from deitlt.types import DataInfo, ImageBatch, TokenLogits
 
 RAW = "raw"  # the trained weights' name among the evaluated networks
-OptimizerFactory = Callable[[list[dict[str, Any]]], Optimizer]
+OptimizerFactory = Callable[[nn.Module], Optimizer]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,7 @@ class ClassifierModule(L.LightningModule):
     Args:
         network: images [B, 3, H, W] -> `TokenLogits`, or logits [B, C].
         info: what the training data are.
-        optimizer: parameter groups -> optimiser.
-        weight_decay: for matrices; biases, norms and tokens have none. None decays every parameter alike.
+        optimizer: network -> optimiser of its parameters.
         schedule: time in epochs -> learning rate.
         tokens: which answers are measured: 'cls', 'dist', 'avg'.
     """
@@ -50,14 +49,12 @@ class ClassifierModule(L.LightningModule):
         optimizer: OptimizerFactory,
         schedule: Callable[[float], float],
         tokens: tuple[str, ...],
-        weight_decay: float | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.info = info
         self.optimizer_factory = optimizer
         self.schedule = schedule
-        self.weight_decay = weight_decay
         self.tokens = tokens
         self.watched: tuple[str, ...] = ("val",)
         self.card: dict[str, Any] = {}
@@ -76,12 +73,8 @@ class ClassifierModule(L.LightningModule):
         return logits if isinstance(logits, TokenLogits) else TokenLogits(logits, None)
 
     def configure_optimizers(self) -> Optimizer:
-        """The optimiser over the network's parameters; the schedule sets its rate at each batch."""
-        if self.weight_decay is None:
-            groups = [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
-        else:
-            groups = weight_decay_groups(self.network, self.weight_decay)
-        return self.optimizer_factory(groups)
+        """The optimiser of the network's parameters; the schedule sets its rate at each batch."""
+        return self.optimizer_factory(self.network)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate, a function of time alone, so that a resumed run needs no state."""

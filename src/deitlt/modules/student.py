@@ -20,9 +20,8 @@ class StudentModule(ClassifierModule):
         network: images [B, 3, H, W] -> `TokenLogits`.
         loss: token logits, targets, the teacher's answers -> the loss and its parts.
         info: what the training data are.
-        optimizer: parameter groups -> optimiser.
+        optimizer: network -> optimiser of its parameters.
         schedule: time in epochs -> learning rate.
-        weight_decay: see `ClassifierModule`.
     """
 
     def __init__(
@@ -32,10 +31,9 @@ class StudentModule(ClassifierModule):
         info: DataInfo,
         optimizer: OptimizerFactory,
         schedule: Callable[[float], float],
-        weight_decay: float | None = None,
     ) -> None:
         tokens = ("cls", "dist", "avg") if "dist" in network.tokens else ("cls",)
-        super().__init__(network, info, optimizer, schedule, tokens, weight_decay)
+        super().__init__(network, info, optimizer, schedule, tokens)
         self.loss = loss
 
     def reweight(self, weights: Tensor | None) -> None:

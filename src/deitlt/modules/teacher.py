@@ -16,9 +16,8 @@ class TeacherModule(ClassifierModule):
         network: images [B, 3, H, W] -> logits (or cosines) [B, C].
         loss: logits, targets -> the mean loss of a batch.
         info: what the training data are.
-        optimizer: parameter groups -> optimiser.
+        optimizer: network -> optimiser of its parameters.
         schedule: time in epochs -> learning rate.
-        weight_decay: see `ClassifierModule`.
     """
 
     names_tokens = False
@@ -30,9 +29,8 @@ class TeacherModule(ClassifierModule):
         info: DataInfo,
         optimizer: OptimizerFactory,
         schedule: Callable[[float], float],
-        weight_decay: float | None = None,
     ) -> None:
-        super().__init__(network, info, optimizer, schedule, ("cls",), weight_decay)
+        super().__init__(network, info, optimizer, schedule, ("cls",))
         self.loss = loss
 
     def reweight(self, weights: Tensor | None) -> None:

@@ -1,6 +1,5 @@
-"""How weights move: SAM's ascent, parameter groups, schedules of learning rate and rho."""
+"""How weights move: SAM's ascent, schedules of learning rate and rho. Optimisers are timm's."""
 
-from deitlt.optim.groups import weight_decay_groups
 from deitlt.optim.rho import ConstantRho, LinearRho, RhoSchedule, StepRho
 from deitlt.optim.sam import ascend, restore
 from deitlt.optim.schedules import WarmupCosine, WarmupSteps, schedule_time
@@ -15,5 +14,4 @@ __all__ = [
     "ascend",
     "restore",
     "schedule_time",
-    "weight_decay_groups",
 ]

@@ -5,7 +5,7 @@ schedules are those of Rangwani et al., "Escaping Saddle Points for Effective Ge
 Class-Imbalanced Data", NeurIPS 2022.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deitlt.errors import ConfigError
@@ -42,23 +42,25 @@ class StepRho:
     """Rho that changes at given epochs.
 
     Args:
-        values: the first epoch of each step -> its rho, such as ``{0: 0.05, 5: 0.1, 60: 0.5}``.
+        values: the first epoch of each step -> its rho, such as ``{0: 0.05, 5: 0.1, 60: 0.5}``, or pairs of
+            them, which a configuration can replace as a whole.
 
     Raises:
         ConfigError: a negative rho, or none for epoch 0.
     """
 
-    values: Mapping[int, float]
+    values: Mapping[int, float] | Sequence[tuple[int, float]]
 
     def __post_init__(self) -> None:
-        if 0 not in self.values:
-            whole = {0: 0.05, **self.values}
-            raise ConfigError(f"values={dict(self.values)} gives no rho for epoch 0: type values={whole}")
-        _refuse_negative(**{f"values[{epoch}]": rho for epoch, rho in self.values.items()})
+        values = dict(self.values)
+        if 0 not in values:
+            raise ConfigError(f"values={values} gives no rho for epoch 0: type values={ {0: 0.05, **values} }")
+        _refuse_negative(**{f"values[{epoch}]": rho for epoch, rho in values.items()})
 
     def __call__(self, epoch: int) -> float:
         """Rho of an epoch: that of the latest step that has begun."""
-        return self.values[max(start for start in self.values if start <= epoch)]
+        values = dict(self.values)
+        return values[max(start for start in values if start <= epoch)]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,7 @@ EPSILON = 1e-12  # keeps the division sound where the gradient is zero
 
 
 @torch.no_grad()
-def ascend(
-    parameters: Iterable[Parameter], rho: float, adaptive: bool = False, gradient_scale: float = 1.0
-) -> Moved:
+def ascend(parameters: Iterable[Parameter], rho: float, adaptive: bool = False, gradient_scale: float = 1.0) -> Moved:
     """Move each parameter to the worst point near it, to first order.
 
     SAM (Foret et al., 2021, equation 2): e = rho g / |g|. ASAM (Kwon et al., 2021, equation 9 with

@@ -1,8 +1,8 @@
 """Learning rates as pure functions of time, in epochs, and the time at which a micro-batch reads them."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from deitlt.errors import ConfigError
 
@@ -92,7 +92,8 @@ class WarmupSteps:
         lr: the base rate.
         epochs: the run's length, taken so that all schedules are built alike; the steps do not move with it.
         warmup_epochs: 0 for none.
-        factors: the first epoch of each step -> its multiple of ``lr`` (not of the step before).
+        factors: the first epoch of each step -> its multiple of ``lr`` (not of the step before), or pairs of
+            them, which a configuration can replace as a whole.
 
     Raises:
         ConfigError: a negative rate, warm-up or factor, or no epoch.
@@ -101,18 +102,18 @@ class WarmupSteps:
     lr: float
     epochs: int
     warmup_epochs: int = 5
-    factors: Mapping[int, float] = field(default_factory=lambda: {160: 0.01, 180: 0.0001})
+    factors: Mapping[int, float] | Sequence[tuple[int, float]] = ((160, 0.01), (180, 0.0001))
 
     def __post_init__(self) -> None:
         _refuse_bad_span(self.lr, self.epochs, self.warmup_epochs)
-        for start, factor in self.factors.items():
+        for start, factor in dict(self.factors).items():
             if not factor >= 0:
-                raise ConfigError(f"factors[{start}]={factor} must be 0 or more: type {{{start}: 0.01}}")
+                raise ConfigError(f"factors has {factor} from epoch {start} on; type 0 or more: [[{start},0.01]]")
 
     def __call__(self, t: float) -> float:
         """The learning rate at time t, in epochs."""
         epoch = int(t)
         if epoch < self.warmup_epochs:
             return self.lr * (epoch + 1) / self.warmup_epochs
-        begun = [start for start in self.factors if start <= epoch]
-        return self.lr * (self.factors[max(begun)] if begun else 1.0)
+        factors = {0: 1.0, **dict(self.factors)}
+        return self.lr * factors[max(start for start in factors if start <= epoch)]

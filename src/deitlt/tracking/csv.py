@@ -139,8 +139,4 @@ class AppendingCSVLogger(Logger):
 def _text(value: Tensor | float | str) -> str:
     """A number as Python writes it, whole epochs without a point: `repr` loses no digit."""
     plain = value.item() if isinstance(value, Tensor) else value
-    return (
-        str(int(plain))
-        if isinstance(plain, float) and plain.is_integer() and abs(plain) < 1e15
-        else str(plain)
-    )
+    return str(int(plain)) if isinstance(plain, float) and plain.is_integer() and abs(plain) < 1e15 else str(plain)

@@ -117,9 +117,7 @@ def log_per_class(logger: WandbLogger, rows: Sequence[Mapping[str, Any]]) -> Non
         import wandb
 
         columns: list[str | int] = list(rows[0]) if rows else []
-        table = wandb.Table(
-            columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows]
-        )
+        table = wandb.Table(columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows])
         logger.experiment.log({"per_class": table})
 
 
@@ -163,7 +161,7 @@ def _has_key() -> bool:
     import wandb
 
     try:
-        return bool(wandb.login(prompt=False))
+        return bool(wandb.login(prompt=False, verify=False))
     except TypeError:  # W&B before `prompt`
         return bool(wandb.api.api_key)
     except wandb.Error as error:  # a key that cannot be one
@@ -181,7 +179,7 @@ def _begin(logger: WandbLogger) -> bool:
             wandb.run.finish()
         define_metrics(logger.experiment)
     except Exception as error:  # see _forgiving
-        _log.warning("W&B could not begin a run: %s", error)
+        _log.warning("W&B could not begin a run (what can be is recorded offline): %s", error)
         return False
     _log.info("W&B run: %s", getattr(logger.experiment, "url", None) or "recorded offline")
     return True

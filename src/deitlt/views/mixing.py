@@ -70,9 +70,7 @@ class BatchMixing:
         use_cutmix = self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.switch)
         alpha = self.cutmix if use_cutmix else self.mixup
         kept = float(rng.beta(alpha, alpha))
-        return (
-            _paste(images, kept, rng) if use_cutmix else (kept * images + (1 - kept) * images.flip(0), kept)
-        )
+        return _paste(images, kept, rng) if use_cutmix else (kept * images + (1 - kept) * images.flip(0), kept)
 
 
 def _paste(images: Tensor, kept: float, rng: np.random.Generator) -> tuple[Tensor, float]:

@@ -1,0 +1,158 @@
+"""The command `deitlt VERB [overrides]`: entry points, and how they end.
+
+Nothing heavy is imported before the overrides are known to be right, so that a typo is answered at once.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from deitlt.errors import ConfigError, UserError, nearest, sentence
+
+OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+# Verb -> its configuration and what it does.
+HYDRA_VERBS = {
+    "train": ("train", "train a teacher and a student (or what stages=[...] names), then print the table"),
+    "evaluate": ("evaluate", "measure a trained checkpoint: checkpoint=FILE_OR_RUN"),
+    "predict": ("predict", "name the classes of a folder's images: checkpoint=FILE_OR_RUN images=FOLDER"),
+    "inspect": (
+        "train",
+        "draw what student and teacher will see, and the long tail; takes train's overrides",
+    ),
+}
+PLAIN_VERBS = {"report": "one table of finished runs, with mean and spread over seeds: deitlt report RUN..."}
+
+HELP = """deitlt VERB [KEY=VALUE ...]
+
+{verbs}
+
+deitlt VERB --help       the choices and keys of a verb
+deitlt VERB --cfg job    its whole configuration, resolved with the overrides that stand beside it
+deitlt VERB -m KEY=A,B   one job for each combination of values
+
+An error is one sentence, and the exit code 2; DEITLT_DEBUG=1 shows its traceback.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after `deitlt`; None takes them from the command line.
+
+    Returns:
+        The exit code: 0, or 2 for what the user can mend.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        return _complain(sentence(error))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def config_dir() -> Path:
+    """The folder of the configurations: inside the installed package, or at the root of a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        _say(_help())
+        return OK if words else USER_ERROR
+    verb, overrides = words[0], words[1:]
+    if verb == "--version":
+        from deitlt import __version__
+
+        _say(__version__)
+        return OK
+    if verb in PLAIN_VERBS:
+        module = importlib.import_module(f"deitlt.tasks.{verb}")
+        code: int = module.main(overrides)
+        return code
+    if verb not in HYDRA_VERBS:
+        raise ConfigError(f"{verb!r} is no verb; {nearest(verb, [*HYDRA_VERBS, *PLAIN_VERBS])}")
+    return _run_hydra(verb, overrides)
+
+
+def _run_hydra(verb: str, overrides: list[str]) -> int:
+    """Let Hydra compose the configuration and call the verb's task, once or for each job of a sweep."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    from deitlt.tasks.overrides import explain
+
+    config_name = HYDRA_VERBS[verb][0]
+
+    def task(config: DictConfig) -> None:
+        with _no_empty_folder():
+            importlib.import_module(f"deitlt.tasks.{verb}").main(config)
+
+    run = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(task)
+    try:
+        with _hydra_environment([f"deitlt {verb}", *overrides]):
+            run()
+    except (HydraException, OmegaConfBaseException) as error:
+        if _debugging():
+            raise
+        return _complain(explain(error, config_dir(), config_name, overrides))
+    return OK
+
+
+@contextmanager
+def _hydra_environment(argv: list[str]) -> Iterator[None]:
+    """Hydra reads the command line, and hides what went wrong unless it is told to raise it."""
+    old_argv, old_flag = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = argv
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        sys.argv = old_argv
+        if old_flag is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = old_flag
+
+
+@contextmanager
+def _no_empty_folder() -> Iterator[None]:
+    """Hydra makes the job's folder before the job begins; take it away again if nothing came into it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        yield
+    finally:
+        here = Path.cwd()
+        while folder.is_dir() and folder != here and not any(folder.iterdir()):
+            folder.rmdir()
+            folder = folder.parent
+
+
+def _help() -> str:
+    described = {verb: text for verb, (_, text) in HYDRA_VERBS.items()} | PLAIN_VERBS
+    return HELP.format(verbs="\n".join(f"  {verb:<9} {text}" for verb, text in described.items()))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text.rstrip()}\n")
+
+
+def _complain(text: str) -> int:
+    if _debugging() and sys.exc_info()[1] is not None:
+        raise
+    sys.stderr.write(f"deitlt: {text}\n")
+    return USER_ERROR
+
+
+def _debugging() -> bool:
+    return os.environ.get("DEITLT_DEBUG") == "1"

@@ -1,0 +1,161 @@
+"""Many runs as one table: means and standard deviations over seeds."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+from deitlt.errors import ConfigError
+from deitlt.report.rows import accuracy_rows, protocol_in_words
+
+_COLUMNS = ("all", "head", "mid", "tail")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: experiment is its name in a table, the folder's where it was composed without one."""
+
+    folder: Path
+    experiment: str
+    seed: int | None
+    metrics: dict[str, Any]
+
+    @property
+    def protocol(self) -> str:
+        """'last', 'val' or 'paper'; empty where it was not recorded."""
+        return str(self.metrics.get("protocol") or "")
+
+
+class Score(NamedTuple):
+    """Mean over seeds in percent, and the sample standard deviation; None for a single seed."""
+
+    mean: float
+    std: float | None
+
+
+@dataclass(frozen=True)
+class SummaryRow:
+    """One token of one experiment over its seeds.
+
+    scores: 'all', 'head', 'mid', 'tail' -> score; absent where no run measured it. seeds: number of runs.
+    """
+
+    experiment: str
+    part: str
+    token: str
+    label: str
+    scores: dict[str, Score]
+    seeds: int
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Every run in the folders or below them, each once.
+
+    Raises:
+        ConfigError: a folder holds no finished run, or a metrics.json cannot be read.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        files = sorted(folder.rglob("metrics.json"))
+        if not files:
+            raise ConfigError(
+                f"{folder} holds no finished run: there is no metrics.json in it or below it; give a folder"
+                " that `deitlt train` wrote, as in `deitlt report FOLDER`"
+            )
+        found |= dict.fromkeys(file.resolve() for file in files)
+    return [_read(file) for file in found]
+
+
+def summary_rows(runs: Sequence[Run]) -> list[SummaryRow]:
+    """A row for each experiment, part and token, over the seeds.
+
+    Runs of one experiment with the same seed differ in something else: they get rows of their own, named by
+    their folders, for a mean over them would say nothing about seeds. So do runs of different protocols.
+
+    Raises:
+        ConfigError: the runs are of different data, and their numbers do not belong in one table.
+    """
+    _check_same_data(runs)
+    names = _names(runs)
+    gathered: dict[tuple[str, str, str, str], list[dict[str, float]]] = {}
+    for run, name in zip(runs, names, strict=True):
+        for row in accuracy_rows(run.metrics):
+            key = (name, row.part, row.token, row.label)
+            gathered.setdefault(key, []).append(dict(row.accuracy))
+    return [
+        SummaryRow(*key, scores={c: s for c in _COLUMNS if (s := _score(c, rows))}, seeds=len(rows))
+        for key, rows in gathered.items()
+    ]
+
+
+def summary_markdown(runs: Sequence[Run]) -> str:
+    """The rows as a Markdown table, `86.1 ± 1.2` over seeds, with the protocol in words under it.
+
+    Raises:
+        ConfigError: as `summary_rows`.
+    """
+    lines = [_line(["run", *_COLUMNS, "seeds"]), _line(["---", *["---:"] * (len(_COLUMNS) + 1)])]
+    for row in summary_rows(runs):
+        scores = [_text(row.scores.get(column)) for column in _COLUMNS]
+        lines.append(_line([f"{row.experiment}, {row.label}".replace("|", "\\|"), *scores, str(row.seeds)]))
+    protocols = "; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(r.protocol for r in runs))
+    note = f"Top-1 accuracy in percent, mean ± sample standard deviation over seeds. Protocol: {protocols}."
+    return "\n".join([*lines, "", note, ""])
+
+
+def _read(file: Path) -> Run:
+    try:
+        metrics = dict(json.loads(file.read_text(encoding="utf-8")))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{file} is not readable JSON ({error}); train that run again or leave it out") from error
+    return Run(file.parent, str(metrics.get("experiment") or file.parent.name), metrics.get("seed"), metrics)
+
+
+def _check_same_data(runs: Sequence[Run]) -> None:
+    first = runs[0] if runs else None
+    for run in runs:
+        assert first is not None
+        for key, what in (("class_names", "classes"), ("counts", "training images per class")):
+            if run.metrics.get(key) != first.metrics.get(key):
+                raise ConfigError(
+                    f"{first.folder} ({_data(first)}) and {run.folder} ({_data(run)}) differ in their {what},"
+                    " so one table cannot compare them; give `deitlt report` the runs of one data set and one"
+                    " data.imbalance_factor at a time"
+                )
+
+
+def _data(run: Run) -> str:
+    counts = run.metrics.get("counts") or []
+    return f"{len(counts):,} classes, {sum(counts):,} images"
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """Each run's name in the table, with protocol and folder added where the experiment alone misleads."""
+    mixed = len({run.protocol for run in runs}) > 1
+    same = Counter((run.experiment, run.protocol, run.seed) for run in runs)
+    names = []
+    for run in runs:
+        extra = [run.protocol] if mixed else []
+        extra += [str(run.folder.name)] if same[run.experiment, run.protocol, run.seed] > 1 else []
+        names.append(f"{run.experiment} ({', '.join(extra)})" if extra else run.experiment)
+    return names
+
+
+def _score(column: str, rows: Sequence[dict[str, float]]) -> Score | None:
+    values = [row[column] for row in rows if column in row]
+    if not values:
+        return None
+    return Score(mean(values), stdev(values) if len(values) > 1 else None)
+
+
+def _text(score: Score | None) -> str:
+    if score is None:
+        return "-"
+    return f"{score.mean:.1f}" if score.std is None else f"{score.mean:.1f} ± {score.std:.1f}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,200 @@
+"""A stage's five things, made of its configuration: data, module, labeller, callbacks, trainer."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+
+from deitlt.callbacks import (
+    DeferredReweighting,
+    FiniteLoss,
+    SeededSteps,
+    SharpnessAwareMinimization,
+    StageProgress,
+    StudentAveraging,
+)
+from deitlt.checkpoints import AtomicCheckpointIO, ModelCard, load_teacher, read_card
+from deitlt.data import LongTailDataModule
+from deitlt.errors import CheckpointError, ConfigError
+from deitlt.models import LiveTeacher
+from deitlt.modules import ClassifierModule, StudentModule, TeacherModule
+from deitlt.tasks.batches import BatchPlan, plan_batches
+from deitlt.tasks.stage_config import StageConfig
+from deitlt.types import DataInfo
+from deitlt.views import TeacherView
+
+make = partial(instantiate, _convert_="all")  # plain lists and dicts, nothing of OmegaConf, in what is made
+
+
+def batch_plan(stage: StageConfig) -> BatchPlan:
+    """How the stage's images per update are shared among its devices."""
+    recipe, trainer = stage.recipe, stage.trainer
+    devices = trainer["devices"] * trainer["num_nodes"]
+    return plan_batches(recipe["images_per_update"], devices, recipe["batch_size"])
+
+
+def build_data(stage: StageConfig) -> LongTailDataModule:
+    """The stage's data module, not yet opened and without a labeller."""
+    recipe, views = stage.recipe, stage.recipe["views"]
+    sampler = {"sampler": make(recipe["sampler"])} if "sampler" in recipe else {}
+    datamodule: LongTailDataModule = make(stage.data)(
+        image_size=recipe["image_size"],
+        statistics=recipe["statistics"],
+        view=make(views["train"]),
+        evaluation=make(views["evaluation"]),
+        mixing=None if views["mixing"] is None else make(views["mixing"]),
+        batch_size=batch_plan(stage).batch_size,
+        watched=stage.watched,
+        seed=stage.seed,
+        **sampler,
+    )
+    return datamodule
+
+
+def build_module(stage: StageConfig, info: DataInfo) -> ClassifierModule:
+    """The stage's module with fresh weights, for the classes that were found."""
+    recipe = stage.recipe
+    network = make(recipe["model"])(num_classes=info.num_classes)
+    loss = make(recipe["loss"])(counts=info.counts)
+    parts = {"info": info, "optimizer": make(recipe["optimizer"]), "schedule": make(recipe["schedule"])}
+    if stage.kind == "teacher":
+        return TeacherModule(network, loss, **parts)
+    if stage.distils and "dist" not in network.tokens:
+        raise ConfigError(
+            f"{stage.name}.model has no DIST token to teach; type student.model.distilled=true, "
+            "or student/distillation=none."
+        )
+    return StudentModule(network, make(recipe["distillation"])(cls_loss=loss), **parts)
+
+
+def build_card(stage: StageConfig, datamodule: LongTailDataModule) -> ModelCard:
+    """What the stage's checkpoints say of themselves."""
+    info, view = datamodule.info, datamodule.normalisation
+    made_by = ("_target_", "_partial_")
+    return ModelCard(
+        kind="teacher" if stage.kind == "teacher" else "student",
+        model={key: value for key, value in stage.recipe["model"].items() if key not in made_by},
+        image_size=datamodule.image_size,
+        mean=list(view.mean),
+        std=list(view.std),
+        crop_share=stage.recipe["views"]["evaluation"]["crop_share"],
+        class_names=list(info.class_names),
+        counts=list(info.counts),
+        groups={name: list(classes) for name, classes in info.groups.items()},
+        data=stage.data,
+    )
+
+
+def check_teacher(path: Path, info: DataInfo) -> ModelCard:
+    """The card of a teacher that can label these data.
+
+    Raises:
+        CheckpointError: if the file is no teacher's, or knows other classes.
+    """
+    card = read_card(path)
+    if card.kind != "teacher":
+        raise CheckpointError(f"{path} holds a {card.kind}, no teacher; type teacher.checkpoint=FILE of a teacher.")
+    if len(card.class_names) != info.num_classes:
+        raise CheckpointError(
+            f"The teacher in {path} knows {len(card.class_names)} classes, but the data have {info.num_classes}; "
+            "type teacher.checkpoint=FILE of a teacher of these data, or teacher.checkpoint=null to train one."
+        )
+    if tuple(card.class_names) != info.class_names:
+        raise CheckpointError(
+            f"The teacher in {path} knows other classes ({', '.join(card.class_names[:3])}, ...) than the data "
+            f"({', '.join(info.class_names[:3])}, ...); type teacher.checkpoint=null to train one of these data."
+        )
+    return card
+
+
+def build_labeller(stage: StageConfig, datamodule: LongTailDataModule) -> LiveTeacher | None:
+    """The teacher that answers the student's images, or None where nobody teaches."""
+    if not stage.distils:
+        return None
+    assert stage.teacher is not None
+    card = check_teacher(Path(stage.teacher), datamodule.info)
+    options = stage.recipe["teacher_view"]
+    view = TeacherView(
+        card.image_size,
+        antialias=options["antialias"],
+        student=datamodule.normalisation if options["renormalise"] else None,
+        teacher=card.normalisation if options["renormalise"] else None,
+    )
+    decisions = stage.recipe["distillation"]["kind"] == "hard"
+    return LiveTeacher(load_teacher(stage.teacher), view, decisions)
+
+
+def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> list[L.Callback]:
+    """Seeding first, for those that remember streams; checkpoints last, after all that may stop a run."""
+    recipe, folder = stage.recipe, Path(stage.folder)
+    callbacks: list[L.Callback] = [SeededSteps(stage.seed), StageProgress(stage.name, console)]
+    if (drw := recipe["drw"]) is not None:
+        callbacks.append(DeferredReweighting(drw["start_epoch"], info.counts, drw["beta"], drw["stop_mixing"]))
+    if (sam := recipe["sam"])["enabled"]:
+        callbacks.append(SharpnessAwareMinimization(make(sam["rho"]), sam["adaptive"], sam["scope"]))
+    if (ema := recipe["ema"]) is not None:
+        callbacks.append(StudentAveraging(ema["decay"], ema["warmup"]))
+    callbacks.append(FiniteLoss(folder))
+    return [*callbacks, *_checkpoints(stage, folder)]
+
+
+def build_trainer(stage: StageConfig, callbacks: list[L.Callback], loggers: list[Logger], watches: bool) -> L.Trainer:
+    """Lightning's trainer for this stage; `watches` says whether any split is evaluated while training."""
+    options, recipe = stage.trainer, stage.recipe
+    return L.Trainer(
+        accelerator=options["accelerator"],
+        devices=options["devices"],
+        num_nodes=options["num_nodes"],
+        strategy=options["strategy"],
+        precision=options["precision"],
+        deterministic=options["deterministic"] or None,
+        max_epochs=recipe["epochs"],
+        accumulate_grad_batches=batch_plan(stage).accumulate,
+        gradient_clip_val=recipe["gradient_clip"],
+        check_val_every_n_epoch=_evaluate_every(stage),
+        limit_val_batches=None if watches else 0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=stage.folder,
+    )
+
+
+def _evaluate_every(stage: StageConfig) -> int:
+    epochs: int = stage.recipe["epochs"]
+    return min(stage.evaluate_every, epochs)
+
+
+def _checkpoints(stage: StageConfig, folder: Path) -> list[L.Callback]:
+    options: dict[str, Any] = {
+        "dirpath": folder,
+        "save_on_train_epoch_end": True,
+        "enable_version_counter": False,
+    }
+    last = ModelCheckpoint(filename="last", every_n_epochs=stage.checkpoint_every, **options)
+    if stage.protocol == "last":
+        return [last]
+    split = "val" if stage.protocol == "val" else "test"
+    token = "" if stage.kind == "teacher" else "avg/" if stage.recipe["model"]["distilled"] else "cls/"
+    monitor = f"{split}/{token}balanced"
+    every = _evaluate_every(stage)
+    return [
+        last,
+        ModelCheckpoint(filename="best", monitor=monitor, mode="max", every_n_epochs=every, **options),
+    ]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global streams, for fresh weights; training has streams of its own."""
+    L.seed_everything(seed, verbose=False)
+    torch.backends.cudnn.benchmark = True

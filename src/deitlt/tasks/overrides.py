@@ -1,0 +1,96 @@
+"""Hydra's complaints as one sentence that says what to type. No torch here."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from deitlt.errors import nearest
+
+
+def explain(error: Exception, config_dir: Path, config_name: str, overrides: list[str]) -> str:
+    """What is wrong with the overrides, and what to type instead.
+
+    Args:
+        error: what Hydra or OmegaConf raised.
+        config_dir: folder of the configurations.
+        config_name: the verb's configuration.
+        overrides: what the user typed.
+    """
+    if isinstance(error, MissingConfigException):
+        return _unknown_choice(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override!r} is no override; type KEY=VALUE, such as student.epochs=10."
+    if isinstance(error, MissingMandatoryValue):
+        key = getattr(error, "full_key", None) or _last_word(str(error))
+        return f"{key} has no value yet; type {key}=VALUE."
+    if isinstance(error, ConfigCompositionException):
+        return _unknown_key(error, config_dir, config_name, overrides)
+    if isinstance(error, OmegaConfBaseException):
+        return f"The configuration does not hold together at {error.full_key!r}: {_first_line(error)}"
+    return _first_line(error)
+
+
+def _unknown_choice(error: MissingConfigException) -> str:
+    missing = error.missing_cfg_file or ""
+    group, _, name = missing.rpartition("/")
+    options = [o for o in error.options or [] if o != "base"]
+    if not options:
+        return f"{missing} is no configuration; see deitlt --help."
+    return f"{group}={name} is no choice; {nearest(name, options)}"
+
+
+def _unknown_key(error: Exception, config_dir: Path, config_name: str, overrides: list[str]) -> str:
+    match = re.search(r"Could not (?:override|delete|append) '([^'=]+)", str(error))
+    if match is None:
+        return _first_line(error)
+    key = match[1]
+    known = _known_keys(config_dir, config_name, overrides)
+    if "/" in key:
+        known = [str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()]
+        return f"{key} is no group of choices; {nearest(key, known)}"
+    advice = nearest(key, known)
+    if advice.startswith("known"):
+        top = sorted({name.split(".")[0] for name in known})
+        advice = f"the keys begin with: {', '.join(top)}; see deitlt {config_name} --cfg job"
+    return f"{key} is no key; {advice}"
+
+
+def _known_keys(config_dir: Path, config_name: str, overrides: list[str]) -> list[str]:
+    """Every key of the configuration with the user's choices, or without them if they are wrong, too."""
+    chosen = [o for o in overrides if re.fullmatch(r"[\w/]+=[\w/]+", o) and _is_group(config_dir, o)]
+    for attempt in (chosen, []):
+        try:
+            GlobalHydra.instance().clear()
+            with initialize_config_dir(str(config_dir), version_base="1.3"):
+                content = OmegaConf.to_container(compose(config_name, overrides=attempt), resolve=False)
+        except Exception:
+            continue
+        assert isinstance(content, Mapping)
+        return list(_keys(content, ""))
+    return []
+
+
+def _is_group(config_dir: Path, override: str) -> bool:
+    return (config_dir / override.split("=")[0]).is_dir()
+
+
+def _keys(node: Mapping[Any, Any], prefix: str) -> Iterator[str]:
+    for name, value in node.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _last_word(text: str) -> str:
+    return text.strip().splitlines()[0].split()[-1]

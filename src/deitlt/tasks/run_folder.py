@@ -1,0 +1,76 @@
+"""A run's folder: what lies where, and whether it is finished."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from deitlt.checkpoints import write_atomically
+from deitlt.errors import CheckpointError, ConfigError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run: config.yaml, metrics.json, pictures, and a folder for each stage."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration, resolved, that the run was started with."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """What the run found; written last, so it marks a finished run."""
+        return self.path / "metrics.json"
+
+    def stage(self, name: str) -> Path:
+        """The folder of one stage."""
+        return self.path / name
+
+    def result(self, name: str) -> Path:
+        """What a stage found; written last, so it marks a finished stage."""
+        return self.stage(name) / "result.json"
+
+    def refuse_if_used(self) -> None:
+        """Raise ConfigError where a run, finished or not, already lies here."""
+        if self.metrics.exists():
+            raise ConfigError(f"{self.path} holds a finished run; type another paths.output_dir=FOLDER.")
+        if self.config.exists():
+            raise ConfigError(
+                f"{self.path} holds a run that was begun; type resume={self.path} to go on with it, "
+                "or another paths.output_dir=FOLDER."
+            )
+
+    def load_for_resume(self) -> DictConfig:
+        """The configuration of a run that was begun and has a checkpoint to go on from.
+
+        Raises:
+            ConfigError: if there is no run here, or it is finished.
+            CheckpointError: if no epoch was finished.
+        """
+        if self.metrics.exists():
+            raise ConfigError(f"{self.path} holds a finished run; there is nothing to resume: see {self.metrics}.")
+        if not self.path.is_dir() or not self.config.exists():
+            raise CheckpointError(f"{self.path} holds no run; type resume=FOLDER with a folder that has a config.yaml.")
+        if not any(self.path.glob("*/last.ckpt")):
+            raise CheckpointError(
+                f"{self.path} holds no checkpoint to resume from: no epoch was finished; start it anew."
+            )
+        config = OmegaConf.load(self.config)
+        assert isinstance(config, DictConfig)
+        return config
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as JSON, whole or not at all."""
+    text = json.dumps(content, indent=2, allow_nan=False)
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_atomically(path, lambda file: file.write(text.encode()))

@@ -1,0 +1,149 @@
+"""One stage in this process: train, choose the epoch by the protocol, test, write the result."""
+
+import logging
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import Logger, WandbLogger
+from rich.console import Console
+
+from deitlt.checkpoints import read_checkpoint
+from deitlt.data import LongTailDataModule
+from deitlt.modules import ClassifierModule
+from deitlt.tasks.building import (
+    build_callbacks,
+    build_card,
+    build_data,
+    build_labeller,
+    build_module,
+    build_trainer,
+    seed_everything,
+)
+from deitlt.tasks.run_folder import RunFolder, write_json
+from deitlt.tasks.stage_config import StageConfig
+from deitlt.tracking import AppendingCSVLogger
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+def run_stage(stage: StageConfig, console: Console) -> None:
+    """Train one stage, from its last checkpoint if there is one, and write its result.json."""
+    _quieten()
+    began = time.monotonic()
+    folder = Path(stage.folder)
+    last = folder / LAST
+    seed_everything(stage.seed)
+    datamodule = build_data(stage)
+    datamodule.labeller = build_labeller(stage, datamodule)
+    module = build_module(stage, datamodule.info)
+    module.card = build_card(stage, datamodule).as_plain()
+    module.watched = datamodule.watched
+    loggers = _loggers(stage, last)
+    callbacks = build_callbacks(stage, datamodule.info, console)
+    trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
+    trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
+    if trainer.is_global_zero:
+        # With checkpoint_every above 1 the last epoch may have none yet; every rank joins in the next one.
+        folder.mkdir(parents=True, exist_ok=True)
+    if not _is_current(last, trainer):
+        trainer.save_checkpoint(last)
+    trainer.test(module, datamodule=datamodule, ckpt_path=_chosen(stage, folder), verbose=False)
+    if trainer.is_global_zero:
+        result = _result(stage, module, time.monotonic() - began)
+        _log_result(stage, loggers, module, datamodule)
+        write_json(folder / "result.json", result)
+    _finish(loggers)
+
+
+def _is_current(last: Path, trainer: L.Trainer) -> bool:
+    return last.exists() and read_checkpoint(last)["global_step"] == trainer.global_step
+
+
+def _chosen(stage: StageConfig, folder: Path) -> Path | None:
+    """The checkpoint of the epoch that the protocol reports; None for the weights at hand."""
+    return None if stage.protocol == "last" else folder / BEST
+
+
+def _result(stage: StageConfig, module: ClassifierModule, seconds: float) -> dict[str, Any]:
+    found = module.results["test"]
+    return {
+        "networks": {name: asdict(results) for name, results in found.items()},
+        "checkpoint": str(Path(stage.folder) / (LAST if stage.protocol == "last" else BEST)),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _loggers(stage: StageConfig, last: Path) -> list[Logger]:
+    csv = AppendingCSVLogger(stage.folder)
+    if last.exists():
+        csv.keep_until(read_checkpoint(last)["global_step"])
+    loggers: list[Logger] = [csv]
+    if (options := stage.logger["wandb"]) is not None:
+        from deitlt.tracking.wandb import wandb_logger  # W&B is imported only where it is used
+
+        run = RunFolder(Path(stage.folder).parent)
+        loggers.append(
+            wandb_logger(
+                project=options["project"],
+                entity=options["entity"],
+                group=stage.group,
+                job_type=stage.name,
+                name=f"{stage.group}-{stage.name}",
+                folder=run.path,
+                config=stage.run,
+                tags=options["tags"],
+                mode=options["mode"],
+            )
+        )
+    return loggers
+
+
+def _log_result(
+    stage: StageConfig, loggers: list[Logger], module: ClassifierModule, datamodule: LongTailDataModule
+) -> None:
+    """Give W&B the per-class table and the checkpoint's place."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            from deitlt.tracking.wandb import log_per_class
+
+            log_per_class(logger, per_class_rows(module, datamodule))
+
+
+def per_class_rows(module: ClassifierModule, datamodule: LongTailDataModule) -> list[dict[str, Any]]:
+    """One row a class: its name, training images, group, and each token's recall in percent."""
+    info = datamodule.info
+    group_of = {c: name for name, classes in info.groups.items() for c in classes}
+    tokens = {
+        token if name == "raw" else f"{name} {token}": recalls
+        for name, results in module.results["test"].items()
+        for token, recalls in results.per_class.items()
+    }
+    return [
+        {
+            "class": info.class_names[c],
+            "train images": info.counts[c],
+            "group": group_of.get(c, ""),
+            **{token: recalls[c] for token, recalls in tokens.items()},
+        }
+        for c in range(info.num_classes)
+    ]
+
+
+def _finish(loggers: list[Logger]) -> None:
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            from deitlt.tracking.wandb import finish
+
+            finish(logger)
+
+
+def _quieten() -> None:
+    """Keep Lightning's chatter off the terminal; what a user has to know is printed by us."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -1,0 +1,179 @@
+"""`deitlt train`: the stages of a run one after the other, then the table and the picture."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from deitlt.checkpoints import find_checkpoint, write_atomically
+from deitlt.errors import ConfigError
+from deitlt.tasks.building import batch_plan, build_data, build_module, check_teacher
+from deitlt.tasks.devices import count_devices
+from deitlt.tasks.launching import launch_stage
+from deitlt.tasks.recipes import check_types, compose_recipe, differences
+from deitlt.tasks.results import collect, draw, show
+from deitlt.tasks.run_folder import RunFolder, write_json
+from deitlt.tasks.stage_config import (
+    StageConfig,
+    check_epochs,
+    check_run,
+    plain,
+    refuse_strange_targets,
+    stage_recipe,
+)
+from deitlt.types import DataInfo
+
+Plain = dict[str, Any]
+
+
+def main(config: DictConfig) -> None:
+    """Train the stages, or go on with a run that was interrupted."""
+    console = Console()
+    if config.resume is None:
+        run = RunFolder(Path(HydraConfig.get().runtime.output_dir).absolute())
+        run.refuse_if_used()
+        config, changed = _fresh(config)
+    else:
+        run = RunFolder(Path(config.resume).absolute())
+        config, changed = _resumed(run)
+    train(config, run, changed, console)
+
+
+def _fresh(config: DictConfig) -> tuple[DictConfig, list[Plain]]:
+    """The run's configuration and what it changes in its recipe."""
+    overrides = list(HydraConfig.get().overrides.task)
+    recipe = compose_recipe("train", overrides)
+    check_types(config, recipe)
+    changed = differences(config, recipe)
+    choices = HydraConfig.get().runtime.choices
+    named = {"experiment": choices.get("experiment"), "method": choices.get("method")}
+    config = OmegaConf.create({**plain(config), "recipe": {**named, "differences": changed}})
+    config.data.root = str(Path(config.data.root).absolute())
+    return config, changed
+
+
+def _resumed(run: RunFolder) -> tuple[DictConfig, list[Plain]]:
+    if others := [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]:
+        raise ConfigError(
+            f"A resumed run keeps its own configuration, so {others[0]} has no place; type resume={run.path} alone."
+        )
+    config = run.load_for_resume()
+    content = plain(config)
+    refuse_strange_targets(content, str(run.config))
+    return config, content["recipe"]["differences"]
+
+
+def train(config: DictConfig, run: RunFolder, changed: list[Plain], console: Console) -> Plain:
+    """Run every stage that has no result yet, and write what the run found.
+
+    Everything that can be wrong is looked for before anything is written or trained.
+    """
+    check_run(config)
+    _leave_out_broken(config, run)
+    stages = [_stage(config, run, name) for name in config.stages if config.get(name).get("checkpoint") is None]
+    info = _check_stages(config, run, stages)
+    changed = changed + [d for stage in stages if (d := _batch_difference(stage)) is not None]
+    if not run.config.exists():
+        write_atomically(run.config, lambda file: file.write(OmegaConf.to_yaml(config).encode()))
+    _announce(config, run, stages, info, changed, console)
+    for stage in stages:
+        if not run.result(stage.name).exists():
+            launch_stage(_with_teacher(stage, config, run), console)
+    results = {stage.name: json.loads(run.result(stage.name).read_text()) for stage in stages}
+    metrics = collect(config, info, results, changed)
+    draw(metrics, results, run)
+    write_json(run.metrics, metrics)
+    show(metrics, run, console)
+    return metrics
+
+
+def _stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
+    recipe = stage_recipe(config, name)
+    check_epochs("student" if name == "baseline" else name, recipe)
+    trainer = plain(config.trainer)
+    wanted = trainer["devices"] if recipe["devices"] is None else recipe["devices"]
+    trainer["accelerator"], trainer["devices"] = count_devices(trainer["accelerator"], wanted)
+    return StageConfig(
+        name=name,
+        folder=str(run.stage(name)),
+        seed=config.seed,
+        protocol=config.protocol,
+        watch_test=config.watch_test,
+        evaluate_every=config.evaluate_every,
+        checkpoint_every=config.checkpoint_every,
+        data=plain(config.data),
+        recipe=recipe,
+        trainer=trainer,
+        logger=plain(config.logger),
+        teacher=None,
+        run=plain(config),
+        group=run.path.name,
+    )
+
+
+def _leave_out_broken(config: DictConfig, run: RunFolder) -> None:
+    """Decode every image file before training does; list those that are to be left out."""
+    if not config.data.exclude:
+        config.data.exclude = build_data(_stage(config, run, config.stages[0])).check_files()
+
+
+def _check_stages(config: DictConfig, run: RunFolder, stages: list[StageConfig]) -> DataInfo:
+    """Open the data, build every stage's module once, and look into a teacher that was given."""
+    info = build_data(_stage(config, run, config.stages[0])).info
+    for stage in stages:
+        build_module(stage, info)
+    if config.teacher.checkpoint is not None:
+        check_teacher(find_checkpoint(config.teacher.checkpoint, ("teacher",)), info)
+    return info
+
+
+def _with_teacher(stage: StageConfig, config: DictConfig, run: RunFolder) -> StageConfig:
+    """The stage with the checkpoint that labels its images, given or trained before."""
+    if not stage.distils:
+        return stage
+    given = config.teacher.checkpoint
+    path = find_checkpoint(given, ("teacher",)) if given else find_checkpoint(run.path, ("teacher",))
+    return replace(stage, teacher=str(path.absolute()))
+
+
+def _batch_difference(stage: StageConfig) -> Plain | None:
+    plan, wanted = batch_plan(stage), stage.recipe["images_per_update"]
+    if plan.images_per_update == wanted:
+        return None
+    return {"key": f"{stage.name}: images per update", "recipe": wanted, "run": plan.images_per_update}
+
+
+def _announce(
+    config: DictConfig,
+    run: RunFolder,
+    stages: list[StageConfig],
+    info: DataInfo,
+    changed: list[Plain],
+    console: Console,
+) -> None:
+    """Say what is about to be trained, and where it departs from its recipe."""
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    say(f"run: {run.path}")
+    say(
+        f"data: {config.data.name}, {sum(info.counts)} training images in {info.num_classes} classes, "
+        f"{max(info.counts)} to {min(info.counts)} a class"
+    )
+    if config.data.exclude:
+        say(f"data: {len(config.data.exclude)} broken image files are left out")
+    for stage in stages:
+        say(f"{stage.name}: {stage.recipe['epochs']} epochs, {batch_plan(stage)}")
+    for change in changed:
+        say(f"not as in the recipe: {describe(change)}")
+
+
+def describe(change: Mapping[str, Any]) -> str:
+    """A difference from the recipe, in words."""
+    return f"{change['key']} is {change['run']}, the recipe has {change['recipe']}"
