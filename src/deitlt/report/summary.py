@@ -1,6 +1,7 @@
 """Many runs as one table: means and standard deviations over seeds."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,13 +116,11 @@ def _read(file: Path) -> Run:
 
 
 def _check_same_data(runs: Sequence[Run]) -> None:
-    first = runs[0] if runs else None
-    for run in runs:
-        assert first is not None
+    for run in runs[1:]:
         for key, what in (("class_names", "classes"), ("counts", "training images per class")):
-            if run.metrics.get(key) != first.metrics.get(key):
+            if run.metrics.get(key) != runs[0].metrics.get(key):
                 raise ConfigError(
-                    f"{first.folder} ({_data(first)}) and {run.folder} ({_data(run)}) differ in their {what},"
+                    f"{runs[0].folder} ({_data(runs[0])}) and {run.folder} ({_data(run)}) differ in their {what},"
                     " so one table cannot compare them; give `deitlt report` the runs of one data set and one"
                     " data.imbalance_factor at a time"
                 )
@@ -133,15 +132,22 @@ def _data(run: Run) -> str:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    """Each run's name in the table, with protocol and folder added where the experiment alone misleads."""
+    """Each run's name in the table, with protocol and folder added where the name alone would mislead."""
     mixed = len({run.protocol for run in runs}) > 1
-    same = Counter((run.experiment, run.protocol, run.seed) for run in runs)
+    same = Counter(_identity(run) for run in runs)
     names = []
     for run in runs:
         extra = [run.protocol] if mixed else []
-        extra += [str(run.folder.name)] if same[run.experiment, run.protocol, run.seed] > 1 else []
+        if same[_identity(run)] > 1:
+            extra.append(os.path.relpath(run.folder, os.path.commonpath([r.folder for r in runs])))
         names.append(f"{run.experiment} ({', '.join(extra)})" if extra else run.experiment)
     return names
+
+
+def _identity(run: Run) -> tuple[object, ...]:
+    """What no two runs of a mean may share. Equal folder names alone do not make one experiment."""
+    seed = run.seed if run.metrics.get("experiment") else None
+    return run.experiment, run.protocol, seed
 
 
 def _score(column: str, rows: Sequence[dict[str, float]]) -> Score | None:

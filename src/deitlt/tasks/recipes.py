@@ -34,15 +34,20 @@ def compose_recipe(config_name: str, overrides: list[str]) -> DictConfig:
     return compose(config_name=config_name, overrides=named)
 
 
-def differences(run: DictConfig, recipe: DictConfig) -> list[dict[str, Any]]:
-    """Each setting of `run` that is not the recipe's: {'key', 'recipe', 'run'}."""
+def differences(run: DictConfig, recipe: DictConfig) -> list[str]:
+    """Each setting of `run` that is not the recipe's, in words."""
     ours, theirs = dict(_flat(run)), dict(_flat(recipe))
     keys = sorted(set(ours) | set(theirs))
     return [
-        {"key": key, "recipe": theirs.get(key), "run": ours.get(key)}
+        difference(key, ours.get(key), theirs.get(key))
         for key in keys
         if ours.get(key) != theirs.get(key) and _counts(key)
     ]
+
+
+def difference(key: str, run: Any, recipe: Any) -> str:
+    """One setting that is not the recipe's, in words."""
+    return f"{key} is {run}, the recipe has {recipe}"
 
 
 def check_types(run: DictConfig, recipe: DictConfig) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
+from deitlt.checkpoints import ModelCard
+from deitlt.data import LongTailDataModule
 from deitlt.figures import per_class_accuracy
-from deitlt.report import results_table
+from deitlt.report import results_lines, results_table
 from deitlt.tasks.run_folder import RunFolder, write_text
 from deitlt.types import DataInfo
 
@@ -19,7 +21,7 @@ RAW = "raw"
 PICTURE, PER_CLASS = "per_class.png", "per_class.csv"
 
 
-def collect(config: DictConfig, info: DataInfo, results: Mapping[str, Plain], changed: list[Plain]) -> Plain:
+def collect(config: DictConfig, info: DataInfo, results: Mapping[str, Plain], changed: list[str]) -> Plain:
     """The content of metrics.json: each part only if it was trained, percent, plain values."""
     metrics: Plain = {
         "experiment": config.recipe.experiment,
@@ -33,16 +35,33 @@ def collect(config: DictConfig, info: DataInfo, results: Mapping[str, Plain], ch
             accuracy = found["accuracy"]
             # A teacher has one answer, so its accuracies need no token's name.
             metrics[_part(stage, network)] = accuracy["cls"] if stage == "teacher" else accuracy
-    metrics |= {
+    return metrics | {
         "protocol": config.protocol,
-        "groups": {name: list(classes) for name, classes in info.groups.items()},
-        "counts": list(info.counts),
-        "class_names": list(info.class_names),
+        **_classes(info),
         "recipe_differences": changed,
         "seconds": {stage: result["seconds"] for stage, result in results.items()},
         "checkpoints": {stage: result["checkpoint"] for stage, result in results.items()},
     }
-    return metrics
+
+
+def collect_evaluation(card: ModelCard, data: LongTailDataModule, results: Mapping[str, Plain], path: str) -> Plain:
+    """The content of metrics.json for one checkpoint that was measured on `data`."""
+    accuracy = results[card.kind]["networks"][RAW]["accuracy"]
+    return {
+        "data": data.spec.name,
+        "imbalance_factor": card.data["imbalance_factor"],
+        card.kind: accuracy["cls"] if card.kind == "teacher" else accuracy,
+        **_classes(card.info),
+        "checkpoints": {card.kind: path},
+    }
+
+
+def _classes(info: DataInfo) -> Plain:
+    return {
+        "groups": {name: list(classes) for name, classes in info.groups.items()},
+        "counts": list(info.counts),
+        "class_names": list(info.class_names),
+    }
 
 
 def series(results: Mapping[str, Plain]) -> dict[str, list[float | None]]:
@@ -86,7 +105,8 @@ def write_per_class(path: Path, metrics: Plain, recalls: Mapping[str, list[float
 def show(metrics: Plain, run: RunFolder, console: Console) -> None:
     """Print the table, and where the rest lies."""
     console.print(results_table(metrics, title(metrics)))
-    console.print(f"more: {run.metrics}, {run.path / PICTURE}", highlight=False, soft_wrap=True)
+    for line in [*results_lines(metrics), f"more: {run.metrics}, {run.path / PICTURE}"]:
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def title(metrics: Plain) -> str:

@@ -1,7 +1,6 @@
 """`deitlt train`: the stages of a run one after the other, then the table and the picture."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from deitlt.errors import ConfigError
 from deitlt.tasks.building import batch_plan, build_data, build_module, check_teacher
 from deitlt.tasks.devices import count_devices
 from deitlt.tasks.launching import launch_stage
-from deitlt.tasks.recipes import check_types, compose_recipe, differences
+from deitlt.tasks.recipes import check_types, compose_recipe, difference, differences
 from deitlt.tasks.results import collect, draw, show
 from deitlt.tasks.run_folder import RunFolder, write_json
 from deitlt.tasks.stage_config import (
@@ -44,7 +43,7 @@ def main(config: DictConfig) -> None:
     train(config, run, changed, console)
 
 
-def _fresh(config: DictConfig) -> tuple[DictConfig, list[Plain]]:
+def _fresh(config: DictConfig) -> tuple[DictConfig, list[str]]:
     """The run's configuration and what it changes in its recipe."""
     overrides = list(HydraConfig.get().overrides.task)
     recipe = compose_recipe("train", overrides)
@@ -57,7 +56,7 @@ def _fresh(config: DictConfig) -> tuple[DictConfig, list[Plain]]:
     return config, changed
 
 
-def _resumed(run: RunFolder) -> tuple[DictConfig, list[Plain]]:
+def _resumed(run: RunFolder) -> tuple[DictConfig, list[str]]:
     if others := [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]:
         raise ConfigError(
             f"A resumed run keeps its own configuration, so {others[0]} has no place; type resume={run.path} alone."
@@ -68,16 +67,16 @@ def _resumed(run: RunFolder) -> tuple[DictConfig, list[Plain]]:
     return config, content["recipe"]["differences"]
 
 
-def train(config: DictConfig, run: RunFolder, changed: list[Plain], console: Console) -> Plain:
+def train(config: DictConfig, run: RunFolder, changed: list[str], console: Console) -> Plain:
     """Run every stage that has no result yet, and write what the run found.
 
     Everything that can be wrong is looked for before anything is written or trained.
     """
     check_run(config)
     _leave_out_broken(config, run)
-    stages = [_stage(config, run, name) for name in config.stages if config.get(name).get("checkpoint") is None]
+    stages = [make_stage(config, run, name) for name in config.stages if config.get(name).get("checkpoint") is None]
     info = _check_stages(config, run, stages)
-    changed = changed + [d for stage in stages if (d := _batch_difference(stage)) is not None]
+    changed = changed + _batch_differences(stages)
     if not run.config.exists():
         write_atomically(run.config, lambda file: file.write(OmegaConf.to_yaml(config).encode()))
     _announce(config, run, stages, info, changed, console)
@@ -92,7 +91,8 @@ def train(config: DictConfig, run: RunFolder, changed: list[Plain], console: Con
     return metrics
 
 
-def _stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
+def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
+    """The configuration of one stage, its devices resolved."""
     recipe = stage_recipe(config, name)
     check_epochs("student" if name == "baseline" else name, recipe)
     trainer = plain(config.trainer)
@@ -119,12 +119,12 @@ def _stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
 def _leave_out_broken(config: DictConfig, run: RunFolder) -> None:
     """Decode every image file before training does; list those that are to be left out."""
     if not config.data.exclude:
-        config.data.exclude = build_data(_stage(config, run, config.stages[0])).check_files()
+        config.data.exclude = build_data(make_stage(config, run, config.stages[0])).check_files()
 
 
 def _check_stages(config: DictConfig, run: RunFolder, stages: list[StageConfig]) -> DataInfo:
     """Open the data, build every stage's module once, and look into a teacher that was given."""
-    info = build_data(_stage(config, run, config.stages[0])).info
+    info = build_data(make_stage(config, run, config.stages[0])).info
     for stage in stages:
         build_module(stage, info)
     if config.teacher.checkpoint is not None:
@@ -141,11 +141,14 @@ def _with_teacher(stage: StageConfig, config: DictConfig, run: RunFolder) -> Sta
     return replace(stage, teacher=str(path.absolute()))
 
 
-def _batch_difference(stage: StageConfig) -> Plain | None:
-    plan, wanted = batch_plan(stage), stage.recipe["images_per_update"]
-    if plan.images_per_update == wanted:
-        return None
-    return {"key": f"{stage.name}: images per update", "recipe": wanted, "run": plan.images_per_update}
+def _batch_differences(stages: list[StageConfig]) -> list[str]:
+    """Stages whose devices and batches cannot make the recipe's images per update."""
+    plans = [(stage.name, batch_plan(stage), stage.recipe["images_per_update"]) for stage in stages]
+    return [
+        difference(f"{name}: images per update", plan.images_per_update, wanted)
+        for name, plan, wanted in plans
+        if plan.images_per_update != wanted
+    ]
 
 
 def _announce(
@@ -153,7 +156,7 @@ def _announce(
     run: RunFolder,
     stages: list[StageConfig],
     info: DataInfo,
-    changed: list[Plain],
+    changed: list[str],
     console: Console,
 ) -> None:
     """Say what is about to be trained, and where it departs from its recipe."""
@@ -171,9 +174,4 @@ def _announce(
     for stage in stages:
         say(f"{stage.name}: {stage.recipe['epochs']} epochs, {batch_plan(stage)}")
     for change in changed:
-        say(f"not as in the recipe: {describe(change)}")
-
-
-def describe(change: Mapping[str, Any]) -> str:
-    """A difference from the recipe, in words."""
-    return f"{change['key']} is {change['run']}, the recipe has {change['recipe']}"
+        say(f"not as in the recipe: {change}")

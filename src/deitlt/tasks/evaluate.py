@@ -1,0 +1,78 @@
+"""`deitlt evaluate`: a checkpoint's accuracies on a test set, by token and group."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+
+from deitlt.checkpoints import ModelCard
+from deitlt.data import LongTailDataModule
+from deitlt.errors import DataError
+from deitlt.metrics import TokenAccuracy
+from deitlt.tasks.results import RAW, collect_evaluation, draw, show
+from deitlt.tasks.run_folder import RunFolder, write_json
+from deitlt.tasks.stage_config import Plain, plain, refuse_strange_targets
+from deitlt.tasks.trained import TrainedNetwork, load_trained
+from deitlt.views import evaluation_view
+
+
+def main(config: DictConfig) -> None:
+    """Evaluate one checkpoint; write metrics.json and the per-class picture, print the table."""
+    run = RunFolder(Path(HydraConfig.get().runtime.output_dir).absolute())
+    run.refuse_if_used()
+    trained = load_trained(config.checkpoint, config.stage, config.ema, config.trainer.accelerator)
+    datamodule = open_data(config, trained.card)
+    results: dict[str, Plain] = {trained.card.kind: {"networks": {RAW: measure(trained, datamodule)}}}
+    metrics = collect_evaluation(trained.card, datamodule, results, str(trained.path))
+    draw(metrics, results, run)
+    write_json(run.metrics, metrics)
+    show(metrics, run, Console())
+
+
+def open_data(config: DictConfig, card: ModelCard) -> LongTailDataModule:
+    """The checkpoint's own data, or those that were chosen, seen as the network wants to see them.
+
+    Raises:
+        DataError: if the classes are not those that the network knows.
+        ConfigError: if the checkpoint's data would call what they may not.
+    """
+    refuse_strange_targets(card.data, str(config.checkpoint))
+    chosen: Plain = card.data if config.get("data") is None else plain(config.data)
+    if config.data_root is not None:
+        chosen = {**chosen, "root": config.data_root}
+    chosen = {**chosen, "batch_size": config.batch_size, "eval_batch_size": config.batch_size}
+    chosen["num_workers"] = config.num_workers
+    datamodule: LongTailDataModule = instantiate(chosen, _convert_="all")(
+        image_size=card.image_size, evaluation=_view(card)
+    )
+    datamodule.normalisation = card.normalisation
+    if datamodule.info.class_names != tuple(card.class_names):
+        raise DataError(
+            f"The data have the classes {_few(datamodule.info.class_names)}, but {config.checkpoint} knows "
+            f"{_few(tuple(card.class_names))}; type data=CHOICE of data with the same classes."
+        )
+    return datamodule
+
+
+def measure(trained: TrainedNetwork, datamodule: LongTailDataModule) -> dict[str, Any]:
+    """Accuracies and per-class recalls of each token on the test set; groups are those of the training data."""
+    info, answers_with = trained.card.info, getattr(trained.network, "tokens", ("cls",))
+    tokens = ("cls", "dist", "avg") if "dist" in answers_with else ("cls",)
+    accuracy = TokenAccuracy(info.num_classes, info.groups, tokens)
+    for images, targets in datamodule.test_dataloader():
+        accuracy.update(trained.answer(images), targets)
+    return {"accuracy": accuracy.compute(), "per_class": accuracy.per_class()}
+
+
+def _view(card: ModelCard) -> Any:
+    def view(image_size: int, normalisation: Any) -> Any:
+        return evaluation_view(image_size, normalisation, card.crop_share)
+
+    return view
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:3])}, ... ({len(names)})" if len(names) > 3 else ", ".join(names)

@@ -1,0 +1,202 @@
+import json
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import wandb
+from PIL import Image
+from wandb_records import read_run
+
+from deitlt.errors import ConfigError
+from deitlt.tracking import finish, log_per_class, log_picture, upload_hint, wandb_logger
+from deitlt.tracking import wandb as tracking
+
+CONFIG = {"seed": 3, "data": {"name": "digits", "imbalance_factor": 0.05}}
+ROWS = [
+    {"class": "cat", "train images": 120, "group": "head", "CLS": 99.5, "DIST": 90.0},
+    {"class": "dog", "train images": 6, "group": "tail", "CLS": None, "DIST": 69.3},
+]
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    """Nothing of W&B's outside the test's folder, no key, and no warning remembered from another test."""
+    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr(tracking, "_warned", set())
+    yield
+    wandb.teardown()
+
+
+def begin(folder, job_type="student", **changes):
+    options = {"entity": None, "group": "run 7", "tags": ["digits"], "mode": "offline"} | changes
+    return wandb_logger("deitlt", job_type=job_type, name=f"run 7 {job_type}", folder=folder, config=CONFIG, **options)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "views.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_an_offline_run_holds_what_was_logged(tmp_path, picture, capfd):
+    logger = begin(tmp_path / "student")
+    logger.log_metrics({"epoch": 0, "train/loss": 2.5, "test/dist/tail": 70.25}, step=4)
+    logger.log_metrics({"epoch": 1, "train/loss": 1.5, "test/dist/tail": 69.5}, step=9)
+    log_per_class(logger, ROWS)
+    log_picture(logger, "pictures/views", picture)
+    finish(logger)
+    assert capfd.readouterr() == ("", "")
+    run = read_run(tmp_path / "student")
+    assert [row["test/dist/tail"] for row in run.history[:2]] == [70.25, 69.5]
+    assert [(row["epoch"], row["trainer/global_step"]) for row in run.history[:2]] == [(0, 4), (1, 9)]
+    assert run.config["seed"] == 3
+    assert run.config["data"] == CONFIG["data"]
+    assert run.summary["test/dist/tail"] == {"last": 69.5, "max": 70.25}
+    assert run.summary["train/loss"] == {"last": 1.5}
+    assert run.exit_code == 0
+
+
+def test_a_run_has_its_names(tmp_path):
+    finish(begin(tmp_path, job_type="teacher"))
+    run = read_run(tmp_path).run
+    assert (run.project, run.run_group, run.job_type) == ("deitlt", "run 7", "teacher")
+    assert (run.display_name, list(run.tags)) == ("run 7 teacher", ["digits"])
+
+
+def test_metrics_are_drawn_against_the_epoch(tmp_path):
+    finish(begin(tmp_path))
+    metrics = read_run(tmp_path).metrics
+    assert metrics["*"].step_metric == "epoch"
+    for prefix in ("train", "val", "test"):
+        assert metrics[f"{prefix}/*"].step_metric == "epoch"
+    assert (metrics["test/*"].summary.max, metrics["test/*"].summary.last) == (True, True)
+    assert (metrics["train/*"].summary.max, metrics["train/*"].summary.last) == (False, True)
+
+
+def test_the_table_of_classes_is_in_the_files(tmp_path):
+    logger = begin(tmp_path)
+    log_per_class(logger, ROWS)
+    finish(logger)
+    (name,) = [name for name in read_run(tmp_path).files if "per_class" in name]
+    (path,) = tmp_path.glob(f"wandb/offline-run-*/files/{name}")
+    table = json.loads(path.read_text())
+    assert table["columns"] == ["class", "train images", "group", "CLS", "DIST"]
+    assert table["data"] == [["cat", 120, "head", 99.5, 90.0], ["dog", 6, "tail", None, 69.3]]
+
+
+def test_a_picture_is_in_the_files(tmp_path, picture):
+    logger = begin(tmp_path)
+    log_picture(logger, "pictures/views", picture)
+    finish(logger)
+    (name,) = [name for name in read_run(tmp_path).files if name.endswith(".png")]
+    (path,) = tmp_path.glob(f"wandb/offline-run-*/files/{name}")
+    assert Image.open(path).size == (12, 8)
+
+
+def test_each_stage_is_a_run_of_its_own(tmp_path):
+    begin(tmp_path / "teacher", job_type="teacher").log_metrics({"epoch": 0, "train/loss": 1.0}, step=0)
+    student = begin(tmp_path / "student")  # the teacher's was left open
+    student.log_metrics({"epoch": 0, "train/loss": 2.0}, step=0)
+    finish(student)
+    teacher_run, student_run = read_run(tmp_path / "teacher"), read_run(tmp_path / "student")
+    assert teacher_run.run.run_id != student_run.run.run_id
+    assert [row["train/loss"] for row in teacher_run.history] == [1.0]
+    assert [row["train/loss"] for row in student_run.history] == [2.0]
+
+
+def test_a_failing_wandb_is_warned_about_once(tmp_path, caplog):
+    logger = begin(tmp_path)
+    for _ in range(2):
+        log_picture(logger, "pictures/views", tmp_path / "missing.png")
+    finish(logger)
+    for _ in range(2):
+        logger.log_metrics({"epoch": 0, "a": 1.0}, step=0)
+    warnings = [record.message for record in caplog.records if record.name == "deitlt.tracking.wandb"]
+    assert len([message for message in warnings if "record a picture, and training goes on" in message]) == 1
+    assert len([message for message in warnings if "record metrics, and training goes on" in message]) == 1
+
+
+def test_a_server_out_of_reach_leaves_an_offline_run(tmp_path, monkeypatch, caplog):
+    begun = []
+
+    def fail_online(**options):
+        begun.append(options["mode"])
+        if options["mode"] == "online":
+            raise wandb.errors.CommError("no route to host")
+        return original(**options)
+
+    original = wandb.init
+    monkeypatch.setattr(wandb, "init", fail_online)
+    logger = begin(tmp_path, mode="online")
+    logger.log_metrics({"epoch": 0, "train/loss": 2.0}, step=0)
+    finish(logger)
+    assert begun == ["online", "offline"]
+    assert "no route to host" in caplog.text
+    assert [row["train/loss"] for row in read_run(tmp_path).history] == [2.0]
+
+
+def test_online_where_a_key_is_known_else_offline(monkeypatch, tmp_path):
+    assert tracking._mode(None) == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    assert tracking._mode(None) == "online"
+    assert tracking._mode("offline") == "offline"
+    monkeypatch.setenv("WANDB_MODE", "dryrun")
+    assert tracking._mode("online") == "offline"
+
+
+def test_a_key_in_netrc_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    wandb.teardown()
+    (tmp_path / "netrc").write_text(f"machine wandb.example.org login user password {'k' * 40}\n")
+    assert tracking._mode(None) == "online"
+
+
+def test_a_key_that_cannot_be_one_means_offline(monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_API_KEY", "not a key!")
+    assert tracking._mode(None) == "offline"
+    assert "its key cannot be used" in caplog.text
+
+
+def test_an_unknown_mode_is_refused_by_its_source(monkeypatch, tmp_path):
+    with pytest.raises(ConfigError, match=r"logger\.mode='ofline' is no mode of W&B; did you mean 'offline'\?"):
+        begin(tmp_path, mode="ofline")
+    monkeypatch.setenv("WANDB_MODE", "maybe")
+    with pytest.raises(ConfigError, match="WANDB_MODE='maybe' is no mode of W&B; known: "):
+        begin(tmp_path, mode="offline")
+
+
+def test_the_environment_stays_as_it_was(tmp_path, monkeypatch):
+    finish(begin(tmp_path))
+    assert tracking.os.environ.get("WANDB_MODE") is None
+
+
+def test_a_disabled_run_writes_nothing(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    logger = begin(tmp_path / "run", mode="disabled")
+    logger.log_metrics({"epoch": 0, "a": 1.0}, step=0)
+    log_per_class(logger, ROWS)
+    finish(logger)
+    assert not list(tmp_path.glob("run/wandb/*run-*"))
+    assert upload_hint(tmp_path) == ""
+    assert not caplog.records
+
+
+def test_the_hint_names_every_offline_run(tmp_path):
+    for stage in ("teacher", "my student"):
+        (tmp_path / stage / "wandb" / f"offline-run-1-{stage[:2]}").mkdir(parents=True)
+    hint = upload_hint(tmp_path)
+    assert hint.startswith(f"wandb sync '{tmp_path}/my student/wandb/offline-run-1-my' ")
+    assert hint.endswith("teacher/wandb/offline-run-1-te")
+
+
+def test_importing_the_package_does_not_import_wandb():
+    code = "import sys, deitlt.tracking; sys.exit('wandb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
