@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _complain(sentence(error))
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # `deitlt ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
 
 
 def config_dir() -> Path:

@@ -67,13 +67,13 @@ def moving_mean(values: np.ndarray, window: int) -> np.ndarray:
 
     Args:
         values: [N] with NaN for gaps.
-        window: number of neighbours, itself included.
+        window: how many values a mean is of, an odd number.
     """
     known = ~np.isnan(values)
-    kernel = np.ones(min(window, len(values)))
-    sums = np.convolve(np.where(known, values, 0.0), kernel, mode="same")
-    shares = np.convolve(known.astype(float), kernel, mode="same")
-    return np.where(known, sums / np.maximum(shares, 1.0), np.nan)
+    inside = slice(window // 2, window // 2 + len(values))
+    sums = np.convolve(np.where(known, values, 0.0), np.ones(window))[inside]
+    numbers = np.convolve(known, np.ones(window))[inside]
+    return np.where(known, sums / np.maximum(numbers, 1.0), np.nan)
 
 
 def _shade(axes: Axes, spans: _Spans) -> None:

@@ -3,12 +3,15 @@
 from typing import Any, cast
 
 import timm
+from timm.models import is_model_in_modules
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from deitlt.errors import ConfigError, nearest
 from deitlt.types import TokenLogits
+
+_MODULES = ("vision_transformer", "deit")  # timm's, whose models take all of our sizes
 
 
 class StudentNetwork(nn.Module):
@@ -67,28 +70,33 @@ def create_student(
     Raises:
         ConfigError: if the model is unknown or no vision transformer, or the sizes do not fit.
     """
-    check_sizes(image_size, patch_size, width, heads)
-    chosen = _timm_name(name, distilled)
     if heads is None and width is not None:
         heads = max(1, width // 64)
+    check_sizes(image_size, patch_size, width, heads)
     sizes: dict[str, Any] = {"embed_dim": width, "depth": depth, "num_heads": heads}
-    vit = timm.create_model(
-        chosen,
-        pretrained=False,
-        num_classes=num_classes,
-        img_size=image_size,
-        patch_size=patch_size,
-        drop_path_rate=drop_path,
-        **{key: value for key, value in sizes.items() if value is not None},
-    )
-    if not isinstance(vit, VisionTransformer):
-        raise ConfigError(f"student.model.name={name} is no vision transformer; type deit_tiny_patch16_224, say.")
-    return StudentNetwork(vit)
+    try:
+        vit = timm.create_model(
+            _timm_name(name, distilled),
+            pretrained=False,
+            num_classes=num_classes,
+            img_size=image_size,
+            patch_size=patch_size,
+            drop_path_rate=drop_path,
+            **{key: value for key, value in sizes.items() if value is not None},
+        )
+    except AssertionError as error:  # only the named model knows its own width
+        if "num_heads" not in str(error):
+            raise
+        raise ConfigError(
+            f"student.model.heads={heads} does not divide the width of {name}; "
+            "type student.model.heads=null, which takes the model's own."
+        ) from error
+    return StudentNetwork(cast(VisionTransformer, vit))
 
 
 def check_sizes(image_size: int, patch_size: int, width: int | None = None, heads: int | None = None) -> None:
     """Raise ConfigError where patches do not tile the image or heads do not divide the width."""
-    if image_size % patch_size:
+    if patch_size < 1 or image_size % patch_size:
         raise ConfigError(
             f"student.model.patch_size={patch_size} does not divide the image of {image_size} pixels and "
             f"would drop some; type one of {_divisors(image_size)}."
@@ -104,12 +112,11 @@ def _divisors(number: int) -> str:
 
 
 def _timm_name(name: str, distilled: bool) -> str:
-    chosen = name
-    if distilled and "distilled" not in name:
-        chosen = name.replace("_patch", "_distilled_patch", 1)
-    if timm.is_model(chosen):
+    plain = name.replace("_distilled", "", 1)
+    chosen = plain.replace("_patch", "_distilled_patch", 1) if distilled else plain
+    if is_model_in_modules(chosen, _MODULES) and ("_distilled" in chosen) == distilled:
         return chosen
-    known = timm.list_models("*distilled_patch*" if distilled else ["vit_*", "deit*_patch*"])
+    known = timm.list_models("*_distilled_patch*" if distilled else ["vit_*", "deit*_patch*"], module=_MODULES)
     with_token = " with a distillation token" if distilled else ""
     raise ConfigError(
         f"student.model.name={name} is no vision transformer{with_token} in timm; "

@@ -54,4 +54,4 @@ def accuracy_rows(metrics: Mapping[str, Any]) -> list[AccuracyRow]:
 
 def protocol_in_words(protocol: str | None) -> str:
     """Which epoch the numbers are of, in words."""
-    return PROTOCOLS.get(protocol or "", f"protocol {protocol}" if protocol else "protocol not recorded")
+    return PROTOCOLS.get(protocol or "", f"protocol {protocol}" if protocol else "of the checkpoint that was named")

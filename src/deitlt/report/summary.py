@@ -112,7 +112,9 @@ def _read(file: Path) -> Run:
         metrics = dict(json.loads(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{file} is not readable JSON ({error}); train that run again or leave it out") from error
-    return Run(file.parent, str(metrics.get("experiment") or file.parent.name), metrics.get("seed"), metrics)
+    named = [metrics.get("experiment"), metrics.get("method")]
+    name = " ".join(part for part in named if part) or file.parent.name
+    return Run(file.parent, name, metrics.get("seed"), metrics)
 
 
 def _check_same_data(runs: Sequence[Run]) -> None:

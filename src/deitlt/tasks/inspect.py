@@ -1,5 +1,6 @@
 """`deitlt inspect`: pictures of what the student and the teacher will see, and of the long tail."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,10 @@ def main(config: DictConfig) -> None:
 
 
 def view_examples(datamodule: LongTailDataModule, teacher: TeacherView, seed: int) -> list[ViewExample]:
-    """One mixed batch of images from all over the classes, as student and teacher see it."""
+    """One batch of images from all over the classes, as student and teacher see it.
+
+    It is mixed if training mixes at all, however rarely, since that is what one wants to see.
+    """
     source, info = datamodule.splits.train, datamodule.info
     # Spread over the classes from the most frequent to the rarest.
     by_count = sorted(range(info.num_classes), key=lambda c: -info.counts[c])
@@ -49,6 +53,8 @@ def view_examples(datamodule: LongTailDataModule, teacher: TeacherView, seed: in
     viewed = ViewedImages(source, datamodule.view(datamodule.image_size, datamodule.normalisation), seed, rank=0)
     images = torch.stack([viewed[Draw(0, i, repeat)][0] for repeat, i in enumerate(chosen)])
     targets = torch.tensor([int(source.labels[i]) for i in chosen])
+    if datamodule.mixing_factory is not None:
+        datamodule.mixing_factory = partial(datamodule.mixing_factory, probability=1.0)
     batch = datamodule.complete(images, targets, rng)
     students = denormalise(batch.images, datamodule.normalisation)
     teachers = denormalise(teacher(batch.images), teacher.teacher or datamodule.normalisation)

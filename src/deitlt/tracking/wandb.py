@@ -7,7 +7,7 @@ W&B watches a training and must never stop it: what fails there is warned about 
 import logging
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,12 +33,20 @@ _MODES = {
 
 
 class StageWandbLogger(WandbLogger):
-    """Lightning's W&B logger, but a failure in W&B is warned about once and training goes on."""
+    """Lightning's W&B logger, but a failure in W&B is warned about once and training goes on.
+
+    A metric is defined, as `define_metrics` says, when it is first logged.
+    """
+
+    _defined: frozenset[str] = frozenset()
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log the metrics at a global step."""
         with _forgiving("metrics"):
+            if new := metrics.keys() - self._defined:
+                define_metrics(self.experiment, new)
+                self._defined |= new
             super().log_metrics(metrics, step)
 
     @rank_zero_only
@@ -92,16 +100,22 @@ def wandb_logger(
     return logger
 
 
-def define_metrics(run: "Run") -> None:
+def define_metrics(run: "Run", names: Iterable[str] = ()) -> None:
     """Draw every metric against the epoch; the summary keeps the best and the last accuracy.
 
-    Metrics are grouped by prefix: what stands under val/ and test/ are accuracies in percent, so the best is
-    the greatest; of train/ only the last value is kept.
+    W&B groups metrics by prefix. What stands under val/ and test/ are accuracies in percent, so the best is
+    the greatest; of all others the summary keeps the last value.
+
+    Args:
+        run: the W&B run.
+        names: metrics to define one by one: where two patterns match a name, W&B takes either, so that a
+            pattern for test/* beside the one for all would hold only now and then.
     """
     run.define_metric("epoch", hidden=True)
     run.define_metric("*", step_metric="epoch")
-    for prefix, summary in (("train", "last"), ("val", "max,last"), ("test", "max,last")):
-        run.define_metric(f"{prefix}/*", step_metric="epoch", summary=summary)
+    for name in sorted(names):
+        if name.startswith(("val/", "test/")):
+            run.define_metric(name, step_metric="epoch", summary="max,last")
 
 
 @rank_zero_only
@@ -175,6 +189,7 @@ def _begin(logger: WandbLogger) -> bool:
     import wandb
 
     try:
+        wandb.setup()  # now, so that it is silent before its first warning
         if wandb.run is not None:
             wandb.run.finish()
         define_metrics(logger.experiment)

@@ -1,0 +1,43 @@
+import torch
+from torch import nn
+
+from deitlt.models import LiveTeacher
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 5))
+
+
+IMAGES = torch.randn(6, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def halve(images):
+    return images[:, :, ::2, ::2]
+
+
+def test_decisions_and_logits_of_its_own_view():
+    expected = network().eval()(halve(IMAGES))
+    assert torch.equal(LiveTeacher(network(), halve)(IMAGES), expected.argmax(dim=1))
+    logits = LiveTeacher(network(), halve, decisions=False)(IMAGES)
+    torch.testing.assert_close(logits, expected.detach())
+    assert not logits.requires_grad
+
+
+def test_it_does_not_learn_from_what_it_sees():
+    teacher = LiveTeacher(network().train(), halve)
+    before = {name: value.clone() for name, value in teacher.network.state_dict().items()}
+    teacher(IMAGES)
+    assert not teacher.network.training
+    assert not any(p.requires_grad for p in teacher.network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in teacher.network.state_dict().items())
+
+
+def test_it_answers_in_its_own_precision():
+    expected = LiveTeacher(network(), halve, decisions=False)(IMAGES)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(LiveTeacher(network(), halve, decisions=False)(IMAGES), expected)
+    coarse = LiveTeacher(network(), halve, decisions=False, dtype=torch.bfloat16)(IMAGES)
+    assert coarse.dtype == torch.float32
+    assert not torch.equal(coarse, expected)
+    torch.testing.assert_close(coarse, expected, rtol=0.05, atol=0.05)

@@ -1,0 +1,198 @@
+import pytest
+import timm
+import torch
+from timm.optim import create_optimizer_v2
+from timm.task.token_distillation import TokenDistillationTask
+from torch import nn
+
+from deitlt.errors import ConfigError
+from deitlt.losses import DistillationLoss
+from deitlt.models import StudentNetwork, create_student
+
+SMALL = {"image_size": 16, "patch_size": 4, "width": 32, "depth": 2, "heads": 2}
+
+
+def student(distilled=True, num_classes=6, **changes):
+    return create_student(num_classes, "deit_tiny_patch16_224", distilled=distilled, **{**SMALL, **changes})
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("distilled", [True, False])
+def test_tokens_answer_apart_in_training_and_in_evaluation(distilled, training):
+    network = student(distilled).train(training)
+    cls, dist = network(torch.randn(3, 3, 16, 16))
+    assert cls.shape == (3, 6)
+    if distilled:
+        assert dist.shape == (3, 6)
+        assert not torch.allclose(cls, dist)
+    else:
+        assert dist is None
+    assert network.tokens == (("cls", "dist") if distilled else ("cls",))
+
+
+@pytest.mark.parametrize(
+    ("name", "distilled"),
+    [
+        ("deit_tiny_patch16_224", True),
+        ("deit_small_patch16_224", True),
+        ("deit_tiny_distilled_patch16_224", True),
+        ("vit_tiny_patch16_224", False),
+        ("vit_base_patch32_clip_224", False),
+        ("vit_medium_patch16_gap_240", False),  # pools patches, and has no class token
+        ("vit_small_patch14_reg4_dinov2", False),  # has registers
+        ("deit3_small_patch16_224", False),
+    ],
+)
+def test_any_vision_transformer_of_timm(name, distilled):
+    network = create_student(5, name, image_size=24, patch_size=8, distilled=distilled, width=64, depth=1).eval()
+    answers = network(torch.randn(2, 3, 24, 24))
+    assert answers.cls.shape == (2, 5)
+    assert (answers.dist is not None) == distilled
+
+
+@pytest.mark.parametrize(("image", "patch"), [(32, 4), (32, 8), (224, 16), (30, 5), (7, 7)])
+def test_any_size_that_patches_tile(image, patch):
+    network = student(image_size=image, patch_size=patch, depth=1)
+    assert network.vit.patch_embed.num_patches == (image // patch) ** 2
+    assert network(torch.randn(1, 3, image, image)).dist.shape == (1, 6)
+
+
+def test_the_mean_of_the_tokens_is_timms_answer_in_evaluation():
+    network = student().eval()
+    images = torch.randn(4, 3, 16, 16)
+    with torch.no_grad():
+        answers = network(images)
+        torch.testing.assert_close((answers.cls + answers.dist) / 2, network.vit(images))
+
+
+def test_the_tokens_are_timms_distilled_answers_in_training():
+    network = student(drop_path=0.0).train()
+    network.vit.set_distilled_training(True)
+    images = torch.randn(4, 3, 16, 16)
+    torch.testing.assert_close(tuple(network(images)), network.vit(images))
+
+
+def test_plain_vit_is_timms_own():
+    network = student(distilled=False).eval()
+    images = torch.randn(4, 3, 16, 16)
+    assert torch.equal(network(images).cls, network.vit(images))
+
+
+@pytest.mark.parametrize(("kind", "tau"), [("hard", 1.0), ("soft", 3.0)])
+def test_distillation_equals_timms_task(kind, tau):
+    network, num_classes = student(drop_path=0.0).eval(), 6
+    teacher = student(distilled=False, drop_path=0.0).vit.eval()
+    images, targets = torch.randn(8, 3, 16, 16), torch.arange(8) % num_classes
+    task = TokenDistillationTask(
+        network.vit,
+        teacher,
+        nn.CrossEntropyLoss(),
+        distill_type=kind,
+        task_loss_weight=0.5,
+        temperature=tau,
+        verbose=False,
+    )
+    expected = task.train()(images, targets)
+    ours = DistillationLoss(kind, alpha=0.5, tau=tau)(network.train()(images), targets, teacher(images))
+    torch.testing.assert_close(ours.cls, 0.5 * expected["task_loss"])
+    # The authors divide by B * C where timm divides by B.
+    share = num_classes if kind == "soft" else 1
+    torch.testing.assert_close(share * ours.dist, 0.5 * expected["distill_loss"])
+
+
+def test_drop_path_acts_in_training_alone():
+    network, images = student(drop_path=0.9), torch.randn(8, 3, 16, 16)
+    assert not torch.equal(network.train()(images).cls, network(images).cls)
+    assert torch.equal(network.eval()(images).cls, network(images).cls)
+
+
+@pytest.mark.parametrize("distilled", [True, False])
+def test_optimizer_decays_matrices_and_nothing_else(distilled):
+    network = student(distilled)
+    optimizer = create_optimizer_v2(network, opt="adamw", lr=1e-3, weight_decay=0.05, filter_bias_and_bn=True)
+    name_of = {id(p): name for name, p in network.named_parameters()}
+    plain, decayed = (
+        {name_of[id(p)] for group in optimizer.param_groups if (group["weight_decay"] > 0) is decays for p in group["params"]}
+        for decays in (False, True)
+    )
+    whole = {"vit.cls_token", "vit.pos_embed"} | ({"vit.dist_token"} if distilled else set())
+    assert plain == whole | {n for n in name_of.values() if n.endswith(".bias") or "norm" in n}
+    assert decayed == set(name_of.values()) - plain
+    assert all(network.get_parameter(name).ndim > 1 for name in decayed)
+    assert whole <= network.no_weight_decay()
+
+
+def test_no_weight_decay_names_all_tokens_of_a_distilled_student():
+    network = student()
+    names = {name for name, _ in network.named_parameters()}
+    assert network.no_weight_decay() & names == {"vit.cls_token", "vit.dist_token", "vit.pos_embed"}
+    with_registers = create_student(5, "vit_small_patch14_reg4_dinov2", 28, 14, distilled=False, width=64, depth=1)
+    names = {name for name, _ in with_registers.named_parameters() if "reg_token" in name}
+    assert names == {"vit.reg_token"} & with_registers.no_weight_decay()
+
+
+@pytest.mark.parametrize("patch", [5, 7, 32])
+def test_patch_that_does_not_tile_the_image_is_named(patch):
+    with pytest.raises(ConfigError, match=rf"patch_size={patch} does not divide.*16 pixels.*1, 2, 4, 8, 16"):
+        student(patch_size=patch)
+
+
+@pytest.mark.parametrize("patch", [0, -4])
+def test_patch_without_pixels_is_named(patch):
+    with pytest.raises(ConfigError, match=rf"patch_size={patch} "):
+        student(patch_size=patch)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"width": 32, "heads": 3},
+        {"width": 200, "heads": None},  # 200 // 64 = 3 heads do not divide it either
+        {"width": None, "heads": 5},  # DeiT-Ti's own width is 192
+    ],
+)
+def test_heads_that_do_not_divide_the_width_are_named(sizes):
+    with pytest.raises(ConfigError, match=r"student\.model\.heads=\d .*does not divide"):
+        student(**sizes)
+
+
+def test_width_alone_takes_a_head_for_64():
+    network = student(width=192, heads=None)
+    assert network.vit.blocks[0].attn.num_heads == 3
+    assert student(width=48, heads=None).vit.blocks[0].attn.num_heads == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "distilled", "advice"),
+    [
+        ("deit_tini_patch16_224", True, "did you mean 'deit_tiny_patch16_224'"),
+        ("deit_smal_patch16_224", False, "did you mean 'deit_small_patch16_224'"),
+        ("vit_tiny_patch16_224", True, "with a distillation token"),
+    ],
+)
+def test_unknown_name_is_named_with_the_nearest(name, distilled, advice):
+    with pytest.raises(ConfigError, match=rf"student\.model\.name={name} .*{advice}"):
+        student_named(name, distilled)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "swin_tiny_patch4_window7_224", "vit_base_r50_s16_224"])
+@pytest.mark.parametrize("distilled", [True, False])
+def test_a_model_that_is_no_plain_vision_transformer_is_refused(name, distilled):
+    with pytest.raises(ConfigError, match=rf"student\.model\.name={name} is no vision transformer"):
+        student_named(name, distilled)
+
+
+def test_distilled_name_without_the_token_gives_none():
+    assert student_named("deit_tiny_distilled_patch16_224", False).tokens == ("cls",)
+
+
+def student_named(name, distilled):
+    return create_student(5, name, 32, 16, distilled, depth=1)
+
+
+def test_fresh_weights_and_no_download(monkeypatch):
+    asked = {}
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: asked.update(kwargs) or create(*args, **kwargs))
+    assert isinstance(student(), StudentNetwork)
+    assert asked["pretrained"] is False
