@@ -74,7 +74,7 @@ def test_an_absent_group_has_no_column(metrics):
         ("last", "last epoch"),
         ("val", "best epoch on the validation split"),
         ("paper", "best epoch on the TEST set, as the paper's code chose it: optimistic"),
-        (None, "protocol not recorded"),
+        (None, "of the checkpoint that was named"),
     ],
 )
 def test_the_caption_says_the_protocol_in_words(metrics, protocol, words):

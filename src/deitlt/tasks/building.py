@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
@@ -153,7 +152,8 @@ def build_trainer(stage: StageConfig, callbacks: list[L.Callback], loggers: list
         num_nodes=options["num_nodes"],
         strategy=options["strategy"],
         precision=options["precision"],
-        deterministic=options["deterministic"] or None,
+        deterministic=options["deterministic"],
+        benchmark=not options["deterministic"],
         max_epochs=recipe["epochs"],
         accumulate_grad_batches=batch_plan(stage).accumulate,
         gradient_clip_val=recipe["gradient_clip"],
@@ -192,9 +192,3 @@ def _checkpoints(stage: StageConfig, folder: Path) -> list[L.Callback]:
         last,
         ModelCheckpoint(filename="best", monitor=monitor, mode="max", every_n_epochs=every, **options),
     ]
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global streams, for fresh weights; training has streams of its own."""
-    L.seed_everything(seed, verbose=False)
-    torch.backends.cudnn.benchmark = True

@@ -1,6 +1,6 @@
 """`deitlt inspect`: pictures of what the student and the teacher will see, and of the long tail."""
 
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,8 @@ def view_examples(datamodule: LongTailDataModule, teacher: TeacherView, seed: in
     images = torch.stack([viewed[Draw(0, i, repeat)][0] for repeat, i in enumerate(chosen)])
     targets = torch.tensor([int(source.labels[i]) for i in chosen])
     if datamodule.mixing_factory is not None:
-        datamodule.mixing_factory = partial(datamodule.mixing_factory, probability=1.0)
+        always = replace(datamodule.mixing_factory(info.num_classes), probability=1.0)
+        datamodule.mixing_factory = lambda num_classes: always
     batch = datamodule.complete(images, targets, rng)
     students = denormalise(batch.images, datamodule.normalisation)
     teachers = denormalise(teacher(batch.images), teacher.teacher or datamodule.normalisation)

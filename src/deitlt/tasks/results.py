@@ -106,7 +106,7 @@ def show(metrics: Plain, run: RunFolder, console: Console) -> None:
     """Print the table, and where the rest lies."""
     console.print(results_table(metrics, title(metrics)))
     for line in [*results_lines(metrics), f"more: {run.metrics}, {run.path / PICTURE}"]:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def title(metrics: Plain) -> str:

@@ -21,7 +21,6 @@ from deitlt.tasks.building import (
     build_labeller,
     build_module,
     build_trainer,
-    seed_everything,
 )
 from deitlt.tasks.run_folder import RunFolder, write_json
 from deitlt.tasks.stage_config import StageConfig
@@ -36,7 +35,7 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     began = time.monotonic()
     folder = Path(stage.folder)
     last = folder / LAST
-    seed_everything(stage.seed)
+    L.seed_everything(stage.seed, verbose=False)  # fresh weights; training draws from streams of its own
     datamodule = build_data(stage)
     datamodule.labeller = build_labeller(stage, datamodule)
     module = build_module(stage, datamodule.info)

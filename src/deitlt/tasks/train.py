@@ -88,7 +88,16 @@ def train(config: DictConfig, run: RunFolder, changed: list[str], console: Conso
     draw(metrics, results, run)
     write_json(run.metrics, metrics)
     show(metrics, run, console)
+    _say_how_to_upload(config, run, console)
     return metrics
+
+
+def _say_how_to_upload(config: DictConfig, run: RunFolder, console: Console) -> None:
+    if config.logger.wandb is not None:
+        from deitlt.tracking.wandb import upload_hint  # W&B is imported only where it is used
+
+        if hint := upload_hint(run.path):
+            console.print(hint, highlight=False, soft_wrap=True, markup=False)
 
 
 def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
@@ -162,7 +171,7 @@ def _announce(
     """Say what is about to be trained, and where it departs from its recipe."""
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     say(f"run: {run.path}")
     say(

@@ -29,10 +29,11 @@ class TeacherView:
 
     def __call__(self, images: Tensor) -> Tensor:
         """images: [B, 3, H, W] -> [B, 3, image_size, image_size]."""
-        if images.shape[-1] != self.image_size:
+        size = (self.image_size, self.image_size)
+        if images.shape[-2:] != size:
             images = F.interpolate(
                 images.float(),
-                size=(self.image_size, self.image_size),
+                size=size,
                 mode="bicubic",
                 antialias=self.antialias,
                 align_corners=False,

@@ -1,0 +1,128 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from deitlt.optim import ascend, restore
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "sam.npz"
+METHODS = {"sam_rho0.05": (0.05, False), "asam_rho0.5": (0.5, True)}
+
+
+def network(golden):
+    net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)).double()
+    names = ("fc1_w", "fc1_b", "fc2_w", "fc2_b")
+    for parameter, name in zip(net.parameters(), names, strict=True):
+        parameter.data = torch.from_numpy(golden[f"init_{name}"])
+    return net
+
+
+def flat(net):
+    return nn.utils.parameters_to_vector(net.parameters()).detach().clone()
+
+
+@pytest.fixture
+def golden():
+    with np.load(GOLDEN) as arrays:
+        return dict(arrays)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_five_steps_equal_the_authors(golden, method):
+    rho, adaptive = METHODS[method]
+    net = network(golden)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    for step, (x, y) in enumerate(zip(torch.from_numpy(golden["X"]), torch.from_numpy(golden["Y"]), strict=True)):
+        losses = []
+        for at_the_top in (False, True):
+            if at_the_top:
+                moved = ascend(net.parameters(), rho, adaptive)
+                optimizer.zero_grad()
+            losses.append(F.cross_entropy(net(x), y))
+            losses[-1].backward()
+        if step == 0:
+            np.testing.assert_allclose(flat(net), golden[f"{method}_f64_perturbed_step0"], rtol=1e-9)
+        np.testing.assert_allclose(
+            [loss.item() for loss in losses], golden[f"{method}_f64_loss_at_w_and_at_w_plus_e"][step], rtol=1e-9
+        )
+        restore(moved)
+        optimizer.step()
+        optimizer.zero_grad()
+        np.testing.assert_allclose(flat(net), golden[f"{method}_f64_weights_after_each_step"][step], rtol=1e-9)
+
+
+def with_gradients(seed=0):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
+    F.cross_entropy(net(torch.randn(4, 5)), torch.tensor([0, 1, 2, 0])).backward()
+    return net
+
+
+def test_sam_goes_rho_up_the_gradient():
+    net = with_gradients()
+    before, gradient = flat(net), torch.cat([p.grad.flatten() for p in net.parameters()])
+    ascend(net.parameters(), 0.3)
+    step = flat(net) - before
+    assert step.norm() == pytest.approx(0.3, rel=1e-5)
+    assert F.cosine_similarity(step, gradient, dim=0) == pytest.approx(1, abs=1e-5)
+
+
+def test_asam_goes_rho_in_units_of_each_weight():
+    net = with_gradients()
+    before = flat(net)
+    ascend(net.parameters(), 0.3, adaptive=True)
+    assert ((flat(net) - before) / before).norm() == pytest.approx(0.3, rel=1e-4)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_weights_come_back_bit_for_bit(adaptive):
+    net = with_gradients()
+    before = flat(net)
+    moved = ascend(net.parameters(), 1e4, adaptive)  # so far up that subtracting would round
+    assert not torch.equal(flat(net), before)
+    restore(moved)
+    assert torch.equal(flat(net), before)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_loss_scale_changes_nothing(adaptive):
+    plain, scaled = with_gradients(), with_gradients()
+    for parameter in scaled.parameters():
+        parameter.grad.mul_(2**16)
+    ascend(plain.parameters(), 0.1, adaptive)
+    ascend(scaled.parameters(), 0.1, adaptive, gradient_scale=2**16)
+    torch.testing.assert_close(flat(scaled), flat(plain), rtol=1e-6, atol=0)
+
+
+def test_a_gradient_near_zero_meets_the_same_constant_under_a_loss_scale():
+    def moved_by(scale):
+        weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        weight.grad = torch.full((1,), 1e-12 * scale, dtype=torch.float64)
+        ascend([weight], 1.0, gradient_scale=scale)
+        return weight.item()
+
+    assert moved_by(1.0) == pytest.approx(0.5)
+    assert moved_by(2.0**20) == pytest.approx(0.5)
+
+
+def test_what_has_no_gradient_stays():
+    net = with_gradients()
+    net[0].weight.grad = None
+    before = net[0].weight.clone()
+    moved = ascend(net.parameters(), 0.1)
+    assert torch.equal(net[0].weight, before)
+    assert len(moved) == 3
+    assert ascend(nn.Linear(2, 2).parameters(), 0.1) == []
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_zero_gradient_goes_nowhere(adaptive):
+    net = with_gradients()
+    before = flat(net)
+    for parameter in net.parameters():
+        parameter.grad.zero_()
+    ascend(net.parameters(), 0.1, adaptive)
+    assert torch.equal(flat(net), before)
