@@ -3,6 +3,7 @@
 Nothing heavy is imported before the overrides are known to be right, so that a typo is answered at once.
 """
 
+import errno
 import importlib
 import os
 import sys
@@ -14,6 +15,12 @@ from deitlt.errors import ConfigError, UserError, nearest, sentence
 
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
+# Of the system's refusals, those that a user can do something about.
+MENDABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENOSPC, errno.EDQUOT),
+)
+
 # Verb -> its configuration and what it does.
 HYDRA_VERBS = {
     "train": ("train", "train a teacher and a student (or what stages=[...] names), then print the table"),
@@ -24,6 +31,11 @@ HYDRA_VERBS = {
         "draw what student and teacher will see, and the long tail; takes train's overrides",
     ),
 }
+SWEEP_FLAGS = ("-m", "--multirun")
+FLAGS = (  # Hydra's, without its short forms
+    *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
+    *("--config-path", "--config-name", "--config-dir", "--shell-completion", "--experimental-rerun"),
+)
 PLAIN_VERBS = {"report": "one table of finished runs, with mean and spread over seeds: deitlt report RUN..."}
 
 HELP = """deitlt VERB [KEY=VALUE ...]
@@ -52,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(words)
     except UserError as error:
         return _complain(sentence(error))
+    except OSError as error:
+        return _complain(_of_the_system(error))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # `deitlt ... | head` has read enough
@@ -92,22 +106,46 @@ def _run_hydra(verb: str, overrides: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from deitlt.tasks.overrides import explain
+    from deitlt.tasks.recipes import check_values
 
     config_name = HYDRA_VERBS[verb][0]
 
+    complaints: list[int] = []
+
     def task(config: DictConfig) -> None:
-        with _no_empty_folder():
-            importlib.import_module(f"deitlt.tasks.{verb}").main(config)
+        # Hydra prints a line of its own for an error that leaves the job; and a sweep goes on with the next job.
+        try:
+            with _no_empty_folder():
+                check_values(config, config_name)  # before torch is loaded
+                importlib.import_module(f"deitlt.tasks.{verb}").main(config)
+        except UserError as error:
+            complaints.append(_complain(sentence(error)))
+        except OSError as error:
+            complaints.append(_complain(_of_the_system(error)))
+        except (HydraException, OmegaConfBaseException) as error:
+            complaints.append(_complain(explain(error, config_dir(), config_name, overrides)))
 
     run = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(task)
     try:
-        with _hydra_environment([f"deitlt {verb}", *overrides]):
+        with _hydra_environment([f"deitlt {verb}", *_flags_first(overrides)]):
             run()
     except (HydraException, OmegaConfBaseException) as error:
         if _debugging():
             raise
         return _complain(explain(error, config_dir(), config_name, overrides))
-    return OK
+    return USER_ERROR if complaints else OK
+
+
+def _flags_first(words: list[str]) -> list[str]:
+    """-m before all overrides, for Hydra's parser wants those side by side.
+
+    Raises:
+        ConfigError: for a flag that there is not.
+    """
+    for word in words:
+        if word.startswith("--") and word.split("=")[0] not in FLAGS:
+            raise ConfigError(f"{word} is no flag; {nearest(word, FLAGS)}")
+    return sorted(words, key=lambda word: word not in SWEEP_FLAGS)
 
 
 @contextmanager
@@ -151,10 +189,18 @@ def _say(text: str) -> None:
 
 
 def _complain(text: str) -> int:
-    if _debugging() and sys.exc_info()[1] is not None:
-        raise
+    if _debugging() and (error := sys.exc_info()[1]) is not None:
+        raise error
     sys.stderr.write(f"deitlt: {text}\n")
     return USER_ERROR
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the system refused, if a user can mend it; else the error goes on."""
+    if error.errno not in MENDABLE:
+        raise error
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror}; make room or give way there, or type another path, as paths.output_dir=FOLDER."
 
 
 def _debugging() -> bool:

@@ -18,13 +18,20 @@ class FiniteLoss(L.Callback):
         every: batches between two looks; the end of an epoch, before its checkpoint, is always one.
 
     Raises:
-        TrainingError: names the first bad step and the last good checkpoint.
+        TrainingError: names the first bad update and the last good checkpoint.
     """
 
     def __init__(self, folder: Path, every: int = 50) -> None:
         self.folder = folder
         self.every = every
         self._first_bad: Tensor | None = None
+        self._update = 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the update that this micro-batch belongs to: only some of them end with a step."""
+        self._update = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -34,13 +41,12 @@ class FiniteLoss(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Note the step if its loss is not finite; look every few batches."""
+        """Note the update if its loss is not finite; look every few batches."""
         loss = outputs["loss"].detach()
         never = torch.iinfo(torch.int64).max
         if self._first_bad is None:
             self._first_bad = torch.full((), never, dtype=torch.int64, device=loss.device)
-        step = trainer.global_step - 1
-        bad = torch.where(torch.isfinite(loss), never, step)
+        bad = torch.where(torch.isfinite(loss), never, self._update)
         self._first_bad = torch.minimum(self._first_bad, bad)
         if (batch_idx + 1) % self.every == 0:
             self._look()

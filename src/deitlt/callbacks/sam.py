@@ -77,6 +77,10 @@ class SharpnessAwareMinimization(L.Callback):
         pl_module.__dict__.pop("optimizer_step", None)
         self._window.clear()
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """The same where training broke off, after which Lightning calls no teardown."""
+        self.teardown(trainer, pl_module, "fit")
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log this epoch's radius."""
         pl_module.log("train/rho", self.rho(trainer.current_epoch), rank_zero_only=True)

@@ -60,7 +60,7 @@ def _arguments(card: ModelCard, path: str | Path) -> dict[str, Any]:
 
 
 def _weights(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    stored = checkpoint["state_dict"]
+    stored = checkpoint.get("state_dict", {})
     return {name.removeprefix(PREFIX): value for name, value in stored.items() if name.startswith(PREFIX)}
 
 

@@ -25,8 +25,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_why_unreadable(path, str(error))) from error
-    except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError) as error:
-        raise CheckpointError(f"{path} is no checkpoint; type the path of a .ckpt file that deitlt wrote.") from error
+    except PermissionError as error:
+        raise CheckpointError(f"{path} may not be read by you; type chmod +r {path}, or another path.") from error
+    except Exception as error:  # torch has many ways to fail on a broken or truncated file
+        raise CheckpointError(_no_checkpoint(path)) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, no checkpoint; type the path of a .ckpt file.")
     return content

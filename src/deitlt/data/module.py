@@ -63,6 +63,7 @@ class LongTailDataModule(L.LightningDataModule):
         evaluation: the same for evaluation.
         mixing: num_classes -> `BatchMixing`; None never mixes.
         sampler: (data, num_replicas, rank, seed=...) -> order of the training images.
+        drop_last: leave out an epoch's short last batch, as DeiT does, unless it is the only one.
         labeller: images [B, 3, H, W] -> the teacher's answers, or None.
         batch_size: images a device and micro-batch.
         eval_batch_size: images a device and evaluation batch.
@@ -94,6 +95,7 @@ class LongTailDataModule(L.LightningDataModule):
         evaluation: ViewFactory = evaluation_view,
         mixing: Callable[[int], BatchMixing] | None = None,
         sampler: Callable[..., EpochSampler] = ShuffledSampler,
+        drop_last: bool = True,
         labeller: Labeller | None = None,
         batch_size: int = 128,
         eval_batch_size: int = 250,
@@ -119,7 +121,7 @@ class LongTailDataModule(L.LightningDataModule):
         self.normalisation = IMAGENET if statistics == "imagenet" else self.spec.normalisation
         self.view, self.evaluation = view, evaluation
         self.mixing_factory, self.mixing_on = mixing, True
-        self.sampler, self.labeller = sampler, labeller
+        self.sampler, self.drop_last, self.labeller = sampler, drop_last, labeller
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers = num_workers
         self.watched_names = tuple(watched)
@@ -183,8 +185,8 @@ class LongTailDataModule(L.LightningDataModule):
                 "type data/sampler=repeated_full, which shows every one, or data/sampler=shuffled."
             )
         images = ViewedImages(self.splits.train, self.view(self.image_size, self.normalisation), self.seed, rank)
-        # A short last batch would weigh its few images more; it is dropped unless it is the only one.
-        return self._loader(images, DrawSampler(order), self.batch_size, drop_last=len(order) >= self.batch_size)
+        drop_last = self.drop_last and len(order) >= self.batch_size
+        return self._loader(images, DrawSampler(order), self.batch_size, drop_last)
 
     def val_dataloader(self) -> list[Loader]:
         """The watched splits."""

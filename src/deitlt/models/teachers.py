@@ -34,7 +34,7 @@ def create_teacher(num_classes: int, name: str = "cifar_resnet32", head: Head = 
         head: 'linear', or 'cosine' for LDAM, whose logits are cosines.
 
     Raises:
-        ConfigError: if no model has that name, or the head is neither.
+        ConfigError: if no model has that name, the head is neither, or the model's own cannot be replaced.
     """
     if head not in ("linear", "cosine"):
         raise ConfigError(f"teacher.model.head={head} is not a head; type teacher.model.head=linear or =cosine.")
@@ -46,12 +46,17 @@ def create_teacher(num_classes: int, name: str = "cifar_resnet32", head: Head = 
         raise ConfigError(f"teacher.model.name={name} is no model; {nearest(name, list_teachers())}")
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
     if head == "cosine":
-        _replace_by_cosine(network, num_classes)
+        _replace_by_cosine(network, num_classes, name)
     return network
 
 
-def _replace_by_cosine(network: nn.Module, num_classes: int) -> None:
+def _replace_by_cosine(network: nn.Module, num_classes: int, name: str) -> None:
     """Put a cosine classifier where timm's linear one is, whatever that model calls it."""
     classifier = cast(Any, network).get_classifier()
-    path = next(name for name, module in network.named_modules() if module is classifier)
+    if not isinstance(classifier, nn.Linear):
+        raise ConfigError(
+            f"teacher.model.name={name} has no linear classifier that a cosine one could replace; "
+            "type teacher.model.head=linear, or another model such as teacher.model.name=resnet50."
+        )
+    path = next(path for path, module in network.named_modules() if module is classifier)
     network.set_submodule(path, CosineLinear(classifier.in_features, num_classes))

@@ -49,6 +49,7 @@ def build_data(stage: StageConfig) -> LongTailDataModule:
         evaluation=make(views["evaluation"]),
         mixing=None if views["mixing"] is None else make(views["mixing"]),
         batch_size=batch_plan(stage).batch_size,
+        drop_last=recipe["drop_last"],
         watched=stage.watched,
         seed=stage.seed,
         **sampler,

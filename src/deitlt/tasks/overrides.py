@@ -7,11 +7,16 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from deitlt.errors import nearest
+from deitlt.errors import UserError, nearest, sentence
 
 
 def explain(error: Exception, config_dir: Path, config_name: str, overrides: list[str]) -> str:
@@ -23,6 +28,8 @@ def explain(error: Exception, config_dir: Path, config_name: str, overrides: lis
         config_name: the verb's configuration.
         overrides: what the user typed.
     """
+    if isinstance(error.__cause__, UserError):  # a part of ours that Hydra was to make
+        return sentence(error.__cause__)
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)
     if isinstance(error, OverrideParseException):
@@ -34,6 +41,8 @@ def explain(error: Exception, config_dir: Path, config_name: str, overrides: lis
         return _unknown_key(error, config_dir, config_name, overrides)
     if isinstance(error, OmegaConfBaseException):
         return f"The configuration does not hold together at {error.full_key!r}: {_first_line(error)}"
+    if isinstance(error, InstantiationException):
+        return " ".join(str(error).split())
     return _first_line(error)
 
 

@@ -45,21 +45,14 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     callbacks = build_callbacks(stage, datamodule.info, console)
     trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
     trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
-    if trainer.is_global_zero:
-        # With checkpoint_every above 1 the last epoch may have none yet; every rank joins in the next one.
-        folder.mkdir(parents=True, exist_ok=True)
-    if not _is_current(last, trainer):
-        trainer.save_checkpoint(last)
+    if trainer.current_epoch % stage.checkpoint_every:
+        trainer.save_checkpoint(last)  # the last epoch had none
     trainer.test(module, datamodule=datamodule, ckpt_path=_chosen(stage, folder), verbose=False)
     if trainer.is_global_zero:
         result = _result(stage, module, time.monotonic() - began)
         _log_result(stage, loggers, module, datamodule)
         write_json(folder / "result.json", result)
     _finish(loggers)
-
-
-def _is_current(last: Path, trainer: L.Trainer) -> bool:
-    return last.exists() and read_checkpoint(last)["global_step"] == trainer.global_step
 
 
 def _chosen(stage: StageConfig, folder: Path) -> Path | None:

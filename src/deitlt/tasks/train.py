@@ -11,10 +11,11 @@ from rich.console import Console
 
 from deitlt.checkpoints import find_checkpoint, write_atomically
 from deitlt.errors import ConfigError
-from deitlt.tasks.building import batch_plan, build_data, build_module, check_teacher
+from deitlt.tasks.building import batch_plan, build_data, check_teacher
 from deitlt.tasks.devices import count_devices
 from deitlt.tasks.launching import launch_stage
-from deitlt.tasks.recipes import check_types, compose_recipe, difference, differences
+from deitlt.tasks.recipes import RECIPE_CHOICES, compose_with, difference, differences
+from deitlt.tasks.rehearsal import rehearse
 from deitlt.tasks.results import collect, draw, show
 from deitlt.tasks.run_folder import RunFolder, write_json
 from deitlt.tasks.stage_config import (
@@ -46,10 +47,8 @@ def main(config: DictConfig) -> None:
 def _fresh(config: DictConfig) -> tuple[DictConfig, list[str]]:
     """The run's configuration and what it changes in its recipe."""
     overrides = list(HydraConfig.get().overrides.task)
-    recipe = compose_recipe("train", overrides)
-    check_types(config, recipe)
-    changed = differences(config, recipe)
     choices = HydraConfig.get().runtime.choices
+    changed = differences(config, compose_with("train", overrides, RECIPE_CHOICES))
     named = {"experiment": choices.get("experiment"), "method": choices.get("method")}
     config = OmegaConf.create({**plain(config), "recipe": {**named, "differences": changed}})
     config.data.root = str(Path(config.data.root).absolute())
@@ -132,10 +131,10 @@ def _leave_out_broken(config: DictConfig, run: RunFolder) -> None:
 
 
 def _check_stages(config: DictConfig, run: RunFolder, stages: list[StageConfig]) -> DataInfo:
-    """Open the data, build every stage's module once, and look into a teacher that was given."""
+    """Open the data, build everything of every stage once, and look into a teacher that was given."""
     info = build_data(make_stage(config, run, config.stages[0])).info
     for stage in stages:
-        build_module(stage, info)
+        rehearse(stage, info)
     if config.teacher.checkpoint is not None:
         check_teacher(find_checkpoint(config.teacher.checkpoint, ("teacher",)), info)
     return info

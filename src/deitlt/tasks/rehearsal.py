@@ -1,0 +1,41 @@
+"""Make everything of a stage once, before anything is written: the student's turn may come hours later."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from deitlt.errors import ConfigError, UserError
+from deitlt.tasks.building import build_callbacks, build_data, build_module
+from deitlt.tasks.stage_config import StageConfig
+from deitlt.types import DataInfo
+
+
+def rehearse(stage: StageConfig, info: DataInfo) -> None:
+    """Make the stage's views, network, optimiser and callbacks, and throw them away.
+
+    Raises:
+        ConfigError: if one of them cannot be made of its settings.
+    """
+    with _as_user_error(stage.name):
+        datamodule = build_data(stage)
+        for view in (datamodule.view, datamodule.evaluation):
+            view(datamodule.image_size, datamodule.normalisation)
+        if datamodule.mixing_factory is not None:
+            datamodule.mixing_factory(info.num_classes)
+        build_module(stage, info).configure_optimizers()
+        build_callbacks(stage, info, Console(quiet=True))
+
+
+@contextmanager
+def _as_user_error(stage: str) -> Iterator[None]:
+    """What timm or torch say of a setting, in one sentence; nothing but settings has gone in so far."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (TypeError, ValueError, AssertionError, ArithmeticError) as error:
+        text = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(
+            f"The {stage} cannot be built as configured ({text}); type deitlt train --cfg job to see its settings."
+        ) from error

@@ -1,0 +1,120 @@
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from timm.utils import ModelEmaV3
+from torch.utils.data import DataLoader
+
+from deitlt.callbacks import SharpnessAwareMinimization, StudentAveraging
+from deitlt.types import ImageBatch
+
+
+class ByHand(L.Callback):
+    """timm's average, called after each update."""
+
+    def __init__(self, network, decay, warmup):
+        self.average, self.updates = ModelEmaV3(network, decay, use_warmup=warmup), 0
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer):
+        """The first moment at which a following batch sees the updated weights."""
+        self._follow(trainer, pl_module)
+
+    def on_train_end(self, trainer, pl_module):
+        self._follow(trainer, pl_module)
+
+    def _follow(self, trainer, pl_module):
+        if trainer.global_step > self.updates:
+            self.updates += 1
+            self.average.update(pl_module.network, step=self.updates)
+
+
+def weights(network):
+    return torch.cat([value.flatten().double() for value in network.state_dict().values()])
+
+
+@pytest.mark.parametrize("accumulate", [1, 3, 4])
+@pytest.mark.parametrize("warmup", [True, False])
+def test_equals_timms_average_once_an_update(make_trainer, student_module, student_batches, accumulate, warmup):
+    module, averaging = student_module(), StudentAveraging(0.7, warmup)
+    by_hand = ByHand(module.network, 0.7, warmup)
+    trainer = make_trainer(callbacks=[averaging, by_hand], max_epochs=2, accumulate_grad_batches=accumulate)
+    trainer.fit(module, student_batches())
+    assert by_hand.updates == 2 * -(-6 // accumulate)
+    assert torch.equal(weights(averaging.average.module), weights(by_hand.average.module))
+    assert not torch.equal(weights(averaging.average.module), weights(module.network))
+
+
+def test_it_averages_the_weights_that_sam_came_back_to(make_trainer, student_module, student_batches):
+    module, averaging = student_module(), StudentAveraging(0.7, warmup=False)
+    by_hand = ByHand(module.network, 0.7, False)
+    sam = SharpnessAwareMinimization(5.0)
+    make_trainer(callbacks=[sam, averaging, by_hand]).fit(module, student_batches())
+    assert torch.equal(weights(averaging.average.module), weights(by_hand.average.module))
+
+
+def test_it_is_neither_trained_nor_part_of_the_modules_weights(make_trainer, student_module, student_batches):
+    module, averaging = student_module(), StudentAveraging()
+    names = set(module.state_dict())
+    make_trainer(callbacks=[averaging]).fit(module, student_batches())
+    assert set(module.state_dict()) == names
+    assert not averaging.average.module.training
+    trained = {id(p) for group in module.trainer.optimizers[0].param_groups for p in group["params"]}
+    assert not trained & {id(p) for p in averaging.average.module.parameters()}
+
+
+def checkpointed(make_trainer, module, batches, folder, epochs, ckpt_path=None):
+    averaging = StudentAveraging(0.7)
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = make_trainer(callbacks=[averaging, last], max_epochs=epochs, enable_checkpointing=True)
+    trainer.fit(module, batches, ckpt_path=ckpt_path, weights_only=True)
+    return averaging, trainer
+
+
+def test_stored_under_its_own_key_and_restored(make_trainer, student_module, student_batches, tmp_path):
+    whole, _ = checkpointed(make_trainer, student_module(), student_batches(), tmp_path / "whole", 4)
+    half, _ = checkpointed(make_trainer, student_module(), student_batches(), tmp_path / "cut", 2)
+    stored = torch.load(tmp_path / "cut/last.ckpt", weights_only=True)
+    assert stored["ema"].keys() == half.average.module.state_dict().keys()
+    assert all(torch.equal(value, half.average.module.state_dict()[name]) for name, value in stored["ema"].items())
+    assert not any("ema" in name for name in stored["state_dict"])
+    resumed, trainer = checkpointed(
+        make_trainer, student_module(), student_batches(), tmp_path / "cut", 4, tmp_path / "cut/last.ckpt"
+    )
+    assert trainer.global_step == 24
+    assert torch.equal(weights(resumed.average.module), weights(whole.average.module))
+
+
+def evaluation_batches():
+    stream = torch.Generator().manual_seed(3)
+    batches = [ImageBatch(torch.randn(8, 3, 8, 8, generator=stream), torch.arange(8) % 4) for _ in range(4)]
+    return DataLoader(batches, batch_size=None)
+
+
+def test_one_evaluation_tells_of_both(make_trainer, student_module, student_batches):
+    module, averaging = student_module(), StudentAveraging(0.99, warmup=False)
+    trainer = make_trainer(callbacks=[averaging], max_epochs=3)
+    trainer.fit(module, student_batches())
+    logged = trainer.test(module, evaluation_batches(), verbose=False)[0]
+    assert {"test/cls/all", "test/dist/tail", "test/avg/balanced"} <= set(logged)
+    assert {"test/ema/cls/all", "test/ema/dist/tail", "test/ema/avg/balanced"} <= set(logged)
+    images = torch.cat([batch.images for batch in evaluation_batches()])
+    targets = torch.cat([batch.targets for batch in evaluation_batches()])
+    for name, network in (("test", module.network), ("test/ema", averaging.average.module)):
+        with torch.no_grad():
+            right = (network.eval()(images).dist.argmax(1) == targets).double().mean()
+        assert logged[f"{name}/dist/all"] == pytest.approx(100 * float(right))
+    assert set(module.results["test"]) == {"raw", "ema"}
+
+
+def test_a_test_of_a_checkpoint_evaluates_its_average(make_trainer, student_module, student_batches, tmp_path):
+    _, trainer = checkpointed(make_trainer, student_module(), student_batches(), tmp_path, 1)
+    early = trainer.test(student_module(), evaluation_batches(), verbose=False)[0]
+    module = student_module()
+    averaging, trainer = checkpointed(make_trainer, module, student_batches(), tmp_path / "more", 6)
+    with torch.no_grad():
+        for p in averaging.average.module.parameters():
+            p.zero_()
+    trainer.test(module, evaluation_batches(), tmp_path / "last.ckpt", verbose=False, weights_only=True)
+    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)["ema"]
+    assert all(torch.equal(v, stored[name]) for name, v in averaging.average.module.state_dict().items())
+    assert set(early) == {key for key in trainer.callback_metrics if key.startswith("test/")}

@@ -1,0 +1,328 @@
+from functools import partial
+from types import SimpleNamespace
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+from deitlt.callbacks import DeferredReweighting
+from deitlt.data import (
+    FullRepeatedAugmentationSampler,
+    LongTailDataModule,
+    RepeatedAugmentationSampler,
+)
+from deitlt.errors import ConfigError, DataError
+from deitlt.types import ImageBatch, StudentBatch
+from deitlt.views import IMAGENET, BatchMixing, student_view
+
+TAILED = {"imbalance_factor": 0.25, "max_count": 30}  # 160 digits, 30 of 0 down to 7 of 9
+STRONG = {"view": partial(student_view, crop="padded", padding=1, flip=0.0), "mixing": BatchMixing}
+
+
+def digits(**options):
+    return LongTailDataModule(**{"name": "digits", "batch_size": 20, **TAILED, **options})
+
+
+class Keeping(L.LightningModule):
+    """Keeps each batch that it gets, by epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.batches, self.evaluated = {}, []
+
+    def training_step(self, batch, batch_idx):
+        self.batches.setdefault(self.current_epoch, []).append(batch)
+        return self.weight * 1.0
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        self.evaluated.append((dataloader_idx, batch))
+
+    test_step = validation_step
+
+    def reweight(self, weights):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def batches(make_trainer, datamodule, epochs=1, ckpt_path=None, **options):
+    module = Keeping()
+    trainer = make_trainer(max_epochs=epochs, **options)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+    return module.batches
+
+
+def same(first, second):
+    """Whether two lists of batches are equal bit for bit."""
+    pairs = [(a, b) for x, y in zip(first, second, strict=True) for a, b in zip(x, y, strict=True)]
+    return all((a is None and b is None) or torch.equal(a, b) for a, b in pairs)
+
+
+def decide(images):
+    """A teacher that looks at the pixels."""
+    return (100 * images.mean((1, 2, 3))).abs().long() % 10
+
+
+def test_a_batch_is_complete_when_it_arrives(make_trainer):
+    asked = []
+
+    def labeller(images):
+        asked.append(images)
+        return decide(images)
+
+    got = batches(make_trainer, digits(labeller=labeller, **STRONG))[0]
+    assert len(got) == len(asked) == 160 // 20
+    for batch, images in zip(got, asked, strict=True):
+        assert isinstance(batch, StudentBatch)
+        assert batch.images.shape == (20, 3, 8, 8)
+        torch.testing.assert_close(batch.targets.sum(1), torch.ones(20))
+        assert torch.equal(images, batch.images)  # the mixed ones, which the student learns from
+        assert torch.equal(batch.teacher, decide(batch.images))
+
+
+def test_the_teacher_is_asked_about_mixed_images():
+    datamodule, asked = digits(mixing=partial(BatchMixing, cutmix=0.0)), []
+    datamodule.labeller = lambda images: asked.append(images) or decide(images)
+    images, targets = torch.randn(4, 3, 8, 8), torch.arange(4)
+    batch = datamodule.complete(images, targets, np.random.default_rng(1))
+    assert not torch.equal(asked[0], images)
+    expected = BatchMixing(10, cutmix=0.0)(images, targets, np.random.default_rng(1))
+    assert torch.equal(asked[0], expected[0])
+    assert torch.equal(batch.targets, expected[1])
+
+
+def test_without_mixing_and_teacher_targets_are_class_ids(make_trainer):
+    for batch in batches(make_trainer, digits())[0]:
+        assert batch.targets.dtype == torch.int64
+        assert batch.targets.shape == (20,)
+        assert batch.teacher is None
+
+
+def test_mixing_ends_with_the_deferred_phase(make_trainer):
+    datamodule = digits(**STRONG, labeller=decide)
+    drw = DeferredReweighting(1, datamodule.info.counts)
+    got = batches(make_trainer, datamodule, epochs=3, callbacks=[drw])
+    assert [batch.targets.ndim for epoch in range(3) for batch in got[epoch]] == [2] * 8 + [1] * 16
+    assert all(torch.equal(batch.teacher, decide(batch.images)) for epoch in range(3) for batch in got[epoch])
+
+
+def test_an_epoch_shows_each_image_once_in_an_order_of_its_own(make_trainer):
+    datamodule = digits()
+    got = batches(make_trainer, datamodule, epochs=2)
+    labels = [torch.cat([batch.targets for batch in got[epoch]]) for epoch in range(2)]
+    for seen in labels:
+        assert torch.bincount(seen, minlength=10).tolist() == list(datamodule.info.counts)
+    assert not torch.equal(labels[0], labels[1])
+
+
+def plain_view(image_size, normalisation):
+    return lambda image: torch.from_numpy(np.array(image)).permute(2, 0, 1).float()
+
+
+def test_each_image_and_no_other_is_shown():
+    datamodule = digits(view=plain_view)
+    shown = torch.cat([images for images, _ in datamodule.train_dataloader()]).flatten(1)
+    source = datamodule.splits.train
+    expected = torch.stack([plain_view(8, IMAGENET)(source[i]) for i in range(len(source))]).flatten(1)
+    assert sorted(shown.tolist()) == sorted(expected.tolist())
+
+
+@pytest.mark.parametrize("repeats", [2, 3])
+def test_full_repeated_augmentation_shows_each_image_so_often(make_trainer, repeats):
+    sampler = partial(FullRepeatedAugmentationSampler, num_repeats=repeats)
+    datamodule = digits(sampler=sampler, view=partial(student_view, crop="padded"))
+    labels = torch.cat([batch.targets for batch in batches(make_trainer, datamodule)[0]])
+    assert torch.bincount(labels, minlength=10).tolist() == [repeats * n for n in datamodule.info.counts]
+
+
+def test_copies_of_an_image_are_viewed_apart():
+    sampler = partial(FullRepeatedAugmentationSampler, num_repeats=3, shuffle=False)
+    datamodule = digits(sampler=sampler, view=partial(student_view, crop="padded"), batch_size=3)
+    images, labels = next(iter(datamodule.train_dataloader()))
+    assert labels.unique().numel() == 1
+    assert images.unique(dim=0).shape[0] == 3
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_draws_do_not_depend_on_the_number_of_workers(make_trainer, seed):
+    alone = batches(make_trainer, digits(seed=seed, labeller=decide, **STRONG), epochs=2)
+    shared = batches(make_trainer, digits(seed=seed, labeller=decide, num_workers=2, **STRONG), epochs=2)
+    assert all(same(alone[epoch], shared[epoch]) for epoch in range(2))
+    assert not same(alone[0], alone[1])
+
+
+def test_draws_depend_on_the_seed_and_on_no_global_stream(make_trainer):
+    def drawn(seed, stream):
+        torch.manual_seed(stream), np.random.seed(stream)
+        return batches(make_trainer, digits(seed=seed, **STRONG))[0]
+
+    assert same(drawn(1, 1), drawn(1, 2))
+    assert not same(drawn(1, 1), drawn(2, 1))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_run_draws_what_the_whole_run_drew(make_trainer, tmp_path, num_workers):
+    options = {"num_workers": num_workers, "labeller": decide, **STRONG}
+    whole = batches(make_trainer, digits(**options), epochs=3)
+    cut = L.pytorch.callbacks.ModelCheckpoint(tmp_path, "cut", save_on_train_epoch_end=True)
+    batches(make_trainer, digits(**options), 1, callbacks=[cut], enable_checkpointing=True)
+    resumed = batches(make_trainer, digits(**options), 3, ckpt_path=tmp_path / "cut.ckpt")
+    assert sorted(resumed) == [1, 2]
+    assert all(same(resumed[epoch], whole[epoch]) for epoch in (1, 2))
+
+
+def placed(datamodule, world, rank, epoch=0):
+    """The data module as one of several ranks sees it."""
+    progress = SimpleNamespace(current=SimpleNamespace(processed=epoch))
+    fit_loop = SimpleNamespace(epoch_progress=progress)
+    datamodule.trainer = SimpleNamespace(world_size=world, global_rank=rank, fit_loop=fit_loop)
+    return datamodule
+
+
+def test_ranks_share_the_images():
+    loaders = [placed(digits(view=plain_view), 2, rank).train_dataloader() for rank in range(2)]
+    labels = [torch.cat([targets for _, targets in loader]) for loader in loaders]
+    assert torch.bincount(torch.cat(labels), minlength=10).tolist() == list(digits().info.counts)
+    assert len(labels[0]) == len(labels[1]) == 80
+
+
+def test_ranks_share_the_evaluation_and_count_each_image_once():
+    targets = [torch.cat([t for _, t in placed(digits(), 3, rank).test_dataloader()]) for rank in range(3)]
+    assert len({len(part) for part in targets}) == 1
+    counted = torch.cat(targets)
+    assert torch.bincount(counted[counted >= 0], minlength=10).tolist() == [50] * 10
+
+
+def test_a_short_last_batch_is_dropped_unless_it_is_the_only_one():
+    assert [len(targets) for _, targets in digits(batch_size=50).train_dataloader()] == [50] * 3
+    assert [len(targets) for _, targets in digits(batch_size=500).train_dataloader()] == [160]
+    assert [len(targets) for _, targets in digits(batch_size=50, drop_last=False).train_dataloader()] == [50] * 3 + [10]
+    assert [len(targets) for _, targets in digits(batch_size=160).train_dataloader()] == [160]
+
+
+def test_repeated_augmentation_that_would_show_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"no image of a training set of 160; type data/sampler=repeated_full"):
+        digits(sampler=RepeatedAugmentationSampler).train_dataloader()
+
+
+def test_watched_splits_come_in_the_order_asked_for(make_trainer):
+    datamodule = digits(val_fraction=0.25, watched=("test", "val"), eval_batch_size=100)
+    assert datamodule.watched == ("test", "val")
+    test, val = datamodule.val_dataloader()
+    assert len(test.dataset) == 500
+    assert len(val.dataset) == len(datamodule.splits.val) == sum(1 for _ in datamodule.splits.val.labels)
+    module = Keeping()
+    trainer = make_trainer(limit_val_batches=1.0)
+    trainer.fit(module, datamodule=datamodule)
+    assert [index for index, _ in module.evaluated] == [0] * 5 + [1]
+    labels = torch.cat([batch.targets for index, batch in module.evaluated if index == 0])
+    assert labels.tolist() == datamodule.splits.test.labels.tolist()
+
+
+def test_a_split_that_does_not_exist_is_not_watched():
+    assert digits().watched == ()
+    assert digits(watched=("val", "test")).watched == ("test",)
+    assert len(digits(watched=("val", "test")).val_dataloader()) == 1
+
+
+def test_evaluation_is_neither_mixed_nor_labelled(make_trainer):
+    def refuse(images):
+        raise AssertionError("the teacher was asked")
+
+    datamodule = digits(labeller=refuse, **STRONG)
+    module = Keeping()
+    make_trainer().test(module, datamodule=datamodule, verbose=False)
+    first = module.evaluated[0][1]
+    assert isinstance(first, ImageBatch)
+    assert torch.cat([b.targets for _, b in module.evaluated]).tolist() == datamodule.splits.test.labels.tolist()
+    expected = datamodule.evaluation(8, IMAGENET)(datamodule.splits.test[0])
+    assert torch.equal(first.images[0], expected)
+
+
+def test_evaluation_while_training_is_not_mixed(make_trainer):
+    module = Keeping()
+    datamodule = digits(watched=("test",), labeller=decide, **STRONG)
+    make_trainer(limit_val_batches=1.0).fit(module, datamodule=datamodule)
+    assert all(isinstance(batch, ImageBatch) for _, batch in module.evaluated)
+    assert all(isinstance(batch, StudentBatch) for batch in module.batches[0])
+
+
+def test_what_the_data_are_is_known_after_opening_them():
+    info = digits().info
+    assert info.num_classes == 10
+    assert info.counts[0] == 30
+    assert info.counts[9] == 7
+    assert info.groups == {"head": (0, 1, 2), "mid": (3, 4, 5, 6), "tail": (7, 8, 9)}
+
+
+def test_data_are_opened_once(make_trainer):
+    datamodule = digits()
+    splits = datamodule.splits
+    datamodule.setup("fit")
+    batches(make_trainer, datamodule)
+    assert datamodule.splits is splits
+
+
+def test_size_and_statistics_are_the_data_sets_own_unless_asked_for():
+    assert digits().image_size == 8
+    assert digits(image_size=16).image_size == 16
+    assert digits().normalisation == IMAGENET
+    own = digits(statistics="own")
+    assert own.normalisation == own.spec.normalisation != IMAGENET
+    images, _ = next(iter(digits(image_size=16).train_dataloader()))
+    assert images.shape[-2:] == (16, 16)
+
+
+@pytest.fixture
+def broken_folder(image_folder):
+    """Like `image_folder`, with one broken file in the training and one in the test set."""
+    for name in ("train/cat/1.jpg", "test/dog/9.png"):
+        (image_folder / name).write_bytes(b"no image")
+    return image_folder
+
+
+def folder(root, **options):
+    return LongTailDataModule(name="folder", root=root, image_size=8, batch_size=2, **options)
+
+
+def test_a_broken_file_is_named_before_training(broken_folder):
+    with pytest.raises(DataError, match=r"train/cat/1\.jpg cannot be decoded.*type data\.on_broken=skip"):
+        folder(broken_folder).check_files()
+    (broken_folder / "train/cat/1.jpg").unlink()
+    with pytest.raises(DataError, match=r"test/dog/9\.png cannot be decoded as an image; replace it"):
+        folder(broken_folder).check_files()
+
+
+def test_several_broken_files_are_counted(broken_folder):
+    (broken_folder / "train/dog/1.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1\.jpg cannot be decoded as an image, nor can 1 more; "):
+        folder(broken_folder).check_files()
+
+
+def test_broken_files_are_skipped_where_that_is_asked_for(broken_folder):
+    found = folder(broken_folder, on_broken="skip").check_files()
+    assert found == [str(broken_folder / "test/dog/9.png"), str(broken_folder / "train/cat/1.jpg")]
+    datamodule = folder(broken_folder, on_broken="skip", exclude=found)
+    assert datamodule.info.counts == (2, 2)
+    assert len(datamodule.splits.test) == 1
+    assert sum(len(targets) for _, targets in datamodule.train_dataloader()) == 4
+
+
+def test_a_check_may_be_left_out(broken_folder):
+    assert folder(broken_folder, verify=False).check_files() == []
+    assert digits().check_files() == []
+
+
+def test_whole_folder_passes(image_folder):
+    assert folder(image_folder).check_files() == []
+    assert folder(image_folder, on_broken="skip").check_files() == []
+
+
+def test_unknown_choices_are_named():
+    with pytest.raises(ConfigError, match=r"data\.on_broken=ignore is no choice; type =error or =skip"):
+        digits(on_broken="ignore")
+    with pytest.raises(ConfigError, match=r"data\.name=digit is not a known data set; did you mean 'digits'"):
+        LongTailDataModule(name="digit")

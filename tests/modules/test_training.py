@@ -1,0 +1,87 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from deitlt.types import StudentBatch
+
+WEIGHTS = torch.tensor([0.1, 0.4, 1.0, 2.5])
+
+
+def batch(soft=False, teacher=None):
+    stream = torch.Generator().manual_seed(5)
+    images = torch.randn(6, 3, 8, 8, generator=stream)
+    targets = torch.tensor([0, 1, 2, 3, 0, 1])
+    if soft:
+        targets = 0.9 * F.one_hot(targets, 4).float() + 0.025
+    return StudentBatch(images, targets, teacher)
+
+
+def quietly(module):
+    """The module with its logged values in a dict."""
+    module.logged = {}
+    module.log = lambda name, value, **options: module.logged.update({name: float(value)})
+    return module
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_student_learns_from_truth_and_teacher(student_module, soft):
+    module = quietly(student_module("hard"))
+    data = batch(soft, teacher=torch.tensor([3, 3, 0, 1, 2, 2]))
+    module.reweight(WEIGHTS)
+    loss = module.training_step(data, 0)
+    answers = module.network(data.images)
+    cls = 0.5 * F.cross_entropy(answers.cls, data.targets)
+    dist = 0.5 * F.cross_entropy(answers.dist, data.teacher, WEIGHTS)
+    torch.testing.assert_close(loss, cls + dist)
+    expected = {"train/loss": cls + dist, "train/loss_cls": cls, "train/loss_dist": dist}
+    assert module.logged == pytest.approx({name: float(value) for name, value in expected.items()})
+    assert loss.requires_grad
+
+
+def test_a_student_without_a_teacher_needs_none(student_module):
+    plain = quietly(student_module("none", distilled=False))
+    loss = plain.training_step(batch(), 0)
+    torch.testing.assert_close(loss, F.cross_entropy(plain.network(batch().images).cls, batch().targets))
+    assert plain.logged["train/loss_dist"] == 0
+    assert plain.tokens == ("cls",)
+    assert student_module("none").tokens == ("cls", "dist", "avg")
+
+
+def test_a_teacher_learns_from_the_truth_alone(teacher_module):
+    module = quietly(teacher_module())
+    module.reweight(WEIGHTS)
+    loss = module.training_step(batch(), 0)
+    torch.testing.assert_close(loss, F.cross_entropy(module.network(batch().images), batch().targets, WEIGHTS))
+    assert set(module.logged) == {"train/loss"}
+    module.reweight(None)
+    loss = module.training_step(batch(), 0)
+    torch.testing.assert_close(loss, F.cross_entropy(module.network(batch().images), batch().targets))
+
+
+def test_the_epochs_mean_is_logged(make_trainer, student_module, student_batches):
+    module = student_module("none", optimizer=lambda network: torch.optim.SGD(network.parameters(), lr=0.0))
+    module.schedule = lambda time: 0.0
+    trainer = make_trainer()
+    trainer.fit(module, student_batches(3))
+    module.log = lambda *args, **kwargs: None
+    losses = [float(module.training_step(data, 0).detach()) for data in student_batches(3)]
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(sum(losses) / 3, rel=1e-5)
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(
+        float(trainer.callback_metrics["train/loss_cls"] + trainer.callback_metrics["train/loss_dist"]), rel=1e-5
+    )
+
+
+def test_only_the_network_is_optimised(student_module):
+    module = student_module("hard")
+    optimised = {id(p) for group in module.configure_optimizers().param_groups for p in group["params"]}
+    assert optimised == {id(p) for p in module.network.parameters()}
+    assert all(name.startswith("network.") for name in module.state_dict())
+
+
+def test_a_checkpoint_holds_the_card(make_trainer, student_module, student_batches, tmp_path):
+    module = student_module()
+    module.card = {"kind": "student", "counts": [1, 2]}
+    trainer = make_trainer()
+    trainer.fit(module, student_batches(1))
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    assert torch.load(tmp_path / "a.ckpt", weights_only=True)["deitlt"] == module.card

@@ -1,0 +1,171 @@
+"""What a user may do wrong with `deitlt train`: exit code 2, one sentence, nothing half-written."""
+
+import shutil
+import sys
+
+import pytest
+import torchvision
+
+from deitlt.cli import main
+
+# Override (or several) -> words that the sentence must have: the value, and what to type.
+WRONG = {
+    "student.epochs=abc": ("student.epochs=abc", "a whole number", "type student.epochs="),
+    "student.epochs=0": ("student.epochs=0", "type 1 or more"),
+    "stages=[teacher,studnet]": ("'studnet'", "did you mean 'student'"),
+    "stages=[student]": ("no teacher", "teacher.checkpoint=FILE"),
+    "protocol=val": ("protocol=val", "data.val_fraction=0.1"),
+    "data.imbalance_factor=0": ("data.imbalance_factor=0", "above 0 and at most 1", "type data.imbalance_factor=0.01"),
+    "data.imbalance_factor=1.5": ("data.imbalance_factor=1.5", "at most 1"),
+    "data.imbalance_factor=0.001": ("0.001 leaves class", "of 20 images", "type data.imbalance_factor=0.05"),
+    "student.drw.start_epoch=3": ("student.drw.start_epoch=3", "0 to 2", "student.drw=null"),
+    "student.drw.beta=1.5": ("beta=1.5", "below 1"),
+    "student.model.patch_size=5": ("student.model.patch_size=5", "16 pixels", "1, 2, 4, 8, 16"),
+    "student.model.heads=3": ("student.model.heads=3", "student.model.width=16"),
+    "student.model.distilled=false": ("no DIST token", "student.model.distilled=true"),
+    "+student.model.deptth=1": ("deptth", "deitlt train --cfg job"),
+    "student.optimizer.opt=adamx": ("adamx", "deitlt train --cfg job"),
+    "student.optimizer.lr=-1": ("lr=-1", "0 or more"),
+    "student.views.train.crop=middle": ("crop=middle", "=resized or =padded"),
+    "student.views.train.rand_augment=strong": ("strong", "The student cannot be built"),
+    "student.views.mixing.mixup=-1": ("mixup=-1",),
+    "teacher.sam.scope=world": ("scope=world", "rank, global"),
+    "trainer.devices=4096": ("trainer.devices=4096", "CPU cores", "or fewer"),
+    "student.devices=4096": ("devices=4096", "or fewer"),
+    "trainer.accelerator=tpu": ("trainer.accelerator=tpu", "trainer.accelerator=auto"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG.items(), ids=WRONG)
+def test_a_wrong_value_is_named_with_what_to_type(words, said, complain, tiny):
+    sentence = complain("train", *tiny, *words.split())
+    for part in said:
+        assert part in sentence
+
+
+def test_a_missing_data_folder(complain, tiny, tmp_path):
+    assert f"data.root={tmp_path / 'nowhere'} is not a folder; type data.root=FOLDER" in complain(
+        "train", *tiny, "data=folder", "data.root=nowhere"
+    )
+
+
+def test_a_class_of_the_test_set_that_training_lacks(complain, tiny, image_folder):
+    shutil.copytree(image_folder / "test" / "cat", image_folder / "test" / "cow")
+    sentence = complain("train", *tiny, "data=folder", f"data.root={image_folder}")
+    assert "'cow'" in sentence
+    assert "rename or remove" in sentence
+
+
+def test_a_broken_image_is_named(complain, tiny_vit, image_folder):
+    broken = image_folder / "train" / "bee" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:50])
+    sentence = complain("train", *tiny_vit, "data=folder", f"data.root={image_folder}", "data.imbalance_factor=null")
+    assert str(broken) in sentence
+    assert "data.on_broken=skip" in sentence
+
+
+def test_a_label_of_a_csv_file_that_is_no_class(complain, tiny, image_folder, tmp_path):
+    (tmp_path / "train.csv").write_text("path,label\nimages/train/ant/0.png,ant\nimages/train/bee/0.png,bee\n")
+    (tmp_path / "test.csv").write_text("path,label\nimages/test/ant/0.png,ant\nimages/test/cat/0.png,cat\n")
+    words = ["data=folder", "data.root=.", "data.train_csv=train.csv", "data.test_csv=test.csv"]
+    sentence = complain("train", *tiny, *words)
+    assert "test.csv, line 3: the label 'cat' is none of the training list's 2 classes (ant, bee)" in sentence
+
+
+def test_cifar_without_files_and_network(complain, tiny, monkeypatch, tmp_path):
+    def refuse(*args, **options):
+        raise OSError("the network is unreachable")
+
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", refuse)
+    sentence = complain("train", *tiny, "data=cifar10", f"data.root={tmp_path}")
+    assert "CIFAR10 is not in" in sentence
+    assert "put the folder cifar-10-batches-py there" in sentence
+    assert "the network is unreachable" in sentence
+
+
+def test_a_group_of_the_paper_needs_cuts_with_the_data(complain, tiny_vit, image_folder):
+    words = ["data=folder", f"data.root={image_folder}", "data.group_cuts=[2,9]"]
+    assert "group_cuts" in complain("train", *tiny_vit, *words)
+
+
+def test_a_folder_that_holds_a_finished_run(complain, tiny, trained):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    sentence = complain("train", *tiny, output=trained)
+    assert f"{trained} holds a finished run" in sentence
+    assert "paths.output_dir=" in sentence
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+
+
+def test_a_folder_that_holds_a_run_that_was_begun(complain, tiny, begun):
+    assert f"type resume={begun}" in complain("train", *tiny, output=begun)
+
+
+def test_a_resume_of_a_finished_run(complain, trained):
+    assert "nothing to resume" in complain("train", f"resume={trained}", output=None)
+
+
+def test_a_resume_from_a_folder_without_a_run(complain, tmp_path):
+    assert "holds no run; type resume=FOLDER" in complain("train", f"resume={tmp_path}", output=None)
+    assert "holds no run; type resume=FOLDER" in complain("train", "resume=nowhere", output=None)
+
+
+def test_a_resume_from_a_folder_without_a_checkpoint(complain, begun):
+    for checkpoint in begun.glob("*/last.ckpt"):
+        checkpoint.unlink()
+    assert "holds no checkpoint to resume from" in complain("train", f"resume={begun}", output=None)
+
+
+def test_a_resume_with_other_overrides(complain, begun):
+    sentence = complain("train", f"resume={begun}", "student.epochs=4", output=None)
+    assert "student.epochs=4 has no place" in sentence
+    assert f"type resume={begun} alone" in sentence
+
+
+@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "deitlt.data.module.torch.load"])
+def test_a_resumed_configuration_calls_nothing_but_ours(target, complain, begun):
+    config = begun / "config.yaml"
+    text = config.read_text()
+    assert "_target_: deitlt.models.create_student" in text
+    config.write_text(text.replace("deitlt.models.create_student", target))
+    sentence = complain("train", f"resume={begun}", output=None)
+    assert f"wants to call '{target}', and was refused" in sentence
+
+
+def test_a_configuration_that_calls_the_system_is_not_run(begun, tmp_path, capfd):
+    config = begun / "config.yaml"
+    evil = f"_target_: os.system\n    command: touch {tmp_path}/called\n    "
+    config.write_text(config.read_text().replace("_target_: deitlt.models.create_student\n    ", evil))
+    assert "os.system" in config.read_text()
+    assert main(["train", f"resume={begun}"]) == 2
+    assert not (tmp_path / "called").exists()
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_debugging_raises_the_traceback(tiny, monkeypatch):
+    monkeypatch.setenv("DEITLT_DEBUG", "1")
+    with pytest.raises(ValueError, match=r"student\.epochs=0 trains nothing"):
+        main(["train", *tiny, "student.epochs=0", "paths.output_dir=run"])
+
+
+def test_an_unwritable_folder_is_the_users_to_mend(tiny_vit, tmp_path, capfd):
+    (tmp_path / "file").write_text("no folder")
+    assert main(["train", *tiny_vit, "paths.output_dir=file/run"]) == 2
+    err = capfd.readouterr().err.splitlines()
+    assert len(err) == 1
+    assert "file/run" in err[0]
+    assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_a_sweep_names_the_wrong_job_and_does_the_others(tiny_vit, tmp_path, capfd):
+    words = ["hydra.sweep.dir=sweep", "-m", "student.images_per_update=16,0"]
+    assert main(["train", *tiny_vit, *words]) == 2
+    err = capfd.readouterr().err.splitlines()
+    assert err == ["deitlt: images_per_update=0 is no number of images; type 1 or more."]
+    assert (tmp_path / "sweep" / "0" / "metrics.json").exists()
+    assert not (tmp_path / "sweep" / "1").exists()
+
+
+def test_what_is_found_wrong_leaves_the_command_line_as_it_was(complain, tiny):
+    before = list(sys.argv)
+    complain("train", *tiny, "student.epochs=0")
+    assert sys.argv == before

@@ -1,0 +1,181 @@
+import csv
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from deitlt.checkpoints import read_checkpoint
+from deitlt.cli import main
+
+GROUPS = {"all", "balanced", "head", "mid", "tail", "top5"}
+TOKENS = {"cls", "dist", "avg"}
+
+
+def metrics_of(run):
+    return json.loads((run / "metrics.json").read_text())
+
+
+def rows_of(run, stage):
+    with (run / stage / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_runs_folder_holds_what_the_design_says(trained):
+    assert {"config.yaml", "metrics.json", "per_class.csv", "per_class.png"} <= {p.name for p in trained.iterdir()}
+    for stage in ("teacher", "student", "baseline"):
+        names = {path.name for path in (trained / stage).iterdir()}
+        assert names == {"metrics.csv", "last.ckpt", "result.json", "stage.yaml"}
+
+
+def test_the_metrics_hold_each_part_that_was_trained_and_no_other(trained):
+    metrics = metrics_of(trained)
+    assert set(metrics["teacher"]) == GROUPS
+    assert set(metrics["student"]) == set(metrics["student_ema"]) == TOKENS
+    assert all(set(metrics["student"][token]) == GROUPS for token in TOKENS)
+    assert set(metrics["baseline"]) == {"cls"}
+    assert "baseline_ema" not in metrics
+    assert "teacher_ema" not in metrics
+
+
+def test_the_metrics_say_what_the_run_was(trained):
+    metrics = metrics_of(trained)
+    assert (metrics["experiment"], metrics["method"], metrics["data"]) == ("digits", "deit_lt", "digits")
+    assert (metrics["protocol"], metrics["seed"], metrics["imbalance_factor"]) == ("last", 0, 0.1)
+    assert metrics["counts"] == [20, 15, 11, 9, 7, 5, 4, 3, 2, 2]
+    assert metrics["groups"] == {"head": [0, 1, 2], "mid": [3, 4, 5, 6], "tail": [7, 8, 9]}
+    assert metrics["class_names"] == [str(digit) for digit in range(10)]
+    assert set(metrics["seconds"]) == {"teacher", "student", "baseline"}
+    assert metrics["checkpoints"]["student"] == str(trained / "student" / "last.ckpt")
+
+
+def test_group_accuracies_are_means_of_the_classes_recalls(trained):
+    metrics = metrics_of(trained)
+    with (trained / "per_class.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["train_images"]) for row in rows] == metrics["counts"]
+    for group in ("head", "mid", "tail"):
+        recalls = [float(row["DIST"]) for row in rows if row["group"] == group]
+        assert sum(recalls) / len(recalls) == pytest.approx(metrics["student"]["dist"][group], abs=0.01)
+
+
+def test_what_differs_from_the_recipe_is_stored(trained):
+    differences = metrics_of(trained)["recipe_differences"]
+    assert "student.epochs is 3, the recipe has 150" in differences
+    assert "student.images_per_update is 16, the recipe has 64" in differences
+    assert not any("num_workers" in line for line in differences)
+    assert OmegaConf.load(trained / "config.yaml").recipe.differences == differences
+
+
+def test_the_configuration_is_stored_resolved(trained):
+    config = OmegaConf.to_container(OmegaConf.load(trained / "config.yaml"))
+    assert config["student"]["schedule"]["epochs"] == 3
+    assert "${" not in (trained / "config.yaml").read_text()
+
+
+def test_each_epoch_has_one_row_in_the_table_of_metrics(trained):
+    rows = rows_of(trained, "student")
+    trained_epochs = [row["epoch"] for row in rows if row["train/loss"]]
+    assert trained_epochs == ["0", "1", "2"]
+    assert float(rows[-1]["test/dist/all"]) == pytest.approx(metrics_of(trained)["student"]["dist"]["all"], abs=1e-4)
+    assert not any(name.startswith("val/") for name in rows[0])
+
+
+def test_the_checkpoint_says_what_it_was_trained_on(trained):
+    card = read_checkpoint(trained / "student" / "last.ckpt")["deitlt"]
+    assert card["kind"] == "student"
+    assert card["counts"] == metrics_of(trained)["counts"]
+    assert card["model"]["width"] == 16
+
+
+def test_a_given_teacher_is_not_trained_again_and_differences_are_printed(trained, tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    checkpoint = f"teacher.checkpoint={trained / 'teacher' / 'last.ckpt'}"
+    assert main(["train", *tiny, checkpoint, f"paths.output_dir={run}"]) == 0
+    assert not (run / "teacher").exists()
+    metrics = metrics_of(run)
+    assert "teacher" not in metrics
+    assert set(metrics["student"]) == TOKENS
+    printed = capfd.readouterr().out
+    assert "not as in the recipe: student.epochs is 3, the recipe has 150" in printed
+    assert "student DIST" in printed
+    assert str(run / "metrics.json") in printed
+
+
+def test_a_plain_vit_is_trained_without_a_teacher(tiny_vit, tmp_path):
+    assert main(["train", *tiny_vit, "paths.output_dir=run"]) == 0
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["method"] == "vit"
+    assert set(metrics["student"]) == {"cls"}
+    assert "teacher" not in metrics
+
+
+def test_protocol_val_reports_the_epoch_that_is_best_on_the_validation_split(teacher, tiny, tmp_path, capfd):
+    words = ["protocol=val", "data.val_fraction=0.2", "evaluate_every=1", "paths.output_dir=run"]
+    assert main(["train", *tiny, teacher, *words]) == 0
+    run = tmp_path / "run"
+    rows = rows_of(run, "student")
+    scores = {row["epoch"]: float(row["val/avg/balanced"]) for row in rows if row.get("val/avg/balanced")}
+    assert set(scores) == {"0", "1", "2"}
+    assert not any(row.get("test/avg/balanced") for row in rows[:-1])  # the test set was not looked at before
+    best = read_checkpoint(run / "student" / "best.ckpt")
+    assert scores[str(best["epoch"])] == max(scores.values())
+    metrics = metrics_of(run)
+    assert metrics["protocol"] == "val"
+    assert metrics["checkpoints"]["student"] == str(run / "student" / "best.ckpt")
+    assert "best epoch on the validation split" in " ".join(capfd.readouterr().out.split())
+
+
+def test_protocol_paper_chooses_on_the_test_set_and_says_so(teacher, tiny, tmp_path, capfd):
+    words = ["protocol=paper", "evaluate_every=1", "student.optimizer.lr=0.01", "paths.output_dir=run"]
+    assert main(["train", *tiny, teacher, *words]) == 0
+    run = tmp_path / "run"
+    scores = {row["epoch"]: float(row["test/avg/balanced"]) for row in rows_of(run, "student") if row["test/avg/all"]}
+    assert metrics_of(run)["student"]["avg"]["balanced"] == pytest.approx(max(scores.values()), abs=1e-4)
+    assert (run / "student" / "best.ckpt").exists()
+    assert "TEST" in capfd.readouterr().out
+
+
+def test_a_test_set_that_is_watched_is_logged_as_test_and_chooses_nothing(teacher, tiny, tmp_path):
+    words = ["watch_test=true", "evaluate_every=2", "paths.output_dir=run"]
+    assert main(["train", *tiny, teacher, *words]) == 0
+    rows = rows_of(tmp_path / "run", "student")
+    assert [row["epoch"] for row in rows if row["test/dist/tail"]] == ["1", "3"]
+    assert not (tmp_path / "run" / "student" / "best.ckpt").exists()
+
+
+def test_a_last_epoch_without_a_checkpoint_of_its_own_gets_one(teacher, tiny, tmp_path):
+    assert main(["train", *tiny, teacher, "checkpoint_every=2", "paths.output_dir=run"]) == 0
+    updates = int(rows_of(tmp_path / "run", "student")[-1]["step"])
+    assert read_checkpoint(tmp_path / "run" / "student" / "last.ckpt")["global_step"] == updates
+
+
+def test_networks_that_answer_differently_have_different_accuracies(trained):
+    metrics = metrics_of(trained)
+    answers = [metrics["teacher"], metrics["baseline"]["cls"], *metrics["student"].values()]
+    answers += metrics["student_ema"].values()
+    assert len({answer["all"] for answer in answers}) > 4
+    assert all(0 < answer["all"] < 40 for answer in answers)
+
+
+def test_broken_images_are_counted_and_left_out_when_asked(image_folder, tiny_vit, tmp_path, capfd):
+    (image_folder / "train" / "ant" / "3.png").write_bytes(b"no image")
+    (image_folder / "test" / "bee" / "1.png").write_bytes(b"")
+    data = ["data=folder", f"data.root={image_folder}", "data.on_broken=skip", "data.max_count=null"]
+    words = [*tiny_vit, *data, "data.imbalance_factor=null", "paths.output_dir=run"]
+    assert main(["train", *words]) == 0
+    assert "2 broken image files are left out" in capfd.readouterr().out
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["counts"] == [11, 8, 4]
+    assert metrics["class_names"] == ["ant", "bee", "cat"]
+
+
+def test_a_finished_stage_is_not_trained_again(begun, capfd):
+    weights = read_checkpoint(begun / "student" / "last.ckpt")["state_dict"]
+    assert main(["train", f"resume={begun}"]) == 0
+    printed = capfd.readouterr().out
+    assert "teacher: epoch" not in printed
+    assert "student: epoch" not in printed  # only its test was missing
+    assert "baseline: epoch 3/3" in printed
+    again = read_checkpoint(begun / "student" / "last.ckpt")["state_dict"]
+    assert all((weights[name] == again[name]).all() for name in weights)
+    assert set(metrics_of(begun)["seconds"]) == {"teacher", "student", "baseline"}

@@ -1,0 +1,171 @@
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from deitlt import __version__
+from deitlt.cli import HYDRA_VERBS, PLAIN_VERBS, config_dir, main
+
+EXECUTABLE = Path(sysconfig.get_path("scripts")) / "deitlt"
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DEITLT_DEBUG", raising=False)
+
+
+@pytest.fixture
+def complain(capfd, tmp_path):
+    """Runs a command that cannot work, and answers with its one sentence."""
+
+    def run(*words):
+        capfd.readouterr()
+        assert main(words) == 2
+        captured = capfd.readouterr()
+        assert captured.out == ""
+        (line,) = captured.err.splitlines()
+        assert list(tmp_path.iterdir()) == []
+        return line
+
+    return run
+
+
+# What was typed -> what the sentence says: the value, and what to type.
+WRONG = {
+    "trian": ("'trian' is no verb", "did you mean 'train'"),
+    "train student.epoch=3": ("student.epoch is no key", "did you mean 'student.epochs'"),
+    "train data.imbalance_facter=0.01": ("data.imbalance_facter", "did you mean 'data.imbalance_factor'"),
+    "train zzz=3": ("zzz is no key", "deitlt train --cfg job"),
+    "train student/view=paper": ("student/view is no group", "did you mean 'student/views'"),
+    "train data=cifar1O": ("data=cifar1O is no choice", "did you mean 'cifar10'"),
+    "train student/views=multi": ("student/views=multi", "known: paper, small"),
+    "train experiment=cifar10_lt": ("experiment=cifar10_lt", "did you mean 'cifar10_lt_if"),
+    "train student.epochs": ("'student.epochs' is no override", "KEY=VALUE"),
+    "train student.epochs=[1": ("'student.epochs=[1'", "KEY=VALUE"),
+    "train student.epochs=abc": ("student.epochs=abc is not a whole number", "type student.epochs="),
+    "train data.download=maybe": ("data.download=maybe is not true or false",),
+    "train stages=student": ("stages=student is not a list", "type stages="),
+    "train trainer.precision=12": ("trainer.precision=12", "known: 16-mixed, 32-true, bf16-mixed"),
+    "train seed=-1": ("seed=-1", "seed=0 or more"),
+    "train student.epochs=null": ("student.epochs=null", "needed"),
+    "train ~student.model": ("student.model is needed",),
+    "train +student.modell=1": ("student.modell is no key", "did you mean 'student.model'"),
+    "train --multirunn seed=0": ("--multirunn is no flag", "did you mean '--multirun'"),
+    "evaluate": ("checkpoint", "type checkpoint="),
+    "predict checkpoint=run": ("images", "type images="),
+    "predict checkpoint=run images=here top=0": ("top=0", "top=1 or more"),
+    "report": ("deitlt report RUN",),
+    "report nowhere": ("nowhere holds no finished run", "deitlt train"),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG.items(), ids=WRONG)
+def test_a_wrong_command_is_answered_with_one_sentence(words, said, complain):
+    sentence = complain(*words.split())
+    assert sentence.startswith("deitlt: ")
+    for part in said:
+        assert part in sentence
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train student.epoch=3", "did you mean 'student.epochs'"),
+        ("train experiment=digits student.epochs=abc", "is not a whole number"),
+        ("evaluate checkpoint=nowhere", "There is no checkpoint nowhere"),
+        ("train data=folder data.root=nowhere", "is not a folder"),
+    ],
+)
+def test_the_installed_command_shows_no_traceback(words, said, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "DEITLT_DEBUG"}
+    command = [EXECUTABLE, *words.split()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr + done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", ["trian", "train student.epoch=3", "train data=cifar1O", "train student.epochs=abc"])
+def test_a_typo_is_answered_before_torch_is_loaded(words):
+    code = f"import sys; from deitlt.cli import main; print(main({words.split()}), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "False"]
+
+
+def test_an_interrupt_has_its_own_code(monkeypatch):
+    def interrupt(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deitlt.cli._dispatch", interrupt)
+    assert main(["train"]) == 130
+
+
+def test_what_only_a_bug_can_do_is_not_hidden(monkeypatch):
+    def fail(words):
+        raise FileNotFoundError(2, "No such file", "a file of ours")
+
+    monkeypatch.setattr("deitlt.cli._dispatch", fail)
+    with pytest.raises(FileNotFoundError):
+        main(["train"])
+
+
+def test_debugging_raises_what_the_sentence_was_made_of(monkeypatch):
+    monkeypatch.setenv("DEITLT_DEBUG", "1")
+    with pytest.raises(ValueError, match="trian"):
+        main(["trian"])
+    with pytest.raises(Exception, match=r"student\.epoch"):
+        main(["train", "student.epoch=3"])
+
+
+def test_the_help_names_every_verb(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {verb}" in shown for verb in [*HYDRA_VERBS, *PLAIN_VERBS])
+
+
+def test_without_a_verb_there_is_the_help_and_code_2(capsys):
+    assert main([]) == 2
+    assert "deitlt VERB" in capsys.readouterr().out
+
+
+def test_the_help_of_a_verb_names_its_choices(capsys):
+    assert main(["train", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "student/views: paper, small" in shown
+    assert "cifar10_lt_if100" in shown
+
+
+def test_the_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+def test_a_configuration_is_shown_with_its_overrides(capsys, tmp_path):
+    assert main(["train", "experiment=digits", "student.epochs=7", "--cfg", "job"]) == 0
+    assert "  epochs: 7\n" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_configurations_are_found_in_a_checkout():
+    assert (config_dir() / "train.yaml").is_file()
+    assert {f"{name}.yaml" for name, _ in HYDRA_VERBS.values()} <= {path.name for path in config_dir().iterdir()}
+
+
+def test_a_users_own_folder_of_configurations_is_added(tmp_path, capsys):
+    own = tmp_path / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\ndefaults: [digits]\nseed: 17\n")
+    words = ["train", "--config-dir", str(tmp_path / "own"), "experiment=mine", "--cfg", "job"]
+    assert main(words) == 0
+    assert "\nseed: 17\n" in capsys.readouterr().out
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "deitlt", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{__version__}\n"
