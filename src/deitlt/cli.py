@@ -115,9 +115,8 @@ def _run_hydra(verb: str, overrides: list[str]) -> int:
     def task(config: DictConfig) -> None:
         # Hydra prints a line of its own for an error that leaves the job; and a sweep goes on with the next job.
         try:
-            with _no_empty_folder():
-                check_values(config, config_name)  # before torch is loaded
-                importlib.import_module(f"deitlt.tasks.{verb}").main(config)
+            check_values(config, config_name)  # before torch is loaded
+            importlib.import_module(f"deitlt.tasks.{verb}").main(config)
         except UserError as error:
             complaints.append(_complain(sentence(error)))
         except OSError as error:
@@ -162,21 +161,6 @@ def _hydra_environment(argv: list[str]) -> Iterator[None]:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
             os.environ["HYDRA_FULL_ERROR"] = old_flag
-
-
-@contextmanager
-def _no_empty_folder() -> Iterator[None]:
-    """Hydra makes the job's folder before the job begins; take it away again if nothing came into it."""
-    from hydra.core.hydra_config import HydraConfig
-
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    try:
-        yield
-    finally:
-        here = Path.cwd()
-        while folder.is_dir() and folder != here and not any(folder.iterdir()):
-            folder.rmdir()
-            folder = folder.parent
 
 
 def _help() -> str:

@@ -62,25 +62,32 @@ def test_it_is_neither_trained_nor_part_of_the_modules_weights(make_trainer, stu
     assert not trained & {id(p) for p in averaging.average.module.parameters()}
 
 
-def checkpointed(make_trainer, module, batches, folder, epochs, ckpt_path=None):
+def checkpointed(make_trainer, module, batches, folder, epochs, ckpt_path=None, **options):
     averaging = StudentAveraging(0.7)
     last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-    trainer = make_trainer(callbacks=[averaging, last], max_epochs=epochs, enable_checkpointing=True)
+    trainer = make_trainer(callbacks=[averaging, last], max_epochs=epochs, enable_checkpointing=True, **options)
     trainer.fit(module, batches, ckpt_path=ckpt_path, weights_only=True)
     return averaging, trainer
 
 
-def test_stored_under_its_own_key_and_restored(make_trainer, student_module, student_batches, tmp_path):
-    whole, _ = checkpointed(make_trainer, student_module(), student_batches(), tmp_path / "whole", 4)
-    half, _ = checkpointed(make_trainer, student_module(), student_batches(), tmp_path / "cut", 2)
-    stored = torch.load(tmp_path / "cut/last.ckpt", weights_only=True)
-    assert stored["ema"].keys() == half.average.module.state_dict().keys()
-    assert all(torch.equal(value, half.average.module.state_dict()[name]) for name, value in stored["ema"].items())
+def test_stored_under_its_own_key(make_trainer, student_module, student_batches, tmp_path):
+    averaging, _ = checkpointed(make_trainer, student_module(), student_batches(), tmp_path, 2)
+    stored, average = torch.load(tmp_path / "last.ckpt", weights_only=True), averaging.average.module.state_dict()
+    assert stored["ema"].keys() == average.keys()
+    assert all(torch.equal(value, average[name]) for name, value in stored["ema"].items())
     assert not any("ema" in name for name in stored["state_dict"])
-    resumed, trainer = checkpointed(
-        make_trainer, student_module(), student_batches(), tmp_path / "cut", 4, tmp_path / "cut/last.ckpt"
-    )
-    assert trainer.global_step == 24
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_resumed_run_goes_on_with_it(make_trainer, student_module, student_batches, tmp_path, accumulate):
+    def train(folder, epochs, ckpt_path=None):
+        options = {"accumulate_grad_batches": accumulate, "ckpt_path": ckpt_path}
+        return checkpointed(make_trainer, student_module(), student_batches(), folder, epochs, **options)
+
+    whole, _ = train(tmp_path / "whole", 4)
+    train(tmp_path / "cut", 2)
+    resumed, trainer = train(tmp_path / "cut", 4, tmp_path / "cut/last.ckpt")
+    assert trainer.global_step == 4 * 6 // accumulate
     assert torch.equal(weights(resumed.average.module), weights(whole.average.module))
 
 

@@ -163,6 +163,21 @@ def test_draws_depend_on_the_seed_and_on_no_global_stream(make_trainer):
     assert not same(drawn(1, 1), drawn(2, 1))
 
 
+def test_each_batch_of_each_epoch_is_mixed_by_a_stream_of_its_own(make_trainer):
+    def drawn(seed):
+        numbers = []
+
+        def mix(images, targets, rng):
+            numbers.append(rng.random())
+            return images, targets
+
+        batches(make_trainer, digits(seed=seed, mixing=lambda num_classes: mix), epochs=3)
+        return numbers
+
+    assert drawn(0) == drawn(0)
+    assert len({*drawn(0), *drawn(1)}) == 2 * 3 * 8
+
+
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_resumed_run_draws_what_the_whole_run_drew(make_trainer, tmp_path, num_workers):
     options = {"num_workers": num_workers, "labeller": decide, **STRONG}

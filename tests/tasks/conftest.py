@@ -51,12 +51,14 @@ def trained(tmp_path_factory):
     interrupted before its tests, its networks get weights at random, and a resume tests them.
     """
     run = tmp_path_factory.mktemp("trained") / "run"
-    assert main(["train", *TINY, "stages=[teacher,student,baseline]", f"paths.output_dir={run}"]) == 0
-    for stage in ("teacher", "student", "baseline"):
-        _scatter(run / stage / "last.ckpt")
-        (run / stage / "result.json").unlink()
-    (run / "metrics.json").unlink()
-    assert main(["train", f"resume={run}"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        assert main(["train", *TINY, "stages=[teacher,student,baseline]", f"paths.output_dir={run}"]) == 0
+        for stage in ("teacher", "student", "baseline"):
+            _scatter(run / stage / "last.ckpt")
+            (run / stage / "result.json").unlink()
+        (run / "metrics.json").unlink()
+        assert main(["train", f"resume={run}"]) == 0
     return run
 
 

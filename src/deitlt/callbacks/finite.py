@@ -1,7 +1,7 @@
 """Stops a run whose loss is no longer a number, before it overwrites a good checkpoint."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import torch
@@ -52,15 +52,19 @@ class FiniteLoss(L.Callback):
             self._look()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look before the epoch's checkpoint is written."""
+        """Look before the epoch's checkpoint is written, also at the weights: no loss has seen the last update's."""
         self._look()
+        if not all(bool(parameter.isfinite().all()) for parameter in pl_module.parameters()):
+            self._stop("The weights were", trainer.global_step - 1)
 
     def _look(self) -> None:
-        if self._first_bad is None or self._first_bad == torch.iinfo(torch.int64).max:
-            return
+        if self._first_bad is not None and self._first_bad != torch.iinfo(torch.int64).max:
+            self._stop("The loss was", int(self._first_bad))
+
+    def _stop(self, what: str, update: int) -> NoReturn:
         last = self.folder / "last.ckpt"
         good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was written yet"
         raise TrainingError(
-            f"The loss was not finite at update {int(self._first_bad)}; {good}; type a smaller learning "
-            "rate, such as student.optimizer.lr=1e-4, or trainer.precision=32-true."
+            f"{what} not finite at update {update}; {good}; start anew with a smaller learning rate, such as "
+            "student.optimizer.lr=1e-4, or with trainer.precision=32-true."
         )

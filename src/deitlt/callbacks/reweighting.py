@@ -44,7 +44,7 @@ class DeferredReweighting(L.Callback):
                 f"{type(pl_module).__name__} has no reweight(weights); type drw=null to train it without."
             )
         deferred = trainer.current_epoch >= self.start_epoch
-        pl_module.reweight(self.weights if deferred else None)
+        pl_module.reweight(self.weights.to(pl_module.device) if deferred else None)
         datamodule = getattr(trainer, "datamodule", None)
         if isinstance(datamodule, LongTailDataModule):
             datamodule.mixing_on = not (deferred and self.stop_mixing)

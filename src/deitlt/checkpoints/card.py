@@ -16,8 +16,9 @@ class ModelCard:
     """The network's making, its input, its classes, and the data that it was trained on.
 
     kind: 'teacher' or 'student'. model: arguments of `create_teacher` or `create_student`, without the
-    class count. image_size: pixels a side of its input. crop_share: of the evaluation view. data: the
-    configuration of the training data, plain values.
+    class count. image_size: pixels a side of its input. crop_share: of the evaluation view. logit_scale:
+    what its answers are multiplied with before a softmax (a cosine head answers cosines). protocol: how the
+    epoch of 'best.ckpt' is chosen. data: the configuration of the training data, plain values.
     """
 
     kind: Literal["teacher", "student"]
@@ -26,6 +27,8 @@ class ModelCard:
     mean: list[float]
     std: list[float]
     crop_share: float
+    logit_scale: float
+    protocol: str
     class_names: list[str]
     counts: list[int]
     groups: dict[str, list[int]]

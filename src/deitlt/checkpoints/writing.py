@@ -47,10 +47,11 @@ def _is_full_disk(error: BaseException | None) -> bool:
 
 
 def _full_disk(path: Path) -> str:
-    kept = f"the {path.name} written before is whole" if path.exists() else "nothing was left there"
-    run = path.parent.parent
+    if not path.exists():
+        return f"The disk is full: {path} could not be written; free some space and start anew."
     return (
-        f"The disk is full: {path} could not be written ({kept}); free some space and type deitlt train resume={run}."
+        f"The disk is full: {path} could not be written (the one written before is whole); "
+        f"free some space and type deitlt train resume={path.parent.parent}."
     )
 
 

@@ -111,10 +111,18 @@ class LongTailDataModule(L.LightningDataModule):
             train_csv=Path(train_csv) if train_csv else None,
             test_csv=Path(test_csv) if test_csv else None,
         )
+        if group_cuts and len(group_cuts) != 2:
+            raise ConfigError(
+                f"data.group_cuts={list(group_cuts)} must be two numbers; type data.group_cuts=[3,7], say."
+            )
         cuts = (group_cuts[0], group_cuts[1]) if group_cuts else None
         self.options = SplitOptions(imbalance_factor, imbalance_kind, max_count, val_fraction, groups, cuts, split_seed)
         if on_broken not in ("error", "skip"):
             raise ConfigError(f"data.on_broken={on_broken} is no choice; type =error or =skip.")
+        if on_broken == "skip" and not verify:
+            raise ConfigError("data.on_broken=skip has to look for broken files first; type data.verify=true with it.")
+        if statistics not in ("imagenet", "own"):
+            raise ConfigError(f"statistics={statistics} is no choice; type =imagenet or =own.")
         self.on_broken = on_broken
         self.verify, self.exclude = verify, list(exclude)
         self.image_size = image_size or self.spec.image_size

@@ -16,6 +16,7 @@ class LiveTeacher:
         network: images at the teacher's size -> logits [B, C].
         view: the student's image -> the teacher's (size, normalisation).
         decisions: return the chosen class [B] (hard distillation) or the logits [B, C] (soft).
+        scale: what makes logits of the network's answers, where they are cosines.
         dtype: the precision that the teacher answers in, whatever the student trains in.
     """
 
@@ -24,11 +25,13 @@ class LiveTeacher:
         network: nn.Module,
         view: Callable[[Tensor], Tensor],
         decisions: bool = True,
+        scale: float = 1.0,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.view = view
         self.decisions = decisions
+        self.scale = scale
         self.dtype = dtype
 
     @torch.no_grad()
@@ -37,4 +40,4 @@ class LiveTeacher:
         network = self.network.to(images.device, self.dtype)
         with torch.autocast(images.device.type, enabled=False):
             logits: Tensor = network(self.view(images).to(self.dtype))
-        return logits.argmax(dim=1) if self.decisions else logits.float()
+        return logits.argmax(dim=1) if self.decisions else self.scale * logits.float()

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 PARTS: Final = {
     "teacher": "teacher",
+    "teacher_ema": "teacher (EMA)",
     "student": "student",
     "student_ema": "student (EMA)",
     "baseline": "plain ViT",

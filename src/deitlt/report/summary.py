@@ -29,6 +29,11 @@ class Run:
         """'last', 'val' or 'paper'; empty where it was not recorded."""
         return str(self.metrics.get("protocol") or "")
 
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What the run changed in its recipe: runs that changed different things are different experiments."""
+        return tuple(str(change) for change in self.metrics.get("recipe_differences") or ())
+
 
 class Score(NamedTuple):
     """Mean over seeds in percent, and the sample standard deviation; None for a single seed."""
@@ -139,7 +144,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     same = Counter(_identity(run) for run in runs)
     names = []
     for run in runs:
-        extra = [run.protocol] if mixed else []
+        extra = [*([run.protocol] if mixed else []), *run.changes]
         if same[_identity(run)] > 1:
             extra.append(os.path.relpath(run.folder, os.path.commonpath([r.folder for r in runs])))
         names.append(f"{run.experiment} ({', '.join(extra)})" if extra else run.experiment)
@@ -149,7 +154,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
 def _identity(run: Run) -> tuple[object, ...]:
     """What no two runs of a mean may share. Equal folder names alone do not make one experiment."""
     seed = run.seed if run.metrics.get("experiment") else None
-    return run.experiment, run.protocol, seed
+    return run.experiment, run.protocol, seed, run.changes
 
 
 def _score(column: str, rows: Sequence[dict[str, float]]) -> Score | None:

@@ -1,12 +1,13 @@
 """A stage's five things, made of its configuration: data, module, labeller, callbacks, trainer."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
@@ -34,8 +35,7 @@ make = partial(instantiate, _convert_="all")  # plain lists and dicts, nothing o
 def batch_plan(stage: StageConfig) -> BatchPlan:
     """How the stage's images per update are shared among its devices."""
     recipe, trainer = stage.recipe, stage.trainer
-    devices = trainer["devices"] * trainer["num_nodes"]
-    return plan_batches(recipe["images_per_update"], devices, recipe["batch_size"])
+    return plan_batches(recipe["images_per_update"], trainer["devices"], recipe["batch_size"])
 
 
 def build_data(stage: StageConfig) -> LongTailDataModule:
@@ -84,11 +84,19 @@ def build_card(stage: StageConfig, datamodule: LongTailDataModule) -> ModelCard:
         mean=list(view.mean),
         std=list(view.std),
         crop_share=stage.recipe["views"]["evaluation"]["crop_share"],
+        logit_scale=_logit_scale(stage.recipe),
+        protocol=stage.protocol,
         class_names=list(info.class_names),
         counts=list(info.counts),
         groups={name: list(classes) for name, classes in info.groups.items()},
         data=stage.data,
     )
+
+
+def _logit_scale(recipe: Mapping[str, Any]) -> float:
+    """What makes logits of the answers of a cosine head: LDAM scales within its loss."""
+    is_cosine = recipe["model"].get("head") == "cosine"
+    return float(recipe["loss"].get("scale", 1.0)) if is_cosine else 1.0
 
 
 def check_teacher(path: Path, info: DataInfo) -> ModelCard:
@@ -127,13 +135,13 @@ def build_labeller(stage: StageConfig, datamodule: LongTailDataModule) -> LiveTe
         teacher=card.normalisation if options["renormalise"] else None,
     )
     decisions = stage.recipe["distillation"]["kind"] == "hard"
-    return LiveTeacher(load_teacher(stage.teacher), view, decisions)
+    return LiveTeacher(load_teacher(stage.teacher), view, decisions, scale=card.logit_scale)
 
 
 def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> list[L.Callback]:
     """Seeding first, for those that remember streams; checkpoints last, after all that may stop a run."""
     recipe, folder = stage.recipe, Path(stage.folder)
-    callbacks: list[L.Callback] = [SeededSteps(stage.seed), StageProgress(stage.name, console)]
+    callbacks: list[L.Callback] = [SeededSteps(stage.seed), StageProgress(stage.name, console), Timer()]
     if (drw := recipe["drw"]) is not None:
         callbacks.append(DeferredReweighting(drw["start_epoch"], info.counts, drw["beta"], drw["stop_mixing"]))
     if (sam := recipe["sam"])["enabled"]:
@@ -150,7 +158,6 @@ def build_trainer(stage: StageConfig, callbacks: list[L.Callback], loggers: list
     return L.Trainer(
         accelerator=options["accelerator"],
         devices=options["devices"],
-        num_nodes=options["num_nodes"],
         strategy=options["strategy"],
         precision=options["precision"],
         deterministic=options["deterministic"],
@@ -185,11 +192,10 @@ def _checkpoints(stage: StageConfig, folder: Path) -> list[L.Callback]:
     last = ModelCheckpoint(filename="last", every_n_epochs=stage.checkpoint_every, **options)
     if stage.protocol == "last":
         return [last]
+    # The best comes first: what is resumed from the last must know the best score so far.
     split = "val" if stage.protocol == "val" else "test"
     token = "" if stage.kind == "teacher" else "avg/" if stage.recipe["model"]["distilled"] else "cls/"
     monitor = f"{split}/{token}balanced"
     every = _evaluate_every(stage)
-    return [
-        last,
-        ModelCheckpoint(filename="best", monitor=monitor, mode="max", every_n_epochs=every, **options),
-    ]
+    best = ModelCheckpoint(filename="best", monitor=monitor, mode="max", every_n_epochs=every, **options)
+    return [best, last]

@@ -1,10 +1,8 @@
 """`deitlt evaluate`: a checkpoint's accuracies on a test set, by token and group."""
 
-from pathlib import Path
+from functools import partial
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -14,16 +12,22 @@ from deitlt.errors import DataError
 from deitlt.metrics import TokenAccuracy
 from deitlt.tasks.results import RAW, collect_evaluation, draw, show
 from deitlt.tasks.run_folder import RunFolder, write_json
-from deitlt.tasks.stage_config import Plain, plain, refuse_strange_targets
+from deitlt.tasks.stage_config import Plain, plain
 from deitlt.tasks.trained import TrainedNetwork, load_trained
 from deitlt.views import evaluation_view
+
+# What of a data set's configuration says which images a test set has.
+DATA_KEYS = (
+    *("name", "root", "download", "train_csv", "test_csv", "imbalance_factor", "imbalance_kind", "max_count"),
+    *("val_fraction", "groups", "group_cuts", "split_seed", "on_broken", "exclude"),
+)
 
 
 def main(config: DictConfig) -> None:
     """Evaluate one checkpoint; write metrics.json and the per-class picture, print the table."""
-    run = RunFolder(Path(HydraConfig.get().runtime.output_dir).absolute())
+    run = RunFolder.of_job(config)
     run.refuse_if_used()
-    trained = load_trained(config.checkpoint, config.stage, config.ema, config.trainer.accelerator)
+    trained = load_trained(config.checkpoint, config.stage, config.ema, config.accelerator)
     datamodule = open_data(config, trained.card)
     results: dict[str, Plain] = {trained.card.kind: {"networks": {RAW: measure(trained, datamodule)}}}
     metrics = collect_evaluation(trained.card, datamodule, results, str(trained.path))
@@ -37,16 +41,18 @@ def open_data(config: DictConfig, card: ModelCard) -> LongTailDataModule:
 
     Raises:
         DataError: if the classes are not those that the network knows.
-        ConfigError: if the checkpoint's data would call what they may not.
     """
-    refuse_strange_targets(card.data, str(config.checkpoint))
-    chosen: Plain = card.data if config.get("data") is None else plain(config.data)
+    chosen = card.data if config.get("data") is None else plain(config.data)
+    # Values alone are taken from a file, by name: nothing that it says is called or resolved.
+    known = {key: value for key, value in chosen.items() if key in DATA_KEYS}
     if config.data_root is not None:
-        chosen = {**chosen, "root": config.data_root}
-    chosen = {**chosen, "batch_size": config.batch_size, "eval_batch_size": config.batch_size}
-    chosen["num_workers"] = config.num_workers
-    datamodule: LongTailDataModule = instantiate(chosen, _convert_="all")(
-        image_size=card.image_size, evaluation=_view(card)
+        known["root"] = config.data_root
+    datamodule = LongTailDataModule(
+        **known,
+        image_size=card.image_size,
+        evaluation=partial(evaluation_view, crop_share=card.crop_share),
+        eval_batch_size=config.batch_size,
+        num_workers=config.num_workers,
     )
     datamodule.normalisation = card.normalisation
     if datamodule.info.class_names != tuple(card.class_names):
@@ -65,13 +71,6 @@ def measure(trained: TrainedNetwork, datamodule: LongTailDataModule) -> dict[str
     for images, targets in datamodule.test_dataloader():
         accuracy.update(trained.answer(images), targets)
     return {"accuracy": accuracy.compute(), "per_class": accuracy.per_class()}
-
-
-def _view(card: ModelCard) -> Any:
-    def view(image_size: int, normalisation: Any) -> Any:
-        return evaluation_view(image_size, normalisation, card.crop_share)
-
-    return view
 
 
 def _few(names: tuple[str, ...]) -> str:

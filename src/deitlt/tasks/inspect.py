@@ -1,11 +1,9 @@
 """`deitlt inspect`: pictures of what the student and the teacher will see, and of the long tail."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
@@ -27,7 +25,7 @@ EXAMPLES = 8  # a batch of so many is mixed and shown
 def main(config: DictConfig) -> None:
     """Write views.png and classes.png into the output folder."""
     check_run(config)
-    run = RunFolder(Path(HydraConfig.get().runtime.output_dir).absolute())
+    run = RunFolder.of_job(config)
     datamodule = build_data(make_stage(config, run, "student"))
     info = datamodule.info
     run.path.mkdir(parents=True, exist_ok=True)
@@ -36,7 +34,7 @@ def main(config: DictConfig) -> None:
         view_grid(examples, run.path / VIEWS),
         class_histogram(info.counts, info.class_names, info.groups, run.path / CLASSES),
     ]
-    Console().print(*pictures, sep="\n", highlight=False, soft_wrap=True)
+    Console().print(*pictures, sep="\n", highlight=False, soft_wrap=True, markup=False)
 
 
 def view_examples(datamodule: LongTailDataModule, teacher: TeacherView, seed: int) -> list[ViewExample]:

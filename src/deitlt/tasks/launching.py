@@ -29,21 +29,23 @@ def launch_stage(stage: StageConfig, console: Console) -> None:
     """
     file = Path(stage.folder) / STAGE_FILE
     stage.save(file)
-    if stage.trainer["devices"] * stage.trainer["num_nodes"] == 1:
+    if stage.trainer["devices"] == 1:
         run_stage(stage, console)
         return
     error_file = file.with_name(ERROR_FILE)
     error_file.unlink(missing_ok=True)
     environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
     command = [sys.executable, "-m", "deitlt.tasks.launching", str(file)]
-    code = subprocess.run(command, env=environment, check=False).returncode
-    if code == 0:
+    # When one rank stops for an error of the user's, the others fail with tracebacks that say nothing more.
+    ended = subprocess.run(command, env=environment, check=False, stderr=subprocess.PIPE, text=True)
+    if ended.returncode == 0:
         return
     if error_file.exists():
-        sentence = error_file.read_text()
+        said = error_file.read_text()
         error_file.unlink()
-        raise TrainingError(sentence)
-    raise SystemExit(code)  # a bug: its traceback is on the terminal already
+        raise TrainingError(said)
+    sys.stderr.write(ended.stderr)  # a bug, or a signal
+    raise SystemExit(ended.returncode)
 
 
 def main(arguments: list[str]) -> int:

@@ -33,7 +33,8 @@ def explain(error: Exception, config_dir: Path, config_name: str, overrides: lis
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override!r} is no override; type KEY=VALUE, such as student.epochs=10."
+        advice = "type KEY=VALUE, and a value with special characters in quotes: 'KEY=\"VALUE\"'"
+        return f"{error.override!r} is no override; {advice}."
     if isinstance(error, MissingMandatoryValue):
         key = getattr(error, "full_key", None) or _last_word(str(error))
         return f"{key} has no value yet; type {key}=VALUE."

@@ -27,12 +27,12 @@ def main(config: DictConfig) -> None:
     output = Path(config.output)
     if output.suffix != ".csv":
         raise ConfigError(f"output={output} is no CSV file; type output={output.with_suffix('.csv')}.")
-    trained = load_trained(config.checkpoint, config.stage, config.ema, config.trainer.accelerator)
+    trained = load_trained(config.checkpoint, config.stage, config.ema, config.accelerator)
     files, skipped = image_files(Path(config.images), config.on_broken)
     rows = predict(trained, files, config.top, config.batch_size, config.num_workers)
     write_text(output, as_csv(rows))
     also = f", {skipped} broken files left out" if skipped else ""
-    console.print(f"{len(rows)} images -> {output}{also}", highlight=False, soft_wrap=True)
+    console.print(f"{len(rows)} images -> {output}{also}", highlight=False, soft_wrap=True, markup=False)
 
 
 def image_files(place: Path, on_broken: str) -> tuple[list[str], int]:
@@ -50,6 +50,8 @@ def image_files(place: Path, on_broken: str) -> tuple[list[str], int]:
     broken = find_broken(source)
     if broken and on_broken != "skip":
         raise DataError(f"{broken[0]} cannot be decoded as an image; replace it, or type on_broken=skip.")
+    if len(broken) == len(found):
+        raise DataError(f"None of the {len(found)} images under images={place} can be decoded; type another folder.")
     return [str(path) for path in found if str(path) not in set(broken)], len(broken)
 
 

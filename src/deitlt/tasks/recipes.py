@@ -13,18 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from deitlt.errors import ConfigError, nearest
 
 RECIPE_CHOICES = ("experiment", "method")  # overrides that name a recipe rather than change it
-# What changes neither the weights that a recipe leads to nor what is reported of them.
+# Where the data lie and who reads them: the only settings that change nothing of what a recipe leads to.
 FREE = (
     "data.root",
     "data.download",
     "data.num_workers",
     "data.verify",
-    "teacher.devices",
-    "teacher.batch_size",
-    "teacher.checkpoint",
-    "student.devices",
-    "student.batch_size",
-    "student.checkpoint",
 )
 # Last words of the keys that may be null; each says in its comment what null means.
 NULLABLE = (
@@ -38,7 +32,6 @@ LEAST = {
     "evaluate_every": 1,
     "checkpoint_every": 1,
     "data.num_workers": 0,
-    "trainer.num_nodes": 1,
     "batch_size": 1,
     "num_workers": 0,
     "top": 1,

@@ -51,6 +51,7 @@ def collect_evaluation(card: ModelCard, data: LongTailDataModule, results: Mappi
         "data": data.spec.name,
         "imbalance_factor": card.data["imbalance_factor"],
         card.kind: accuracy["cls"] if card.kind == "teacher" else accuracy,
+        "protocol": card.protocol if Path(path).name == "best.ckpt" else "last",
         **_classes(card.info),
         "checkpoints": {card.kind: path},
     }

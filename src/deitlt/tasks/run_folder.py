@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from deitlt.checkpoints import write_atomically
@@ -16,6 +18,13 @@ class RunFolder:
     """The files of one run: config.yaml, metrics.json, pictures, and a folder for each stage."""
 
     path: Path
+
+    @staticmethod
+    def of_job(config: DictConfig) -> "RunFolder":
+        """Where this job writes: paths.output_dir, or the sweep's folder for this job, which Hydra has made."""
+        job = HydraConfig.get()
+        place = job.runtime.output_dir if job.mode == RunMode.MULTIRUN else config.paths.output_dir
+        return RunFolder(Path(place).expanduser().absolute())
 
     @property
     def config(self) -> Path:
@@ -40,9 +49,10 @@ class RunFolder:
         if self.metrics.exists():
             raise ConfigError(f"{self.path} holds a finished run; type another paths.output_dir=FOLDER.")
         if self.config.exists():
+            begun = any(self.path.glob("*/last.ckpt"))
+            advice = f"type resume={self.path} to go on with it" if begun else "delete it"
             raise ConfigError(
-                f"{self.path} holds a run that was begun; type resume={self.path} to go on with it, "
-                "or another paths.output_dir=FOLDER."
+                f"{self.path} holds a run that was begun; {advice}, or type another paths.output_dir=FOLDER."
             )
 
     def load_for_resume(self) -> DictConfig:

@@ -1,13 +1,13 @@
 """One stage in this process: train, choose the epoch by the protocol, test, write the result."""
 
 import logging
-import time
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
 
@@ -22,17 +22,16 @@ from deitlt.tasks.building import (
     build_module,
     build_trainer,
 )
-from deitlt.tasks.run_folder import RunFolder, write_json
+from deitlt.tasks.run_folder import RunFolder, write_json, write_text
 from deitlt.tasks.stage_config import StageConfig
 from deitlt.tracking import AppendingCSVLogger
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+LAST, BEST, WANDB_ID = "last.ckpt", "best.ckpt", "wandb_run_id.txt"
 
 
 def run_stage(stage: StageConfig, console: Console) -> None:
     """Train one stage, from its last checkpoint if there is one, and write its result.json."""
     _quieten()
-    began = time.monotonic()
     folder = Path(stage.folder)
     last = folder / LAST
     L.seed_everything(stage.seed, verbose=False)  # fresh weights; training draws from streams of its own
@@ -44,15 +43,31 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     loggers = _loggers(stage, last)
     callbacks = build_callbacks(stage, datamodule.info, console)
     trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
-    trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
+    _fit(trainer, module, datamodule, last)
     if trainer.current_epoch % stage.checkpoint_every:
         trainer.save_checkpoint(last)  # the last epoch had none
     trainer.test(module, datamodule=datamodule, ckpt_path=_chosen(stage, folder), verbose=False)
     if trainer.is_global_zero:
-        result = _result(stage, module, time.monotonic() - began)
+        result = _result(stage, module, _seconds_trained(trainer))
         _log_result(stage, loggers, module, datamodule)
         write_json(folder / "result.json", result)
     _finish(loggers)
+
+
+def _fit(trainer: L.Trainer, module: ClassifierModule, datamodule: LongTailDataModule, last: Path) -> None:
+    """Train from the last checkpoint, if there is one; Ctrl-C stays Ctrl-C."""
+    try:
+        trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
+    except SystemExit as leaving:  # Lightning answers Ctrl-C with exit(1)
+        if trainer.interrupted:
+            raise KeyboardInterrupt from leaving
+        raise
+
+
+def _seconds_trained(trainer: L.Trainer) -> float:
+    """Seconds of training, those before a resume included: the timer is kept in the checkpoint."""
+    timer = next(callback for callback in trainer.callbacks if isinstance(callback, Timer))  # type: ignore[attr-defined]
+    return timer.time_elapsed("train")
 
 
 def _chosen(stage: StageConfig, folder: Path) -> Path | None:
@@ -78,19 +93,22 @@ def _loggers(stage: StageConfig, last: Path) -> list[Logger]:
         from deitlt.tracking.wandb import wandb_logger  # W&B is imported only where it is used
 
         run = RunFolder(Path(stage.folder).parent)
-        loggers.append(
-            wandb_logger(
-                project=options["project"],
-                entity=options["entity"],
-                group=stage.group,
-                job_type=stage.name,
-                name=f"{stage.group}-{stage.name}",
-                folder=run.path,
-                config=stage.run,
-                tags=options["tags"],
-                mode=options["mode"],
-            )
+        known = Path(stage.folder) / WANDB_ID
+        logger = wandb_logger(
+            project=options["project"],
+            entity=options["entity"],
+            group=stage.group,
+            job_type=stage.name,
+            name=f"{stage.group}-{stage.name}",
+            folder=run.path,
+            config=stage.run,
+            tags=options["tags"],
+            mode=options["mode"],
+            run_id=known.read_text() if known.exists() else None,
         )
+        loggers.append(logger)
+        if isinstance(logger.version, str):
+            write_text(known, logger.version)  # a resumed stage goes on with its run
     return loggers
 
 

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from deitlt.checkpoints import find_checkpoint, write_atomically
+from deitlt.checkpoints import find_checkpoint, read_card, write_atomically
 from deitlt.errors import ConfigError
 from deitlt.tasks.building import batch_plan, build_data, check_teacher
 from deitlt.tasks.devices import count_devices
@@ -29,17 +29,19 @@ from deitlt.tasks.stage_config import (
 from deitlt.types import DataInfo
 
 Plain = dict[str, Any]
+# Made absolute, so that the run can be resumed and its checkpoints evaluated from another folder.
+PATHS = ("data.root", "data.train_csv", "data.test_csv", "teacher.checkpoint", "student.checkpoint")
 
 
 def main(config: DictConfig) -> None:
     """Train the stages, or go on with a run that was interrupted."""
     console = Console()
     if config.resume is None:
-        run = RunFolder(Path(HydraConfig.get().runtime.output_dir).absolute())
+        run = RunFolder.of_job(config)
         run.refuse_if_used()
         config, changed = _fresh(config)
     else:
-        run = RunFolder(Path(config.resume).absolute())
+        run = RunFolder(Path(config.resume).expanduser().absolute())
         config, changed = _resumed(run)
     train(config, run, changed, console)
 
@@ -51,7 +53,9 @@ def _fresh(config: DictConfig) -> tuple[DictConfig, list[str]]:
     changed = differences(config, compose_with("train", overrides, RECIPE_CHOICES))
     named = {"experiment": choices.get("experiment"), "method": choices.get("method")}
     config = OmegaConf.create({**plain(config), "recipe": {**named, "differences": changed}})
-    config.data.root = str(Path(config.data.root).absolute())
+    for key in PATHS:
+        if (value := OmegaConf.select(config, key)) is not None:
+            OmegaConf.update(config, key, str(Path(value).expanduser().absolute()))
     return config, changed
 
 
@@ -73,7 +77,9 @@ def train(config: DictConfig, run: RunFolder, changed: list[str], console: Conso
     """
     check_run(config)
     _leave_out_broken(config, run)
-    stages = [make_stage(config, run, name) for name in config.stages if config.get(name).get("checkpoint") is None]
+    stages = [make_stage(config, run, name) for name in config.stages if _given(config, name) is None]
+    if not stages:
+        raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
     info = _check_stages(config, run, stages)
     changed = changed + _batch_differences(stages)
     if not run.config.exists():
@@ -81,7 +87,11 @@ def train(config: DictConfig, run: RunFolder, changed: list[str], console: Conso
     _announce(config, run, stages, info, changed, console)
     for stage in stages:
         if not run.result(stage.name).exists():
-            launch_stage(_with_teacher(stage, config, run), console)
+            try:
+                launch_stage(_with_teacher(stage, config, run), console)
+            except KeyboardInterrupt:
+                console.print(f"interrupted; type deitlt train resume={run.path}", markup=False, soft_wrap=True)
+                raise
     results = {stage.name: json.loads(run.result(stage.name).read_text()) for stage in stages}
     metrics = collect(config, info, results, changed)
     draw(metrics, results, run)
@@ -120,7 +130,7 @@ def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
         logger=plain(config.logger),
         teacher=None,
         run=plain(config),
-        group=run.path.name,
+        group="/".join(run.path.parts[-2:]),
     )
 
 
@@ -135,16 +145,24 @@ def _check_stages(config: DictConfig, run: RunFolder, stages: list[StageConfig])
     info = build_data(make_stage(config, run, config.stages[0])).info
     for stage in stages:
         rehearse(stage, info)
-    if config.teacher.checkpoint is not None:
-        check_teacher(find_checkpoint(config.teacher.checkpoint, ("teacher",)), info)
+    if (teacher := _given(config, "teacher")) is not None:
+        check_teacher(find_checkpoint(teacher, ("teacher",)), info)
+    if (student := _given(config, "student")) is not None:
+        read_card(find_checkpoint(student, ("student",)))
     return info
+
+
+def _given(config: DictConfig, stage: str) -> str | None:
+    """The checkpoint that stands for a stage, if one was given; a baseline is always trained."""
+    given: str | None = None if stage == "baseline" else config[stage].checkpoint
+    return given
 
 
 def _with_teacher(stage: StageConfig, config: DictConfig, run: RunFolder) -> StageConfig:
     """The stage with the checkpoint that labels its images, given or trained before."""
     if not stage.distils:
         return stage
-    given = config.teacher.checkpoint
+    given = _given(config, "teacher")
     path = find_checkpoint(given, ("teacher",)) if given else find_checkpoint(run.path, ("teacher",))
     return replace(stage, teacher=str(path.absolute()))
 

@@ -27,7 +27,7 @@ class TrainedNetwork:
         """images: [B, 3, H, W], normalised, on any device -> logits [B, C] of each token, on the CPU."""
         logits = self.network(images.to(self.device))
         if not isinstance(logits, TokenLogits):
-            return TokenLogits(logits.cpu(), None)
+            return TokenLogits(self.card.logit_scale * logits.cpu(), None)
         return TokenLogits(logits.cls.cpu(), None if logits.dist is None else logits.dist.cpu())
 
 

@@ -1,0 +1,123 @@
+"""A run that was killed in the middle of an epoch ends, once resumed, as one that never was: bit for bit."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from deitlt.checkpoints import read_checkpoint
+from deitlt.cli import main
+
+# Epochs long enough to be killed in, two micro-batches an update, re-weighting in the last epochs of each stage.
+WORDS = (
+    *("data.max_count=60", "data.imbalance_factor=0.1", "teacher.epochs=4", "teacher.drw.start_epoch=2"),
+    *("student.epochs=5", "student.drw.start_epoch=3", "student.batch_size=8", "student.images_per_update=16"),
+    "student.model.depth=2",  # the first block is never dropped
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tiny, tmp_path_factory):
+    """The run that nobody killed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        assert main(["train", *tiny, *WORDS, f"paths.output_dir={run}"]) == 0
+    return run
+
+
+@pytest.fixture
+def killed(tiny, tmp_path, environment):
+    """Makes a run whose process tree gets SIGKILL in the epoch after the stage's first checkpoint."""
+
+    def kill_in(stage, *words):
+        run = tmp_path / "run"
+        command = [sys.executable, "-m", "deitlt", "train", *tiny, *WORDS, *words, f"paths.output_dir={run}"]
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen(command, env=environment, stdout=quiet, start_new_session=True)
+        _wait_for(run / stage / "last.ckpt", process)
+        time.sleep(0.05)  # into the next epoch
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (run / stage / "result.json").exists()
+        return run
+
+    return kill_in
+
+
+def _wait_for(file, process, seconds=90):
+    end = time.monotonic() + seconds
+    while not file.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < end, f"no {file.name} in {seconds} s"
+        time.sleep(0.005)
+
+
+def same(one, other, place=""):
+    """Whether two checkpoints' contents are equal to the last bit; says where they are not."""
+    assert type(one) is type(other), place
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), place
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), place
+        for key in one:
+            same(one[key], other[key], f"{place}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), place
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            same(a, b, f"{place}/{i}")
+    else:
+        assert one == other, place
+
+
+def same_end(run, whole, stage):
+    """Weights, average, optimiser and counters of two runs' stage, and what each epoch logged."""
+    one, other = (read_checkpoint(folder / stage / "last.ckpt") for folder in (run, whole))
+    for part in ("state_dict", "optimizer_states", "epoch", "global_step", *(("ema",) if stage == "student" else ())):
+        same(one[part], other[part], part)
+    assert losses(run, stage) == losses(whole, stage)
+
+
+def losses(run, stage):
+    """(epoch, loss, learning rate) of each row of training; no epoch may come twice."""
+    with (run / stage / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    epochs = [row["epoch"] for row in rows]
+    assert len(set(epochs)) == len(epochs)
+    return [(row["epoch"], row["train/loss"], row["train/lr"]) for row in rows]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_student_that_was_killed_ends_as_one_that_was_not(workers, killed, whole):
+    run = killed("student", f"teacher.checkpoint={whole}", f"data.num_workers={workers}")
+    assert read_checkpoint(run / "student" / "last.ckpt")["epoch"] < 4
+    assert main(["train", f"resume={run}"]) == 0
+    same_end(run, whole, "student")
+
+
+def test_a_teacher_that_was_killed_ends_as_one_that_was_not(killed, whole):
+    run = killed("teacher")
+    assert read_checkpoint(run / "teacher" / "last.ckpt")["epoch"] < 3
+    assert not (run / "student").exists()
+    assert main(["train", f"resume={run}"]) == 0
+    same_end(run, whole, "teacher")
+    same_end(run, whole, "student")
+
+
+def test_a_run_that_was_killed_before_its_test_is_tested(tiny, teacher, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    words = ["checkpoint_every=2", f"paths.output_dir={run}"]  # the last epoch's is written after the training loop
+    assert main(["train", *tiny, teacher, *words]) == 0
+    before = read_checkpoint(run / "student" / "last.ckpt")
+    (run / "metrics.json").unlink()
+    (run / "student" / "result.json").unlink()
+    assert main(["train", f"resume={run}"]) == 0
+    after = read_checkpoint(run / "student" / "last.ckpt")
+    same(after["state_dict"], before["state_dict"])
+    assert after["global_step"] == before["global_step"]
+    assert (run / "metrics.json").exists()
