@@ -105,8 +105,8 @@ def _run_hydra(verb: str, overrides: list[str]) -> int:
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
+    from deitlt.tasks.checks import check_values
     from deitlt.tasks.overrides import explain
-    from deitlt.tasks.recipes import check_values
 
     config_name = HYDRA_VERBS[verb][0]
 

@@ -43,7 +43,7 @@ def test_names_the_update_and_the_last_checkpoint(make_trainer, tmp_path, value)
     with pytest.raises(TrainingError, match="not finite at update 14") as error:
         train(make_trainer, tmp_path, {14, 16}, value=value)
     assert f"the last good checkpoint is {tmp_path / 'last.ckpt'}" in str(error.value)
-    assert re.search(r"type a smaller learning rate, such as \S+lr=\S+", str(error.value))
+    assert re.search(r"start anew with a smaller learning rate, such as \S+lr=\S+", str(error.value))
 
 
 def test_no_checkpoint_is_written_after_the_bad_update(make_trainer, tmp_path):

@@ -33,6 +33,8 @@ def card(kind, model, info):
         mean=[0.1, 0.2, 0.3],
         std=[0.4, 0.5, 0.6],
         crop_share=0.875,
+        logit_scale=1.0,
+        protocol="last",
         class_names=list(info.class_names),
         counts=list(info.counts),
         groups={name: list(classes) for name, classes in info.groups.items()},

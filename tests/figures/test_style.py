@@ -4,7 +4,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from deitlt.figures import GROUP_COLOURS, group_colour, save_figure, series_style
-from deitlt.figures.style import by_frequency, group_spans, house_style, shorten
+from deitlt.figures.style import group_spans, house_style, shorten
+from deitlt.longtail import by_frequency
 
 
 def test_a_token_looks_the_same_under_each_of_its_names():

@@ -106,5 +106,5 @@ def test_bad_settings_are_named(make, key, value):
 def test_negative_rates_and_factors_are_named():
     with pytest.raises(ConfigError, match=r"min_lr=-1\.0"):
         WarmupCosine(lr=0.1, epochs=10, min_lr=-1.0)
-    with pytest.raises(ConfigError, match=r"factors\[3\]=-0\.1"):
+    with pytest.raises(ConfigError, match=r"factors has -0\.1 from epoch 3"):
         WarmupSteps(lr=0.1, epochs=10, factors={3: -0.1})

@@ -56,21 +56,31 @@ def test_markdown_gives_mean_spread_and_seeds(tmp_path, metrics):
     lines = summary_markdown(three_seeds(tmp_path, metrics)).splitlines()
     assert lines[0] == "| run | all | head | mid | tail | seeds |"
     assert lines[1] == "| --- | ---: | ---: | ---: | ---: | ---: |"
-    assert "| digits, student DIST | 86.0 ± 2.0 | 94.0 ± 0.0 | 90.0 ± 0.0 | 69.3 ± 0.0 | 3 |" in lines
-    assert lines[-1].endswith("Protocol: last epoch.")
+    row = "| digits (changed recipe 1), student DIST | 86.0 ± 2.0 | 94.0 ± 0.0 | 90.0 ± 0.0 | 69.3 ± 0.0 | 3 |"
+    assert row in lines
+    assert lines[-3].endswith("Protocol: last epoch.")
+    assert lines[-1] == "- changed recipe 1: student.epochs is 150, the recipe says 1200"
 
 
 def test_one_seed_has_no_spread_and_an_absent_group_a_dash(tmp_path, metrics):
     del metrics["teacher"]["mid"]
     text = summary_markdown(read_runs([write(tmp_path / "a", metrics)]))
-    assert "| digits, teacher | 95.0 | 99.0 | - | 90.0 | 1 |" in text
+    assert "| digits (changed recipe 1), teacher | 95.0 | 99.0 | - | 90.0 | 1 |" in text
 
 
 def test_the_same_seed_twice_is_not_averaged(tmp_path, metrics):
     write(tmp_path / "x" / "0", metrics, seed=0)
     write(tmp_path / "y" / "0", metrics, seed=0)
     rows = summary_rows(read_runs([tmp_path]))
-    assert {row.experiment for row in rows} == {"digits (x/0)", "digits (y/0)"}
+    assert {row.experiment for row in rows} == {"digits (changed recipe 1, x/0)", "digits (changed recipe 1, y/0)"}
+    assert {row.seeds for row in rows} == {1}
+
+
+def test_runs_with_other_settings_are_not_seeds_of_one_experiment(tmp_path, metrics):
+    write(tmp_path / "0", metrics, seed=0, recipe_differences=[])
+    write(tmp_path / "1", metrics, seed=1, recipe_differences=["student.epochs is 3, the recipe has 150"])
+    rows = summary_rows(read_runs([tmp_path]))
+    assert {row.experiment for row in rows} == {"digits", "digits (changed recipe 1)"}
     assert {row.seeds for row in rows} == {1}
 
 
@@ -84,8 +94,8 @@ def test_protocols_are_not_mixed_and_all_named(tmp_path, metrics):
     write(tmp_path / "0", metrics, seed=0)
     write(tmp_path / "1", metrics, seed=1, protocol="paper")
     text = summary_markdown(read_runs([tmp_path]))
-    assert "| digits (last), teacher | 95.0 |" in text
-    assert "| digits (paper), teacher | 95.0 |" in text
+    assert "| digits (last, changed recipe 1), teacher | 95.0 |" in text
+    assert "| digits (paper, changed recipe 1), teacher | 95.0 |" in text
     assert "last epoch; best epoch on the TEST set" in text
 
 

@@ -2,7 +2,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from deitlt.errors import ConfigError
-from deitlt.tasks.recipes import check_keys, check_ranges, check_types, differences
+from deitlt.tasks.checks import check_keys, check_ranges, check_types
+from deitlt.tasks.recipes import differences
 
 RECIPE = {
     "data": {"root": "data", "imbalance_factor": 0.01, "num_workers": 2},

@@ -173,7 +173,7 @@ def test_a_key_that_cannot_be_one_means_offline(monkeypatch, caplog):
 
 
 def test_an_unknown_mode_is_refused_by_its_source(monkeypatch, tmp_path):
-    with pytest.raises(ConfigError, match=r"logger\.mode='ofline' is no mode of W&B; did you mean 'offline'\?"):
+    with pytest.raises(ConfigError, match=r"logger\.wandb\.mode='ofline' is no mode of W&B; did you mean 'offline'\?"):
         begin(tmp_path, mode="ofline")
     monkeypatch.setenv("WANDB_MODE", "maybe")
     with pytest.raises(ConfigError, match="WANDB_MODE='maybe' is no mode of W&B; known: "):

@@ -8,9 +8,8 @@ from deitlt.data.image_lists import read_image_lists
 from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, register_dataset
 from deitlt.data.sources import FileImages
 from deitlt.errors import ConfigError, DataError
-from deitlt.types import Normalisation
+from deitlt.views.statistics import IMAGENET
 
-IMAGENET_NORMALISATION = Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 LAYOUT = "type data.root=FOLDER, where FOLDER holds train/ and test/ (or val/) with a folder of images per class"
 
@@ -100,7 +99,7 @@ register_dataset(
         name="folder",
         read=read_folder,
         image_size=224,
-        normalisation=IMAGENET_NORMALISATION,
+        normalisation=IMAGENET,
         group_cuts=None,
         description="your own images: train/ and test/ with a folder per class, or two CSV files path,label",
     )

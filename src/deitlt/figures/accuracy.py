@@ -12,7 +12,6 @@ from matplotlib.ticker import StrMethodFormatter
 from deitlt.figures.style import (
     FAINT,
     FEW_CLASSES,
-    by_frequency,
     group_colour,
     group_spans,
     house_style,
@@ -20,6 +19,7 @@ from deitlt.figures.style import (
     save_figure,
     series_style,
 )
+from deitlt.longtail import by_frequency
 
 _Spans: TypeAlias = Sequence[tuple[str, int, int]]
 

@@ -11,13 +11,13 @@ from matplotlib.ticker import StrMethodFormatter
 
 from deitlt.figures.style import (
     FEW_CLASSES,
-    by_frequency,
     group_colour,
     group_spans,
     house_style,
     label_classes,
     save_figure,
 )
+from deitlt.longtail import by_frequency
 
 _LOG_FROM = 20  # ratio of the largest to the smallest class from which the axis is logarithmic
 

@@ -88,11 +88,6 @@ def group_colour(name: str) -> str:
     return GROUP_COLOURS.get(name, UNGROUPED)
 
 
-def by_frequency(counts: Sequence[int]) -> np.ndarray:
-    """Class ids from the most to the least frequent, ties in the order of their ids: [C]."""
-    return np.argsort(-np.asarray(counts, dtype=np.int64), kind="stable")
-
-
 @contextmanager
 def house_style() -> Iterator[None]:
     """Matplotlib's settings for the pictures made inside; the caller's own are left as they were."""

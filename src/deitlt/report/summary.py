@@ -109,7 +109,8 @@ def summary_markdown(runs: Sequence[Run]) -> str:
         lines.append(_line([f"{row.experiment}, {row.label}".replace("|", "\\|"), *scores, str(row.seeds)]))
     protocols = "; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(r.protocol for r in runs))
     note = f"Top-1 accuracy in percent, mean ± sample standard deviation over seeds. Protocol: {protocols}."
-    return "\n".join([*lines, "", note, ""])
+    changed = [f"- changed recipe {i}: {'; '.join(c)}" for i, c in enumerate(_changed_recipes(runs), start=1)]
+    return "\n".join([*lines, "", note, *(["", *changed] if changed else []), ""])
 
 
 def _read(file: Path) -> Run:
@@ -141,14 +142,22 @@ def _data(run: Run) -> str:
 def _names(runs: Sequence[Run]) -> list[str]:
     """Each run's name in the table, with protocol and folder added where the name alone would mislead."""
     mixed = len({run.protocol for run in runs}) > 1
+    changed = _changed_recipes(runs)
     same = Counter(_identity(run) for run in runs)
     names = []
     for run in runs:
-        extra = [*([run.protocol] if mixed else []), *run.changes]
+        extra = [run.protocol] if mixed else []
+        if run.changes:
+            extra.append(f"changed recipe {changed.index(run.changes) + 1}")
         if same[_identity(run)] > 1:
             extra.append(os.path.relpath(run.folder, os.path.commonpath([r.folder for r in runs])))
         names.append(f"{run.experiment} ({', '.join(extra)})" if extra else run.experiment)
     return names
+
+
+def _changed_recipes(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """The different sets of changes among the runs, numbered from 1 in the table and told under it."""
+    return list(dict.fromkeys(run.changes for run in runs if run.changes))
 
 
 def _identity(run: Run) -> tuple[object, ...]:

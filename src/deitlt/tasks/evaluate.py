@@ -10,7 +10,8 @@ from deitlt.checkpoints import ModelCard
 from deitlt.data import LongTailDataModule
 from deitlt.errors import DataError
 from deitlt.metrics import TokenAccuracy
-from deitlt.tasks.results import RAW, collect_evaluation, draw, show
+from deitlt.modules import RAW
+from deitlt.tasks.results import collect_evaluation, draw, show
 from deitlt.tasks.run_folder import RunFolder, write_json
 from deitlt.tasks.stage_config import Plain, plain
 from deitlt.tasks.trained import TrainedNetwork, load_trained

@@ -19,8 +19,8 @@ def rehearse(stage: StageConfig, info: DataInfo) -> None:
     """
     with _as_user_error(stage.name):
         datamodule = build_data(stage)
-        for view in (datamodule.view, datamodule.evaluation):
-            view(datamodule.image_size, datamodule.normalisation)
+        datamodule.train_dataloader()
+        datamodule.test_dataloader()
         if datamodule.mixing_factory is not None:
             datamodule.mixing_factory(info.num_classes)
         build_module(stage, info).configure_optimizers()

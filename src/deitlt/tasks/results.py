@@ -12,12 +12,12 @@ from rich.console import Console
 from deitlt.checkpoints import ModelCard
 from deitlt.data import LongTailDataModule
 from deitlt.figures import per_class_accuracy
+from deitlt.modules import RAW
 from deitlt.report import results_lines, results_table
 from deitlt.tasks.run_folder import RunFolder, write_text
 from deitlt.types import DataInfo
 
 Plain = dict[str, Any]
-RAW = "raw"
 PICTURE, PER_CLASS = "per_class.png", "per_class.csv"
 
 

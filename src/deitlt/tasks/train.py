@@ -11,6 +11,7 @@ from rich.console import Console
 
 from deitlt.checkpoints import find_checkpoint, read_card, write_atomically
 from deitlt.errors import ConfigError
+from deitlt.tasks.announcing import announce, say_how_to_upload
 from deitlt.tasks.building import batch_plan, build_data, check_teacher
 from deitlt.tasks.devices import count_devices
 from deitlt.tasks.launching import launch_stage
@@ -84,7 +85,7 @@ def train(config: DictConfig, run: RunFolder, changed: list[str], console: Conso
     changed = changed + _batch_differences(stages)
     if not run.config.exists():
         write_atomically(run.config, lambda file: file.write(OmegaConf.to_yaml(config).encode()))
-    _announce(config, run, stages, info, changed, console)
+    announce(config, run, stages, info, changed, console)
     for stage in stages:
         if not run.result(stage.name).exists():
             try:
@@ -97,16 +98,8 @@ def train(config: DictConfig, run: RunFolder, changed: list[str], console: Conso
     draw(metrics, results, run)
     write_json(run.metrics, metrics)
     show(metrics, run, console)
-    _say_how_to_upload(config, run, console)
+    say_how_to_upload(config, run, console)
     return metrics
-
-
-def _say_how_to_upload(config: DictConfig, run: RunFolder, console: Console) -> None:
-    if config.logger.wandb is not None:
-        from deitlt.tracking.wandb import upload_hint  # W&B is imported only where it is used
-
-        if hint := upload_hint(run.path):
-            console.print(hint, highlight=False, soft_wrap=True, markup=False)
 
 
 def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
@@ -175,29 +168,3 @@ def _batch_differences(stages: list[StageConfig]) -> list[str]:
         for name, plan, wanted in plans
         if plan.images_per_update != wanted
     ]
-
-
-def _announce(
-    config: DictConfig,
-    run: RunFolder,
-    stages: list[StageConfig],
-    info: DataInfo,
-    changed: list[str],
-    console: Console,
-) -> None:
-    """Say what is about to be trained, and where it departs from its recipe."""
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    say(f"run: {run.path}")
-    say(
-        f"data: {config.data.name}, {sum(info.counts)} training images in {info.num_classes} classes, "
-        f"{max(info.counts)} to {min(info.counts)} a class"
-    )
-    if config.data.exclude:
-        say(f"data: {len(config.data.exclude)} broken image files are left out")
-    for stage in stages:
-        say(f"{stage.name}: {stage.recipe['epochs']} epochs, {batch_plan(stage)}")
-    for change in changed:
-        say(f"not as in the recipe: {change}")

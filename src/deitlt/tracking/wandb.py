@@ -165,7 +165,7 @@ def _mode(mode: str | None) -> str:
     if wanted is None:
         return "online" if _has_key() else "offline"
     if wanted not in _MODES:
-        source = "WANDB_MODE" if os.environ.get("WANDB_MODE") else "logger.mode"
+        source = "WANDB_MODE" if os.environ.get("WANDB_MODE") else "logger.wandb.mode"
         raise ConfigError(f"{source}={wanted!r} is no mode of W&B; {nearest(wanted, _MODES)}")
     return _MODES[wanted]
 

@@ -1,0 +1,107 @@
+"""Values that cannot be right, whatever is to be done with them: found before torch is loaded."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from deitlt.errors import ConfigError, nearest
+from deitlt.tasks.recipes import compose_with, leaves
+
+# Last words of the keys that may be null; each says in its comment what null means.
+NULLABLE = (
+    *("drw", "ema", "mixing", "gradient_clip", "devices", "checkpoint", "rand_augment", "width", "depth", "heads"),
+    *("imbalance_factor", "max_count", "group_cuts", "train_csv", "test_csv", "data", "data_root", "resume"),
+    *("wandb", "entity", "mode"),
+)
+# What the libraries below would refuse in their own words, or only after hours.
+LEAST = {
+    "seed": 0,
+    "evaluate_every": 1,
+    "checkpoint_every": 1,
+    "data.num_workers": 0,
+    "batch_size": 1,
+    "num_workers": 0,
+    "top": 1,
+}
+# Last words of the keys that hold a number or null.
+NUMBERS = ("imbalance_factor", "max_count", "gradient_clip", "width", "depth", "heads")
+CHOICES = {
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "trainer.strategy": ("auto", "ddp"),
+    "on_broken": ("error", "skip"),
+    "logger.wandb.mode": ("online", "offline", "disabled"),
+}
+
+
+def check_values(run: DictConfig, config_name: str) -> None:
+    """Raise ConfigError where a value cannot be right, whatever it is that is to be done with it."""
+    chosen = compose_with(config_name, list(HydraConfig.get().overrides.task), HydraConfig.get().runtime.choices)
+    check_keys(run, chosen)
+    check_nulls(run, chosen)
+    check_types(run, chosen)
+    check_ranges(run)
+
+
+def check_keys(run: DictConfig, chosen: DictConfig) -> None:
+    """Raise ConfigError where +KEY added what nobody reads, or ~KEY took away what somebody needs.
+
+    Arguments of what is instantiated (below a `_target_`) may be added: its signature judges them.
+    """
+    ours, theirs = set(_names(run, "")), set(_names(chosen, ""))
+    if added := sorted(ours - theirs):
+        raise ConfigError(f"{added[0]} is no key; {nearest(added[0], theirs)}")
+    for key in sorted(theirs):
+        parent = key.rpartition(".")[0]
+        if key not in ours and (not parent or (parent in ours and OmegaConf.select(run, parent) is not None)):
+            raise ConfigError(f"{key} is needed; type {key}=VALUE instead of taking it away.")
+
+
+def _names(node: Any, prefix: str) -> Iterator[str]:
+    """Every key outside of what is instantiated, and outside of a node that the run sets to null."""
+    if not isinstance(node, DictConfig) or node._is_none() or "_target_" in node:
+        return
+    for name in map(str, node):
+        yield f"{prefix}{name}"
+        yield from _names(node._get_node(name), f"{prefix}{name}.")
+
+
+def check_nulls(run: DictConfig, chosen: DictConfig) -> None:
+    """Raise ConfigError where null stands for something that is needed."""
+    for key, value in leaves(chosen):
+        parts = key.split(".")
+        for end in range(1, len(parts) + 1):
+            prefix = ".".join(parts[:end])
+            if value is None or OmegaConf.select(run, prefix) is not None:
+                continue
+            if parts[end - 1] not in NULLABLE:
+                raise ConfigError(f"{prefix}=null says nothing, and it is needed; leave {prefix} as it is.")
+            break
+
+
+def check_types(run: DictConfig, chosen: DictConfig) -> None:
+    """Raise ConfigError where a number or a switch was given as something else."""
+    theirs = dict(leaves(chosen))
+    for key, value in leaves(run):
+        if key.rpartition(".")[2] in NUMBERS and not isinstance(value, int | float | None):
+            raise ConfigError(f"{key}={value} is no number; type {key}=null for none.")
+        wanted = theirs.get(key)
+        if value is None or wanted is None or type(value) is type(wanted):
+            continue
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
+        is_number = type(wanted) is float and type(value) is int
+        if type(wanted) in kinds and not is_number and not key.endswith(".devices"):
+            raise ConfigError(f"{key}={value} is not {kinds[type(wanted)]}; type {key}={wanted}, say.")
+
+
+def check_ranges(run: DictConfig) -> None:
+    """Raise ConfigError where a number is below what there can be, or a name is none of a few."""
+    for key, least in LEAST.items():
+        value = OmegaConf.select(run, key, default=least)
+        if isinstance(value, int) and value < least:
+            raise ConfigError(f"{key}={value} is too small; type {key}={least} or more.")
+    for key, choices in CHOICES.items():
+        value = OmegaConf.select(run, key)
+        if value is not None and value not in choices:
+            raise ConfigError(f"{key}={value} is no choice; {nearest(str(value), choices)}")

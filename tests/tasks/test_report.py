@@ -1,0 +1,61 @@
+import json
+import shutil
+
+import pytest
+
+from deitlt.cli import main
+
+
+@pytest.fixture
+def two_seeds(trained, tmp_path):
+    """The trained run and the same of another seed, whose DIST is two points better in the tail."""
+    for seed in (0, 1):
+        run = tmp_path / "runs" / str(seed)
+        shutil.copytree(trained, run)
+        metrics = json.loads((run / "metrics.json").read_text())
+        metrics["seed"] = seed
+        metrics["student"]["dist"]["tail"] = 20.0 + 2 * seed
+        (run / "metrics.json").write_text(json.dumps(metrics))
+    return tmp_path / "runs"
+
+
+def rows(table):
+    """Row's name -> its cells."""
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    assert [cell.strip() for cell in lines[0]] == ["run", "all", "head", "mid", "tail", "seeds"]
+    return {cells[0]: cells[1:] for cells in lines[2:]}
+
+
+def test_two_seeds_make_one_table_with_mean_and_spread(two_seeds, capfd):
+    assert main(["report", str(two_seeds)]) == 0
+    found = rows(capfd.readouterr().out)
+    (name,) = (name for name in found if name.endswith("student DIST"))
+    assert found[name][-2:] == ["21.0 ± 1.4", "2"]
+    assert any("plain ViT" in name for name in found)
+    assert any("teacher" in name for name in found)
+
+
+def test_runs_may_be_named_one_by_one_and_written_to_a_file(two_seeds, tmp_path, capfd):
+    output = tmp_path / "table.md"
+    assert main(["report", str(two_seeds / "0"), str(two_seeds / "1"), "--output", str(output)]) == 0
+    assert output.read_text() == capfd.readouterr().out
+    assert "last epoch" in output.read_text()
+
+
+def test_runs_of_different_data_are_not_compared(two_seeds, capfd):
+    path = two_seeds / "1" / "metrics.json"
+    path.write_text(path.read_text().replace('"counts": [20', '"counts": [21'))
+    assert main(["report", str(two_seeds)]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "differ in their training images per class" in line
+
+
+def test_no_torch_is_needed_for_a_report(two_seeds):
+    import subprocess
+    import sys
+
+    code = (
+        f"import sys; from deitlt.cli import main; main(['report', {str(two_seeds)!r}]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "21.0 ± 1.4" in done.stdout
