@@ -25,7 +25,7 @@ def test_both_pictures_are_written_and_named(tiny, tmp_path, capfd):
     "words", [["method=vit"], ["student/distillation=soft"], ["student.teacher_view.renormalise=true"]]
 )
 def test_it_takes_the_overrides_of_train(words, tiny, tmp_path):
-    kept = [word for word in tiny if not word.startswith(("student.drw", "teacher.drw"))] if "vit" in words[0] else tiny
+    kept = [word for word in tiny if not word.startswith("student.drw")] if "vit" in words[0] else tiny
     assert main(["inspect", *kept, *words, "paths.output_dir=seen"]) == 0
     assert (tmp_path / "seen" / "views.png").exists()
 
@@ -45,7 +45,7 @@ def test_views_of_a_batch_are_shown_mixed_and_as_the_teacher_sees_them(tiny, mon
     assert {example.student.shape for example in examples} == {(16, 16, 3)}
     assert {example.teacher.shape for example in examples} == {(12, 12, 3)}
     assert any(" + " in example.caption for example in examples)
-    assert all(0 <= example.student.min() and example.student.max() <= 1 for example in examples)
+    assert all(example.student.min() >= 0 and example.student.max() <= 1 for example in examples)
 
 
 def test_a_caption_names_the_classes_that_were_mixed():

@@ -12,7 +12,7 @@ from deitlt.data.registry import DataRequest
 @pytest.fixture
 def digits(tmp_path):
     """Twelve test digits as files, in folders of folders."""
-    source = read_digits(DataRequest()).test
+    source = read_digits(DataRequest(tmp_path)).test
     for i in range(12):
         path = tmp_path / "digits" / str(i % 3) / f"{i:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -48,14 +48,3 @@ def test_runs_of_different_data_are_not_compared(two_seeds, capfd):
     assert main(["report", str(two_seeds)]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "differ in their training images per class" in line
-
-
-def test_no_torch_is_needed_for_a_report(two_seeds):
-    import subprocess
-    import sys
-
-    code = (
-        f"import sys; from deitlt.cli import main; main(['report', {str(two_seeds)!r}]); print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "21.0 ± 1.4" in done.stdout

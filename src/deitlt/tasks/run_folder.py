@@ -44,13 +44,17 @@ class RunFolder:
         """What a stage found; written last, so it marks a finished stage."""
         return self.stage(name) / "result.json"
 
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether an epoch of some stage was finished."""
+        return any(self.path.glob("*/last.ckpt"))
+
     def refuse_if_used(self) -> None:
         """Raise ConfigError where a run, finished or not, already lies here."""
         if self.metrics.exists():
             raise ConfigError(f"{self.path} holds a finished run; type another paths.output_dir=FOLDER.")
         if self.config.exists():
-            begun = any(self.path.glob("*/last.ckpt"))
-            advice = f"type resume={self.path} to go on with it" if begun else "delete it"
+            advice = f"type resume={self.path} to go on with it" if self.can_be_resumed else "delete it"
             raise ConfigError(
                 f"{self.path} holds a run that was begun; {advice}, or type another paths.output_dir=FOLDER."
             )
@@ -66,7 +70,7 @@ class RunFolder:
             raise ConfigError(f"{self.path} holds a finished run; there is nothing to resume: see {self.metrics}.")
         if not self.path.is_dir() or not self.config.exists():
             raise CheckpointError(f"{self.path} holds no run; type resume=FOLDER with a folder that has a config.yaml.")
-        if not any(self.path.glob("*/last.ckpt")):
+        if not self.can_be_resumed:
             raise CheckpointError(
                 f"{self.path} holds no checkpoint to resume from: no epoch was finished; start it anew."
             )

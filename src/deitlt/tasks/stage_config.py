@@ -79,8 +79,8 @@ def stage_recipe(config: DictConfig, name: str) -> Plain:
         return plain(config.teacher)
     if name == "student":
         return plain(config.student)
-    # Interpolations in `student` are relative to it, so they hold for the merged copy, too.
-    return plain(OmegaConf.create({"baseline": OmegaConf.merge(config.student, config.baseline)}).baseline)
+    student = OmegaConf.create(plain(config.student))
+    return plain(OmegaConf.merge(student, config.baseline))
 
 
 def plain(node: Any) -> Plain:

@@ -65,10 +65,9 @@ def _resumed(run: RunFolder) -> tuple[DictConfig, list[str]]:
         raise ConfigError(
             f"A resumed run keeps its own configuration, so {others[0]} has no place; type resume={run.path} alone."
         )
-    config = run.load_for_resume()
-    content = plain(config)
+    content = plain(run.load_for_resume())
     refuse_strange_targets(content, str(run.config))
-    return config, content["recipe"]["differences"]
+    return OmegaConf.create(content), content["recipe"]["differences"]  # what was looked at, and no interpolation
 
 
 def train(config: DictConfig, run: RunFolder, changed: list[str], console: Console) -> Plain:
@@ -91,7 +90,8 @@ def train(config: DictConfig, run: RunFolder, changed: list[str], console: Conso
             try:
                 launch_stage(_with_teacher(stage, config, run), console)
             except KeyboardInterrupt:
-                console.print(f"interrupted; type deitlt train resume={run.path}", markup=False, soft_wrap=True)
+                advice = f"type deitlt train resume={run.path}" if run.can_be_resumed else "no epoch was finished"
+                console.print(f"interrupted; {advice}", markup=False, soft_wrap=True, highlight=False)
                 raise
     results = {stage.name: json.loads(run.result(stage.name).read_text()) for stage in stages}
     metrics = collect(config, info, results, changed)
@@ -123,7 +123,7 @@ def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
         logger=plain(config.logger),
         teacher=None,
         run=plain(config),
-        group="/".join(run.path.parts[-2:]),
+        group="-".join(run.path.parts[-2:]),
     )
 
 

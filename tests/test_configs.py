@@ -1,0 +1,317 @@
+"""Every configuration composes, resolves and makes what it names; the paper's recipe holds the paper's numbers."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from deitlt.cli import config_dir
+from deitlt.data import list_datasets, register_dataset
+from deitlt.data.cifar import CIFAR_NORMALISATION
+from deitlt.data.registry import DatasetSpec, DataSplits, get_dataset
+from deitlt.data.sources import ArrayImages
+from deitlt.models import create_student
+from deitlt.tasks.batches import plan_batches
+from deitlt.tasks.building import build_callbacks, build_data, build_module, build_trainer
+from deitlt.tasks.run_folder import RunFolder
+from deitlt.tasks.stage_config import ALLOWED_TARGETS, check_run, plain
+from deitlt.tasks.train import make_stage
+
+CONF = config_dir()
+FILES = sorted(CONF.rglob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+SMALL = ("student.model.width=48", "student.model.depth=1", "student.model.heads=3")
+PAPER = tuple(name for name in EXPERIMENTS if re.fullmatch(r"cifar100?_lt_if\d+", name))
+
+
+def composed(*overrides, name="train"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(name, overrides=[f"paths.output_dir={CONF}", *overrides] if name == "train" else list(overrides))
+
+
+def id_of(path):
+    return str(path.relative_to(CONF))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_data():
+    """Data sets of 10 and 100 classes that need no file: 20 grey images of 4 pixels a class."""
+    for classes, cuts in ((10, (3, 7)), (100, (36, 71))):
+        labels = np.repeat(np.arange(classes), 20)
+        images = np.random.default_rng(0).integers(0, 255, (len(labels), 4, 4, 3), dtype=np.uint8)
+        source = ArrayImages(images, labels)
+        splits = DataSplits(source, source, tuple(f"class {c}" for c in range(classes)))
+        spec = DatasetSpec(f"small{classes}", lambda _, s=splits: s, 32, CIFAR_NORMALISATION, cuts, "for these tests")
+        if spec.name not in list_datasets():
+            register_dataset(spec)
+
+
+def small_run(experiment, method, *words):
+    """An experiment's configuration with small data of as many classes in place of its own."""
+    classes = 100 if "cifar100" in experiment else 10
+    choices = [f"experiment={experiment}", f"method={method}", *words]
+    data = [f"data.name=small{classes}", "data.root=here", "data.imbalance_factor=0.1", "data.num_workers=0"]
+    return composed(*choices, *data, "data.max_count=null", "trainer=cpu")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_recipe_with_every_method_makes_all_of_its_stages(experiment, method, tmp_path):
+    config = small_run(experiment, method, *SMALL)
+    check_run(config)
+    assert "${" not in str(plain(config))
+    for name in config.stages:
+        stage = make_stage(config, RunFolder(tmp_path), name)
+        datamodule = build_data(stage)
+        assert datamodule.info.num_classes in (10, 100)
+        module = build_module(stage, datamodule.info)
+        optimizer = module.configure_optimizers()
+        assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == sum(
+            p.numel() for p in module.network.parameters()
+        )
+        callbacks = build_callbacks(stage, datamodule.info, console=None)
+        trainer = build_trainer(stage, callbacks, [], watches=False)
+        assert trainer.max_epochs == stage.recipe["epochs"]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_recipe_takes_a_step_on_one_batch(experiment, tmp_path):
+    words = ["student.images_per_update=4", "student.batch_size=4", "teacher.images_per_update=4"]
+    config = small_run(experiment, "deit_lt", *SMALL, *words, "data/sampler=shuffled")
+    for name in ("teacher", "student"):
+        stage = make_stage(config, RunFolder(tmp_path), name)
+        datamodule = build_data(stage)
+        if name == "student":
+            datamodule.labeller = lambda images: torch.arange(len(images))
+        module = build_module(stage, datamodule.info)
+        images, targets = next(iter(datamodule.train_dataloader()))
+        assert images.shape == (4, 3, stage.recipe["image_size"], stage.recipe["image_size"])
+        batch = datamodule.complete(images, targets, np.random.default_rng(0))
+        loss = module.training_step(batch, 0)
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.network.parameters())
+
+
+def test_the_papers_student_is_deit_base():
+    recipe = plain(composed("experiment=cifar10_lt_if100").student)
+    model = {key: value for key, value in recipe["model"].items() if not key.startswith("_")}
+    with torch.device("meta"):
+        network = create_student(10, **model)
+    assert network.vit.embed_dim == 768
+    assert len(network.vit.blocks) == 12
+    assert network.vit.blocks[0].attn.num_heads == 12
+    assert network.vit.patch_embed.num_patches == 14 * 14
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(85.8e6, rel=0.01)
+
+
+# The paper's recipe for CIFAR-10-LT at imbalance 100, as the published scripts have it.
+PUBLISHED = {
+    "data.name": "cifar10",
+    "data.imbalance_factor": 0.01,
+    "data.imbalance_kind": "exp",
+    "data.max_count": None,
+    "data.split_seed": 0,
+    "data.groups": "paper",
+    "data.val_fraction": 0.0,
+    "data.sampler._target_": "deitlt.data.RepeatedAugmentationSampler",
+    "data.sampler.num_repeats": 3,
+    "stages": ["teacher", "student"],
+    "protocol": "last",
+    "student.epochs": 1200,
+    "student.images_per_update": 1024,
+    "student.batch_size": 128,
+    "student.image_size": 224,
+    "student.statistics": "imagenet",
+    "student.model.name": "deit_base_patch16_224",
+    "student.model.distilled": True,
+    "student.model.patch_size": 16,
+    "student.model.width": None,
+    "student.model.drop_path": 0.1,
+    "student.optimizer.opt": "adamw",
+    "student.optimizer.lr": 2.5e-4,
+    "student.optimizer.betas": [0.9, 0.999],
+    "student.optimizer.weight_decay": 0.05,
+    "student.optimizer.filter_bias_and_bn": True,
+    "student.gradient_clip": None,
+    "student.schedule.warmup_epochs": 5,
+    "student.schedule.warmup_lr": 1e-6,
+    "student.schedule.min_lr": 1e-5,
+    "student.views.train.crop": "resized",
+    "student.views.train.scale": [0.08, 1.0],
+    "student.views.train.flip": 0.5,
+    "student.views.train.rand_augment": "rand-m9-mstd0.5-inc1",
+    "student.views.train.erasing": 0.25,
+    "student.views.mixing.mixup": 0.8,
+    "student.views.mixing.cutmix": 1.0,
+    "student.views.mixing.switch": 0.5,
+    "student.views.mixing.probability": 1.0,
+    "student.views.mixing.smoothing": 0.1,
+    "student.views.evaluation.crop_share": 0.875,
+    "student.distillation.kind": "hard",
+    "student.distillation.alpha": 0.5,
+    "student.drw.start_epoch": 1100,
+    "student.drw.beta": 0.9999,
+    "student.drw.stop_mixing": True,
+    "student.ema.decay": 0.99984,
+    "student.teacher_view.antialias": False,
+    "student.teacher_view.renormalise": False,
+    "student.sam.enabled": False,
+    "teacher.epochs": 200,
+    "teacher.images_per_update": 128,
+    "teacher.batch_size": 128,
+    "teacher.image_size": 32,
+    "teacher.statistics": "own",
+    "teacher.model.name": "cifar_resnet32",
+    "teacher.model.head": "cosine",
+    "teacher.optimizer.opt": "momentum",
+    "teacher.optimizer.lr": 0.1,
+    "teacher.optimizer.momentum": 0.9,
+    "teacher.optimizer.weight_decay": 2e-4,
+    "teacher.schedule.warmup_epochs": 5,
+    "teacher.schedule.factors": [[160, 0.01], [180, 0.0001]],
+    "teacher.drw.start_epoch": 160,
+    "teacher.drw.beta": 0.9999,
+    "teacher.loss._target_": "deitlt.losses.LDAMLoss",
+    "teacher.loss.max_margin": 0.5,
+    "teacher.loss.scale": 30.0,
+    "teacher.sam.enabled": True,
+    "teacher.sam.adaptive": False,
+    "teacher.sam.rho._target_": "deitlt.optim.ConstantRho",
+    "teacher.sam.rho.value": 0.8,
+    "teacher.views.train.padding": 4,
+    "teacher.views.train.flip": 0.5,
+    "teacher.views.mixing": None,
+    "teacher.ema": None,
+}
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return composed("experiment=cifar10_lt_if100")
+
+
+@pytest.mark.parametrize(("key", "value"), PUBLISHED.items(), ids=PUBLISHED)
+def test_the_papers_recipe_has_the_papers_numbers(key, value, paper):
+    found = OmegaConf.select(paper, key, throw_on_missing=True)
+    assert (OmegaConf.to_container(found) if OmegaConf.is_config(found) else found) == value
+
+
+def test_the_teachers_statistics_are_cifars_and_its_groups_the_papers():
+    spec = get_dataset("cifar10")
+    assert spec.normalisation.mean == (0.4914, 0.4822, 0.4465)
+    assert spec.normalisation.std == (0.2023, 0.1994, 0.2010)
+    assert (spec.group_cuts, get_dataset("cifar100").group_cuts) == ((3, 7), (36, 71))
+
+
+@pytest.mark.parametrize("experiment", PAPER)
+def test_the_papers_recipes_differ_in_data_alone(experiment, paper):
+    config = composed(f"experiment={experiment}")
+    assert (config.teacher, config.student) == (paper.teacher, paper.student)
+    assert config.data.name == ("cifar100" if "cifar100" in experiment else "cifar10")
+    assert config.data.imbalance_factor == (0.02 if experiment.endswith("if50") else 0.01)
+    assert {**config.data, "name": 0, "imbalance_factor": 0} == {**paper.data, "name": 0, "imbalance_factor": 0}
+
+
+@pytest.mark.parametrize(("devices", "accumulate"), [(1, 8), (2, 4), (4, 2)])
+def test_an_update_sees_the_papers_1024_images_on_any_number_of_devices(devices, accumulate, paper):
+    plan = plan_batches(paper.student.images_per_update, devices, paper.student.batch_size)
+    assert (plan.batch_size, plan.accumulate, plan.images_per_update) == (128, accumulate, 1024)
+
+
+def test_the_published_learning_rate_follows_from_devices_and_batch(paper):
+    assert paper.student.optimizer.lr == 5e-4 * (2 * 128) / 512  # accumulation is not counted
+
+
+def test_a_method_changes_what_its_row_of_the_table_says():
+    methods = {name: composed("experiment=cifar10_lt_if100", f"method={name}") for name in METHODS}
+    assert methods["deit_lt"] == composed("experiment=cifar10_lt_if100")
+    for name in ("vit", "vit_drw", "vit_balanced_softmax", "no_teacher"):
+        assert methods[name].stages == ["student"]
+        assert methods[name].student.distillation.kind == "none"
+        assert methods[name].student.model.distilled == (name == "no_teacher")
+    assert methods["vit"].student.drw is None
+    assert methods["vit_drw"].student.drw.start_epoch == 1100
+    assert methods["vit_balanced_softmax"].student.loss._target_.endswith("BalancedSoftmaxLoss")
+    assert not methods["deit"].teacher.sam.enabled
+    assert plain(methods["deit"].teacher)["views"]["train"] == plain(methods["deit"].student)["views"]["train"]
+    assert methods["deit"].teacher.drw is methods["deit"].student.drw is None
+
+
+@pytest.mark.parametrize("path", FILES, ids=id_of)
+def test_every_choice_composes(path):
+    group, name = str(path.parent.relative_to(CONF)), path.stem
+    if group == ".":
+        composed(name=name)
+        return
+    if name == "base":
+        return  # what others of its group begin with
+    verb = ["experiment=digits"] if group != "experiment" else []
+    OmegaConf.to_yaml(composed(*verb, f"{group}={name}"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=id_of)
+def test_a_file_calls_only_what_a_resumed_run_may_call(path):
+    for target in re.findall(r"_target_: *([^\s#]+)", path.read_text()):
+        assert ALLOWED_TARGETS.fullmatch(target)
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=id_of)
+def test_an_experiment_is_a_delta_of_at_most_30_lines_that_names_its_table(path):
+    lines = path.read_text().splitlines()
+    assert len(lines) <= 30
+    assert lines[0] == "# @package _global_"
+    assert re.search(r"table|row|recipe", " ".join(line for line in lines[1:4] if line.startswith("#")))
+
+
+# What the first lines of their files, or their names, say already.
+SELF_EVIDENT = {
+    "momentum",
+    "betas",
+    "weight_decay",
+    "filter_bias_and_bn",
+    "enabled",
+    "kind",
+    "opt",
+    "warmup_epochs",
+    "wandb",
+}
+
+
+def keys_of(path, pattern=r" *[^\s#{]"):
+    """The keys whose line goes on as the pattern says: with a value."""
+    return re.findall(rf"^\s*([a-z]\w*):{pattern}", path.read_text(), re.MULTILINE)
+
+
+def test_every_key_is_explained_where_it_is_introduced():
+    groups = [path for path in FILES if path.parent.name not in ("experiment", "method")]
+    explained = {key for path in groups for key in keys_of(path, r"[^\n]*#")} | SELF_EVIDENT
+    unexplained = [
+        f"{path.relative_to(CONF)}: {key}"
+        for path in groups
+        for key in keys_of(path)
+        if key not in explained and not _is_hydras(path, key)
+    ]
+    assert unexplained == []
+
+
+def _is_hydras(path, key):
+    """Whether the key is one of Hydra's own, a choice of a group, or follows from another key."""
+    is_choice = re.search(rf"^\s*- (override )?\S*{key}:", path.read_text(), re.MULTILINE)
+    return key in ("output_subdir", "run", "sweep", "defaults") or bool(is_choice) or "${" in _line(path, key)
+
+
+def _line(path, key):
+    return next(line for line in path.read_text().splitlines() if re.match(rf"\s*{key}:", line))
+
+
+@pytest.mark.parametrize("path", FILES, ids=id_of)
+def test_every_file_says_what_it_is(path: Path):
+    lines = path.read_text().splitlines()
+    first = lines[1] if lines[0].startswith("# @package") else lines[0]
+    assert re.match(r"# \S.{4,}", first)
