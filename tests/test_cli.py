@@ -78,7 +78,6 @@ def test_a_wrong_command_is_answered_with_one_sentence(words, said, complain):
     [
         ("train student.epoch=3", "did you mean 'student.epochs'"),
         ("train experiment=digits student.epochs=abc", "is not a whole number"),
-        ("evaluate checkpoint=nowhere", "There is no checkpoint nowhere"),
         ("train data=folder data.root=nowhere", "is not a folder"),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_student_is_no_teacher(complain, tiny, trained):
 
 
 def test_a_missing_checkpoint(complain, tiny):
-    assert "There is no checkpoint gone.ckpt; type" in complain("train", *tiny, "teacher.checkpoint=gone.ckpt")
+    assert "gone.ckpt; type the path of a .ckpt file" in complain("train", *tiny, "teacher.checkpoint=gone.ckpt")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 not really", b"\x80\x02}q\x00."])
@@ -106,11 +106,13 @@ def test_a_checkpoint_with_other_weights_than_it_says(complain, trained, tmp_pat
     assert "changed.ckpt does not hold the weights" in complain("evaluate", "checkpoint=changed.ckpt")
 
 
-def test_a_checkpoint_whose_data_would_call_the_system(complain, trained, tmp_path):
+def test_a_checkpoint_whose_data_would_call_the_system_calls_nothing(trained, tmp_path):
     content = read_checkpoint(trained / "student" / "last.ckpt")
-    content["deitlt"]["data"] = {"_target_": "os.system", "command": f"touch {tmp_path}/ran"}
+    content["deitlt"]["data"] |= {"_target_": "os.system", "command": f"touch {tmp_path}/ran"}
     torch.save(content, tmp_path / "evil.ckpt")
-    assert "wants to call 'os.system', and was refused" in complain("evaluate", "checkpoint=evil.ckpt")
+    assert main(["evaluate", "checkpoint=evil.ckpt", "paths.output_dir=found"]) == 0
+    assert (tmp_path / "found" / "metrics.json").exists()
+    assert not (tmp_path / "ran").exists()
 
 
 class FullDisk:
@@ -146,5 +148,5 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(tiny, teacher, tmp_path, 
 def test_a_full_disk_at_the_first_checkpoint_leaves_none(tiny, teacher, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(torch, "save", FullDisk(room=0))
     assert main(["train", *tiny, teacher, "paths.output_dir=run"]) == 2
-    assert "nothing was left there" in capfd.readouterr().err
+    assert "free some space and start anew" in capfd.readouterr().err
     assert not list((tmp_path / "run").rglob("*.ckpt"))

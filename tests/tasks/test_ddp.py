@@ -101,6 +101,16 @@ def test_both_stages_run_on_two_devices_and_agree_with_one_process(tiny, tmp_pat
     assert flat(metrics["student_ema"]) == pytest.approx(flat(average["student"]), abs=1e-9)
 
 
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds_class_by_class(begun, trained):
+    config = begun / "config.yaml"
+    text = config.read_text()
+    assert "  accelerator: cpu\n  devices: 1\n" in text
+    config.write_text(text.replace("  accelerator: cpu\n  devices: 1\n", "  accelerator: cpu\n  devices: 2\n"))
+    assert main(["train", f"resume={begun}"]) == 0  # the student has all its epochs: it is only tested
+    assert result_of(begun, "student")["networks"] == result_of(trained, "student")["networks"]
+
+
 def flat(accuracy):
     """Accuracies of one or several tokens as numbers by name."""
     return {

@@ -92,7 +92,7 @@ def losses(run, stage):
     return [(row["epoch"], row["train/loss"], row["train/lr"]) for row in rows]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [2, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_student_that_was_killed_ends_as_one_that_was_not(workers, killed, whole):
     run = killed("student", f"teacher.checkpoint={whole}", f"data.num_workers={workers}")
     assert read_checkpoint(run / "student" / "last.ckpt")["epoch"] < 4
@@ -107,6 +107,18 @@ def test_a_teacher_that_was_killed_ends_as_one_that_was_not(killed, whole):
     assert main(["train", f"resume={run}"]) == 0
     same_end(run, whole, "teacher")
     same_end(run, whole, "student")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a CPU device is a core, and there is one")
+def test_two_processes_that_were_killed_end_as_two_that_were_not(killed, whole, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = [f"teacher.checkpoint={whole}", "student.devices=2"]
+    assert main(["train", *tiny, *WORDS, *words, f"paths.output_dir={tmp_path / 'alive'}"]) == 0
+    run = killed("student", *words)
+    assert read_checkpoint(run / "student" / "last.ckpt")["epoch"] < 4
+    assert main(["train", f"resume={run}"]) == 0
+    same_end(run, tmp_path / "alive", "student")
 
 
 def test_a_run_that_was_killed_before_its_test_is_tested(tiny, teacher, tmp_path, monkeypatch):

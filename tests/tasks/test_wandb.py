@@ -98,5 +98,20 @@ def test_the_run_ends_with_the_line_that_uploads_it(teacher, tiny, tmp_path, mon
     assert str(tmp_path / "run" / "wandb" / "offline-run-") in hint
 
 
+@pytest.mark.slow
+def test_a_resumed_stage_goes_on_with_its_run(recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    run = tmp_path / "run"
+    shutil.copytree(recorded, run, symlinks=True)
+    for name in ("metrics.json", "student/result.json"):
+        (run / name).unlink()
+    before = {folder.name for folder in (run / "wandb").glob("offline-run-*")}
+    assert main(["train", f"resume={run}"]) == 0
+    wandb.teardown()
+    (new,) = {folder.name for folder in (run / "wandb").glob("offline-run-*")} - before
+    assert new.rpartition("-")[2] in {name.rpartition("-")[2] for name in before}
+
+
 def test_a_run_without_wandb_leaves_nothing_of_it(trained):
     assert not list(trained.rglob("wandb*"))
