@@ -5,6 +5,7 @@ from typing import Any
 import lightning as L
 from timm.utils import ModelEmaV3
 
+from deitlt.errors import ConfigError
 from deitlt.modules import ClassifierModule
 
 EMA = "ema"  # the average's name among the evaluated networks, and its key in a checkpoint
@@ -20,9 +21,14 @@ class StudentAveraging(L.Callback):
         decay: share of the average that one update keeps. The authors' .99996 is for one micro-batch
             of four an update; .99996^4 = .99984 is the same for the update.
         warmup: begin with a small decay, without which a short run's average is mostly its first weights.
+
+    Raises:
+        ConfigError: if the decay is no share below 1.
     """
 
     def __init__(self, decay: float = 0.99984, warmup: bool = True) -> None:
+        if not 0 <= decay < 1:
+            raise ConfigError(f"ema.decay={decay} is no share below 1; type ema.decay=0.999, say.")
         self.decay = decay
         self.warmup = warmup
         self.average: ModelEmaV3 | None = None

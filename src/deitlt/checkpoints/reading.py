@@ -1,6 +1,7 @@
 """Checkpoint files from outside are data: they are read without running anything that they hold."""
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if not path.is_file():
         raise CheckpointError(f"There is no checkpoint {path}; type the path of a .ckpt file, or of a run's folder.")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # what torch says of a strange pickle, our sentence says
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_why_unreadable(path, str(error))) from error
     except PermissionError as error:

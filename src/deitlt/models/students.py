@@ -73,6 +73,10 @@ def create_student(
     if heads is None and width is not None:
         heads = max(1, width // 64)
     check_sizes(image_size, patch_size, width, heads)
+    if depth is not None and depth < 1:
+        raise ConfigError(f"student.model.depth={depth} is no number of blocks; type 1 or more.")
+    if not 0 <= drop_path < 1:
+        raise ConfigError(f"student.model.drop_path={drop_path} is no probability below 1; type 0.1, or 0 for none.")
     sizes: dict[str, Any] = {"embed_dim": width, "depth": depth, "num_heads": heads}
     try:
         vit = timm.create_model(

@@ -21,6 +21,8 @@ LEAST = {
     "evaluate_every": 1,
     "checkpoint_every": 1,
     "data.num_workers": 0,
+    "teacher.gradient_clip": 0,
+    "student.gradient_clip": 0,
     "batch_size": 1,
     "num_workers": 0,
     "top": 1,
@@ -99,7 +101,7 @@ def check_ranges(run: DictConfig) -> None:
     """Raise ConfigError where a number is below what there can be, or a name is none of a few."""
     for key, least in LEAST.items():
         value = OmegaConf.select(run, key, default=least)
-        if isinstance(value, int) and value < least:
+        if isinstance(value, int | float) and value < least:
             raise ConfigError(f"{key}={value} is too small; type {key}={least} or more.")
     for key, choices in CHOICES.items():
         value = OmegaConf.select(run, key)

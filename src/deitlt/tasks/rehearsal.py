@@ -1,5 +1,6 @@
 """Make everything of a stage once, before anything is written: the student's turn may come hours later."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,8 @@ def rehearse(stage: StageConfig, info: DataInfo) -> None:
     Raises:
         ConfigError: if one of them cannot be made of its settings.
     """
-    with _as_user_error(stage.name):
+    with _as_user_error(stage.name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a setting that is refused; of one that is not, training warns again
         datamodule = build_data(stage)
         datamodule.train_dataloader()
         datamodule.test_dataloader()

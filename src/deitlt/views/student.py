@@ -45,6 +45,11 @@ def student_view(
     """
     if crop not in ("resized", "padded"):
         raise ConfigError(f"student.views.train.crop={crop} is no crop; type =resized or =padded.")
+    if not 0 < scale[0] <= scale[1] <= 1:
+        raise ConfigError(f"student.views.train.scale={list(scale)} are no shares of an area; type [0.08,1], say.")
+    for name, share in (("flip", flip), ("erasing", erasing)):
+        if not 0 <= share <= 1:
+            raise ConfigError(f"student.views.train.{name}={share} is no probability; type a number from 0 to 1.")
     view = create_transform(
         image_size,
         is_training=True,
