@@ -13,7 +13,8 @@ from rich.console import Console
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.data import LongTailDataModule
-from deitlt.modules import ClassifierModule
+from deitlt.figures import per_class_accuracy
+from deitlt.modules import RAW, ClassifierModule
 from deitlt.tasks.building import (
     build_callbacks,
     build_card,
@@ -115,12 +116,17 @@ def _loggers(stage: StageConfig, last: Path) -> list[Logger]:
 def _log_result(
     stage: StageConfig, loggers: list[Logger], module: ClassifierModule, datamodule: LongTailDataModule
 ) -> None:
-    """Give W&B the per-class table and the checkpoint's place."""
+    """Give W&B the accuracy of each class, as a table and as a picture."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            from deitlt.tracking.wandb import log_per_class
+            from deitlt.tracking.wandb import log_per_class, log_picture
 
+            info, raw = datamodule.info, module.results["test"][RAW].per_class
+            picture = Path(stage.folder) / "per_class.png"
+            names = {token.upper(): recalls for token, recalls in raw.items()} if module.names_tokens else raw
+            per_class_accuracy(names, info.counts, info.class_names, info.groups, picture, stage.name)
             log_per_class(logger, per_class_rows(module, datamodule))
+            log_picture(logger, "pictures/per_class", picture)
 
 
 def per_class_rows(module: ClassifierModule, datamodule: LongTailDataModule) -> list[dict[str, Any]]:
