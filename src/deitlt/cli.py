@@ -5,6 +5,7 @@ Nothing heavy is imported before the overrides are known to be right, so that a 
 
 import errno
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -149,14 +150,17 @@ def _flags_first(words: list[str]) -> list[str]:
 
 @contextmanager
 def _hydra_environment(argv: list[str]) -> Iterator[None]:
-    """Hydra reads the command line, and hides what went wrong unless it is told to raise it."""
+    """Hydra reads the command line, hides what went wrong unless it is told to raise it, and takes over logging."""
     old_argv, old_flag = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    old_handlers, old_level = logging.root.handlers[:], logging.root.level
     sys.argv = argv
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     finally:
         sys.argv = old_argv
+        logging.root.handlers[:] = old_handlers
+        logging.root.setLevel(old_level)
         if old_flag is None:
             del os.environ["HYDRA_FULL_ERROR"]
         else:
