@@ -54,6 +54,7 @@ def test_nothing_but_public_parts_may_be_called(target):
 
 @pytest.mark.parametrize("target", ["deitlt.models.create_student", "torch.optim.AdamW", "deitlt.optim.LinearRho"])
 def test_our_own_parts_may(target):
+    assert ALLOWED_TARGETS.fullmatch(target)
     refuse_strange_targets({"student": [{"model": {"_target_": target}}]}, "config.yaml")
 
 
