@@ -42,7 +42,7 @@ WRONG = {
     "train zzz=3": ("zzz is no key", "deitlt train --cfg job"),
     "train student/view=paper": ("student/view is no group", "did you mean 'student/views'"),
     "train data=cifar1O": ("data=cifar1O is no choice", "did you mean 'cifar10'"),
-    "train student/views=multi": ("student/views=multi", "known: paper, small"),
+    "train student/views=multi": ("student/views=multi", "did you mean 'multicrop'?"),
     "train experiment=cifar10_lt": ("experiment=cifar10_lt", "did you mean 'cifar10_lt_if"),
     "train student.epochs": ("'student.epochs' is no override", "KEY=VALUE"),
     "train student.epochs=[1": ("'student.epochs=[1'", "KEY=VALUE"),
@@ -139,7 +139,7 @@ def test_the_help_of_a_verb_names_its_choices(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["train", "--help"])
     shown = capsys.readouterr().out
-    assert "student/views: paper, small" in shown
+    assert "student/views: multicrop, paper, small, three_augment, transmix" in shown
     assert "cifar10_lt_if100" in shown
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from deitlt.cli import config_dir
 from deitlt.data import list_datasets, register_dataset
@@ -23,7 +24,7 @@ from deitlt.tasks.train import make_stage
 
 CONF = config_dir()
 FILES = sorted(CONF.rglob("*.yaml"))
-EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(str(p.relative_to(CONF / "experiment").with_suffix("")) for p in CONF.glob("experiment/**/*.yaml"))
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 SMALL = ("student.model.width=48", "student.model.depth=1", "student.model.heads=3")
 PAPER = tuple(name for name in EXPERIMENTS if re.fullmatch(r"cifar100?_lt_if\d+", name))
@@ -38,11 +39,16 @@ def id_of(path):
     return str(path.relative_to(CONF))
 
 
+# Classes of each data set -> its groups' cuts.
+CUTS = {10: (3, 7), 100: (36, 71), 365: None, 1000: (390, 835), 8142: (842, 4543)}
+CLASSES = {"cifar100": 100, "places_lt": 365, "imagenet_lt": 1000, "inat18": 8142}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
-    """Data sets of 10 and 100 classes that need no file: 20 grey images of 4 pixels a class."""
-    for classes, cuts in ((10, (3, 7)), (100, (36, 71))):
-        labels = np.repeat(np.arange(classes), 20)
+    """Data sets of as many classes as the real ones that need no file: grey images of 4 pixels, as many for each."""
+    for classes, cuts in CUTS.items():
+        labels = np.repeat(np.arange(classes), 20 if classes <= 100 else 1)
         images = np.random.default_rng(0).integers(0, 255, (len(labels), 4, 4, 3), dtype=np.uint8)
         source = ArrayImages(images, labels)
         splits = DataSplits(source, source, tuple(f"class {c}" for c in range(classes)))
@@ -53,34 +59,45 @@ def small_data():
 
 def small_run(experiment, method, *words):
     """An experiment's configuration with small data of as many classes in place of its own."""
-    classes = 100 if "cifar100" in experiment else 10
+    classes = next((count for name, count in CLASSES.items() if name in experiment), 10)
+    factor = 0.1 if classes <= 100 else "null"
+    data = [f"data.name=small{classes}", "data.root=here", f"data.imbalance_factor={factor}", "data.num_workers=0"]
     choices = [f"experiment={experiment}", f"method={method}", *words]
-    data = [f"data.name=small{classes}", "data.root=here", "data.imbalance_factor=0.1", "data.num_workers=0"]
     return composed(*choices, *data, "data.max_count=null", "trainer=cpu")
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_recipe_with_every_method_makes_all_of_its_stages(experiment, method, tmp_path):
+RECIPES = [pytest.param(name, "deit_lt", id=name) for name in EXPERIMENTS] + [
+    pytest.param(experiment, method, id=f"{experiment} {method}")
+    for experiment in ("digits", "digits_paco", "cifar10_lt_if100", "imagenet_lt")
+    for method in METHODS
+    if method != "deit" or "paco" not in experiment  # DeiT's teacher learns from cross-entropy, and PaCo's cannot
+]
+
+
+@pytest.mark.parametrize(("experiment", "method"), RECIPES)
+def test_every_recipe_makes_all_of_its_stages(experiment, method, tmp_path):
     config = small_run(experiment, method, *SMALL)
     check_run(config)
     assert "${" not in str(plain(config))
     for name in config.stages:
         stage = make_stage(config, RunFolder(tmp_path), name)
         datamodule = build_data(stage)
-        assert datamodule.info.num_classes in (10, 100)
+        assert datamodule.info.num_classes in CUTS
         module = build_module(stage, datamodule.info)
         optimizer = module.configure_optimizers()
         assert sum(p.numel() for group in optimizer.param_groups for p in group["params"]) == sum(
-            p.numel() for p in module.network.parameters()
+            p.numel() for p in module.network.parameters() if p.requires_grad
         )
         callbacks = build_callbacks(stage, datamodule.info, console=None)
         trainer = build_trainer(stage, callbacks, [], watches=False)
         assert trainer.max_epochs == stage.recipe["epochs"]
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_recipe_takes_a_step_on_one_batch(experiment, tmp_path):
+STEPPED = ("digits", "digits_paco", "cifar10_lt_if100", "cifar100_lt_if50_paco", "cifar10_cpu")
+
+
+@pytest.mark.parametrize("experiment", STEPPED)
+def test_a_recipe_takes_a_step_on_one_batch(experiment, tmp_path):
     words = ["student.images_per_update=4", "student.batch_size=4", "teacher.images_per_update=4"]
     config = small_run(experiment, "deit_lt", *SMALL, *words, "data/sampler=shuffled")
     for name in ("teacher", "student"):
@@ -89,13 +106,44 @@ def test_every_recipe_takes_a_step_on_one_batch(experiment, tmp_path):
         if name == "student":
             datamodule.labeller = lambda images: torch.arange(len(images))
         module = build_module(stage, datamodule.info)
-        images, targets = next(iter(datamodule.train_dataloader()))
+        views, targets = next(iter(datamodule.train_dataloader()))
+        images = views if isinstance(views, torch.Tensor) else views[0]
         assert images.shape == (4, 3, stage.recipe["image_size"], stage.recipe["image_size"])
-        batch = datamodule.complete(images, targets, np.random.default_rng(0))
+        batch = datamodule.complete(views, targets, np.random.default_rng(0))
         loss = module.training_step(batch, 0)
         loss.backward()
         assert torch.isfinite(loss)
-        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.network.parameters())
+        learning = [p for p in module.network.parameters() if p.requires_grad]
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learning)
+
+
+TINY_NETWORKS = {"resnet50": "resnet10t", "regnety_160": "regnety_002", "cifar_resnet32": "cifar_resnet8"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_recipe_trains_each_of_its_stages_for_two_batches(experiment, tmp_path):
+    words = [f"{kind}.{key}=4" for kind in ("teacher", "student") for key in ("images_per_update", "batch_size")]
+    words += [*SMALL, "student.image_size=32", "teacher.image_size=32", "data/sampler=shuffled"]
+    config = small_run(experiment, "deit_lt", *words)
+    config.teacher.model.name = TINY_NETWORKS.get(config.teacher.model.name, config.teacher.model.name)
+    if "queue_size" in config.teacher.model:
+        config.teacher.model.queue_size = 16
+    for name in config.stages:
+        stage = make_stage(config, RunFolder(tmp_path), name)
+        datamodule = build_data(stage)
+        if stage.distils:
+            datamodule.labeller = lambda images: torch.arange(len(images))
+        module = build_module(stage, datamodule.info)
+        before = [p.detach().clone() for p in module.network.parameters() if p.requires_grad]
+        callbacks = build_callbacks(stage, datamodule.info, Console(quiet=True))
+        trainer = build_trainer(stage, callbacks, [], watches=False)
+        trainer.limit_train_batches, trainer.fit_loop.max_epochs = 2, 1
+        trainer.fit(module, datamodule=datamodule)
+        assert trainer.fit_loop.epoch_loop.batch_progress.total.completed == 2
+        after = [p for p in module.network.parameters() if p.requires_grad]
+        assert any(not torch.equal(old, new) for old, new in zip(before, after, strict=True))
+        assert all(p.isfinite().all() for p in after)
 
 
 def test_the_papers_student_is_deit_base():
@@ -247,6 +295,8 @@ def test_a_method_changes_what_its_row_of_the_table_says():
 @pytest.mark.parametrize("path", FILES, ids=id_of)
 def test_every_choice_composes(path):
     group, name = str(path.parent.relative_to(CONF)), path.stem
+    if group.startswith("experiment/"):
+        group, name = "experiment", f"{path.parent.name}/{name}"
     if group == ".":
         composed(name=name)
         return
@@ -262,7 +312,7 @@ def test_a_file_calls_only_what_a_resumed_run_may_call(path):
         assert ALLOWED_TARGETS.fullmatch(target)
 
 
-@pytest.mark.parametrize("path", sorted((CONF / "experiment").glob("*.yaml")), ids=id_of)
+@pytest.mark.parametrize("path", sorted((CONF / "experiment").rglob("*.yaml")), ids=id_of)
 def test_an_experiment_is_a_delta_of_at_most_30_lines_that_names_its_table(path):
     lines = path.read_text().splitlines()
     assert len(lines) <= 30
@@ -290,7 +340,7 @@ def keys_of(path, pattern=r" *[^\s#{]"):
 
 
 def test_every_key_is_explained_where_it_is_introduced():
-    groups = [path for path in FILES if path.parent.name not in ("experiment", "method")]
+    groups = [path for path in FILES if path.relative_to(CONF).parts[0] not in ("experiment", "method")]
     explained = {key for path in groups for key in keys_of(path, r"[^\n]*#")} | SELF_EVIDENT
     unexplained = [
         f"{path.relative_to(CONF)}: {key}"

@@ -27,6 +27,8 @@ HYDRA_VERBS = {
     "train": ("train", "train a teacher and a student (or what stages=[...] names), then print the table"),
     "evaluate": ("evaluate", "measure a trained checkpoint: checkpoint=FILE_OR_RUN"),
     "predict": ("predict", "name the classes of a folder's images: checkpoint=FILE_OR_RUN images=FOLDER"),
+    "export": ("export", "write a checkpoint as safetensors, ONNX and a torch.export program: checkpoint=FILE_OR_RUN"),
+    "benchmark": ("benchmark", "measure a part of the machinery on this machine: part=index"),
     "inspect": (
         "train",
         "draw what student and teacher will see, and the long tail; takes train's overrides",
@@ -37,7 +39,9 @@ FLAGS = (  # Hydra's, without its short forms
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
     *("--config-path", "--config-name", "--config-dir", "--shell-completion", "--experimental-rerun"),
 )
-PLAIN_VERBS = {"report": "one table of finished runs, with mean and spread over seeds: deitlt report RUN..."}
+PLAIN_VERBS = {
+    "report": "one table of finished runs, over seeds: deitlt report RUN...; --paper: beside the published numbers"
+}
 
 HELP = """deitlt VERB [KEY=VALUE ...]
 

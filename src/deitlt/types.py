@@ -27,17 +27,37 @@ class ImageBatch(NamedTuple):
     targets: Tensor
 
 
+class Pasted(NamedTuple):
+    """Where CutMix pasted the partner's pixels, for targets that follow the student's attention.
+
+    mask: [H, W] bool, one for the batch. own, partner: [B, C], each image's class probabilities and those
+    of the image that it was mixed with.
+    """
+
+    mask: Tensor
+    own: Tensor
+    partner: Tensor
+
+
 class StudentBatch(NamedTuple):
     """A training batch, complete: the module that gets it makes no view and asks no teacher.
 
-    images: [B, 3, H, W], augmented, mixed and normalised. targets: [B] class ids, or [B, C] class
-    probabilities while mixing is on. teacher: [B] the teacher's decisions, [B, C] its logits, or None
-    where nobody teaches.
+    images: [B, 3, H, W], augmented, mixed and normalised; several views of the same images follow each
+    other, view after view. targets: [B] class ids, or [B, C] class probabilities while mixing is on.
+    teacher: [B] the teacher's decisions, [B, C] its logits, or None where nobody teaches. pasted: what
+    TransMix needs, where it is on and CutMix was drawn. local: smaller crops of the same images, or None.
     """
 
     images: Tensor
     targets: Tensor
     teacher: Tensor | None
+    pasted: Pasted | None = None
+    local: "StudentBatch | None" = None
+
+    @property
+    def parts(self) -> tuple["StudentBatch", ...]:
+        """The batch and its local crops, each of images of one size."""
+        return (self,) if self.local is None else (self, *self.local.parts)
 
 
 IGNORED = -1  # the target of an image that counts nowhere
@@ -56,10 +76,16 @@ class DataInfo:
     """What the training data are, read after they were opened: the one source of the class count.
 
     counts: training images of each class. groups: 'head', 'mid', 'tail' -> their class ids; a group
-    without a class is absent.
+    without a class is absent. labels: the data set's own label of each class, where classes were put in
+    another order than the data set's; else 0, 1, ...
     """
 
     num_classes: int
     counts: tuple[int, ...]
     class_names: tuple[str, ...]
     groups: dict[str, tuple[int, ...]]
+    labels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            object.__setattr__(self, "labels", tuple(range(self.num_classes)))

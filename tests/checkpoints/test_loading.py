@@ -28,6 +28,7 @@ STUDENT = {
 def card(kind, model, info):
     return ModelCard(
         kind=kind,
+        maker=f"create_{kind}",
         model=model,
         image_size=8,
         mean=[0.1, 0.2, 0.3],
@@ -36,6 +37,7 @@ def card(kind, model, info):
         logit_scale=1.0,
         protocol="last",
         class_names=list(info.class_names),
+        labels=list(info.labels),
         counts=list(info.counts),
         groups={name: list(classes) for name, classes in info.groups.items()},
         data={"name": "digits", "imbalance_factor": 0.05},

@@ -14,7 +14,7 @@ from deitlt.data import (
 )
 from deitlt.errors import ConfigError, DataError
 from deitlt.types import ImageBatch, StudentBatch
-from deitlt.views import IMAGENET, BatchMixing, student_view
+from deitlt.views import IMAGENET, BatchMixing, Mixed, student_view
 
 TAILED = {"imbalance_factor": 0.25, "max_count": 30}  # 160 digits, 30 of 0 down to 7 of 9
 STRONG = {"view": partial(student_view, crop="padded", padding=1, flip=0.0), "mixing": BatchMixing}
@@ -169,7 +169,7 @@ def test_each_batch_of_each_epoch_is_mixed_by_a_stream_of_its_own(make_trainer):
 
         def mix(images, targets, rng):
             numbers.append(rng.random())
-            return images, targets
+            return Mixed(images, targets, None)
 
         batches(make_trainer, digits(seed=seed, mixing=lambda num_classes: mix), epochs=3)
         return numbers

@@ -24,7 +24,7 @@ def _own_registry(monkeypatch):
 
 
 def test_built_in_sets_are_listed_sorted():
-    assert list_datasets() == ["cifar10", "cifar100", "digits", "folder"]
+    assert list_datasets() == ["cifar10", "cifar100", "digits", "folder", "imagenet_lt", "inat18", "lists", "places_lt"]
 
 
 def test_own_data_set_can_be_registered_twice_the_same():

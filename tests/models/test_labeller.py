@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -41,3 +42,14 @@ def test_it_answers_in_its_own_precision():
     assert coarse.dtype == torch.float32
     assert not torch.equal(coarse, expected)
     torch.testing.assert_close(coarse, expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("decisions", [True, False])
+def test_a_network_of_permuted_classes_labels_as_the_unpermuted_one(decisions):
+    labels = torch.tensor([3, 0, 4, 1, 2])  # of the classes, in the order that the other network answers in
+    permuted = network()
+    for parameter in (permuted[-1].weight, permuted[-1].bias):
+        parameter.data = parameter.data[labels.argsort()]  # row `labels[c]` answers for class c
+    expected = LiveTeacher(network(), halve, decisions)(IMAGES)
+    torch.testing.assert_close(LiveTeacher(permuted, halve, decisions, class_order=labels)(IMAGES), expected)
+    assert not torch.equal(LiveTeacher(permuted, halve, decisions)(IMAGES), expected)

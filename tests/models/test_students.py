@@ -7,7 +7,7 @@ from torch import nn
 
 from deitlt.errors import ConfigError
 from deitlt.losses import DistillationLoss
-from deitlt.models import StudentNetwork, create_student
+from deitlt.models import StudentNetwork, check_local_size, create_student
 
 SMALL = {"image_size": 16, "patch_size": 4, "width": 32, "depth": 2, "heads": 2}
 
@@ -195,3 +195,33 @@ def test_fresh_weights_and_no_download(monkeypatch):
     monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: asked.update(kwargs) or create(*args, **kwargs))
     assert isinstance(student(), StudentNetwork)
     assert asked["pretrained"] is False
+
+
+@pytest.mark.parametrize("distilled", [True, False])
+def test_the_class_tokens_attention_is_that_of_the_last_block(distilled):
+    network = student(distilled).eval()
+    images = torch.randn(2, 3, 16, 16)
+    answers, attention = network.forward_with_attention(images)
+    torch.testing.assert_close(answers.cls, network(images).cls)
+    last = network.vit.blocks[-1].attn
+    last.fused_attn = False
+    weights = []
+    last.attn_drop.register_forward_hook(lambda module, inputs, output: weights.append(output))
+    network(images)
+    patches = weights[0].mean(1)[:, 0, len(network.tokens) :]
+    assert attention.shape == (2, 16)
+    torch.testing.assert_close(attention, patches / patches.sum(1, keepdim=True))
+    assert not attention.requires_grad
+
+
+def test_local_crops_of_another_size_are_answered():
+    network = student()
+    assert network(torch.randn(2, 3, 8, 8)).cls.shape == (2, 6)
+    with pytest.raises(AssertionError):
+        network(torch.randn(2, 3, 10, 10))
+
+
+def test_local_crops_that_patches_do_not_tile_are_refused():
+    check_local_size(96, 16)
+    with pytest.raises(ConfigError, match=r"local_size=90 cannot be cut into patches of 16 pixels; type .*=80"):
+        check_local_size(90, 16)

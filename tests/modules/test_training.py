@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deitlt.types import StudentBatch
+from deitlt.types import Pasted, StudentBatch
+from deitlt.views import attention_targets
 
 WEIGHTS = torch.tensor([0.1, 0.4, 1.0, 2.5])
 
@@ -85,3 +86,45 @@ def test_a_checkpoint_holds_the_card(make_trainer, student_module, student_batch
     trainer.fit(module, student_batches(1))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     assert torch.load(tmp_path / "a.ckpt", weights_only=True)["deitlt"] == module.card
+
+
+def with_local(teacher=True):
+    """Six global crops of 8 pixels and three local ones of 4."""
+    whole = batch(teacher=torch.tensor([3, 3, 0, 1, 2, 2]) if teacher else None)
+    small = torch.randn(3, 3, 4, 4, generator=torch.Generator().manual_seed(6))
+    local = StudentBatch(small, torch.tensor([0, 1, 2]), torch.tensor([3, 3, 0]) if teacher else None)
+    return whole._replace(local=local)
+
+
+def test_local_crops_count_as_images_in_the_mean(student_module):
+    module = quietly(student_module("hard"))
+    data = with_local()
+    loss = module.training_step(data, 0)
+    whole, local = (module.loss(module.network(part.images), part.targets, part.teacher).loss for part in data.parts)
+    torch.testing.assert_close(loss, (6 * whole + 3 * local) / 9)
+    loss.backward()
+    assert module.network.vit.pos_embed.grad.abs().sum() > 0
+
+
+def test_a_teacher_learns_from_local_crops_too(teacher_module):
+    module = quietly(teacher_module())
+    data = with_local(teacher=False)
+    loss = module.training_step(data, 0)
+    whole, local = (F.cross_entropy(module.network(part.images), part.targets) for part in data.parts)
+    torch.testing.assert_close(loss, (6 * whole + 3 * local) / 9)
+
+
+def test_transmix_targets_follow_the_class_tokens_attention(student_module):
+    module = quietly(student_module("none", distilled=False))
+    vit = module.network.vit  # fresh weights look everywhere alike and answer alike
+    vit.blocks[-1].attn.qkv.weight.data.mul_(30)
+    vit.head.weight.data.mul_(30)
+    data = batch()
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[:, 4:] = True
+    own = F.one_hot(data.targets, 4).float()
+    mixed = data._replace(targets=0.5 * own + 0.5 * own.flip(0), pasted=Pasted(mask, own, own.flip(0)))
+    answers, attention = module.network.forward_with_attention(data.images)
+    expected = F.cross_entropy(answers.cls, attention_targets(attention, mixed.pasted))
+    torch.testing.assert_close(module.training_step(mixed, 0), expected)
+    assert not torch.allclose(expected, F.cross_entropy(answers.cls, mixed.targets))

@@ -2,9 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from deitlt.errors import ConfigError
-from deitlt.optim.schedules import WarmupCosine, WarmupSteps, lagged_time, schedule_time
+from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, lagged_time, schedule_time
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "lr_schedule.npz")
 STUDENT = WarmupCosine(lr=2.5e-4, epochs=1200)
@@ -96,7 +97,34 @@ def test_pacos_overshoot_is_a_factor():
     assert_close([schedule(t) for t in (0, 9, 10, 11, 320, 360)], [0.005, 0.05, 0.055, 0.05, 0.005, 0.0005])
 
 
-@pytest.mark.parametrize("make", [WarmupCosine, WarmupSteps])
+def test_without_warm_up_the_epochs_cosine_is_torchs():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.2)
+    published = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 90)
+    schedule = EpochCosine(lr=0.2, epochs=90)
+    for epoch in range(90):
+        assert schedule(epoch) == schedule(epoch + 0.99) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        published.step()
+
+
+def test_pacos_cosine_counts_from_the_warm_ups_last_epoch():
+    schedule = EpochCosine(lr=0.02, epochs=400, warmup_epochs=10)
+    assert_close([schedule(t) for t in (0, 4, 9)], [0.002, 0.01, 0.02])
+    expected = [0.01 * (1 + np.cos(np.pi * (epoch - 10 + 1) / (400 - 10 + 1))) for epoch in range(10, 400)]
+    assert_close([schedule(epoch) for epoch in range(10, 400)], expected)
+    assert schedule(400) == schedule(1000) == 0
+
+
+def test_a_warm_up_as_long_as_the_run_or_longer_never_falls():
+    assert [EpochCosine(lr=1.0, epochs=2, warmup_epochs=w)(t) for w, t in ((2, 1), (3, 1), (3, 2), (3, 3))] == [
+        1,
+        2 / 3,
+        1,
+        0,
+    ]
+
+
+@pytest.mark.parametrize("make", [EpochCosine, WarmupCosine, WarmupSteps])
 @pytest.mark.parametrize(("key", "value"), [("lr", -0.1), ("epochs", 0), ("warmup_epochs", -1)])
 def test_bad_settings_are_named(make, key, value):
     with pytest.raises(ConfigError, match=f"{key}={value} must be"):

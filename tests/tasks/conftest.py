@@ -11,6 +11,7 @@ from PIL import Image
 from deitlt.cli import main
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tracking"))  # wandb_records, the reader of offline runs
+sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoints"))  # foreign_checkpoints, files of others
 
 # A whole run in a few seconds: five updates an epoch, a ResNet-8 of 16 pixels and a transformer of one block.
 TINY = (

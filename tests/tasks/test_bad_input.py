@@ -26,7 +26,7 @@ WRONG = {
     "+student.model.deptth=1": ("deptth", "deitlt train --cfg job"),
     "student.optimizer.opt=adamx": ("adamx", "deitlt train --cfg job"),
     "student.optimizer.lr=-1": ("lr=-1", "0 or more"),
-    "student.views.train.crop=middle": ("crop=middle", "=resized or =padded"),
+    "student.views.train.crop=middle": ("crop=middle", "=resized, =padded or =simple"),
     "student.views.train.rand_augment=strong": ("strong", "The student cannot be built"),
     "student.views.mixing.mixup=-1": ("mixup=-1",),
     "teacher.sam.scope=world": ("scope=world", "rank, global"),

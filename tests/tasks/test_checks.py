@@ -2,7 +2,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from deitlt.errors import ConfigError
-from deitlt.tasks.checks import check_keys, check_nulls, check_ranges, check_types
+from deitlt.tasks.checks import check_keys, check_nulls, check_ranges, check_targets, check_types
 
 CHOSEN = {
     "data": {"root": "data", "imbalance_factor": 0.01, "num_workers": 2},
@@ -93,3 +93,14 @@ def test_null_for_what_may_be_left_out_is_not(override, chosen, changed):
 def test_what_is_a_number_or_null_is_nothing_else(override, chosen, changed):
     with pytest.raises(ConfigError, match=f"{override} is no number; type .*=null for none"):
         check_types(changed(override), chosen)
+
+
+@pytest.mark.parametrize(
+    "words", [["student.loss.threshold=0.2"], ["student.views.mixing.smoothing=0.0"], ["student.views.mixing=null"]]
+)
+def test_smoothing_that_makes_every_class_right_is_refused(words):
+    loss = {"threshold": 0.0}
+    run = OmegaConf.create({"student": {"loss": loss, "views": {"mixing": {"smoothing": 0.1}}}})
+    with pytest.raises(ConfigError, match=r"threshold=0 with .*smoothing=0\.1 .*; type student\.views\.mixing\.smooth"):
+        check_targets(run)
+    check_targets(OmegaConf.merge(run, OmegaConf.from_dotlist(words)))

@@ -61,6 +61,15 @@ def test_images_that_were_moved_are_found_where_one_says(tiny_vit, image_folder,
     assert found["student"]["cls"] == pytest.approx(metrics_of("run")["student"]["cls"])
 
 
+def test_fusions_are_fitted_on_the_images_that_training_held_out(tiny, teacher):
+    assert main(["train", *tiny, teacher, "data.val_fraction=0.3", "paths.output_dir=run"]) == 0
+    found, expected = evaluate("checkpoint=run")["student"], metrics_of("run")["student"]
+    assert set(found) == set(expected) > {"cls", "dist", "avg", "mean_prob"}
+    assert all(found[answer] == pytest.approx(expected[answer], abs=1e-6) for answer in expected)
+    assert main(["evaluate", "checkpoint=run", "data=digits", "data.val_fraction=0.3", "paths.output_dir=other"]) == 0
+    assert set(metrics_of("other")["student"]) == {"cls", "dist", "avg", "mean_prob"}  # nobody held these out
+
+
 def test_data_with_other_classes_are_refused(complain, trained, image_folder):
     words = [f"checkpoint={trained}", "data=folder", f"data.root={image_folder}"]
     sentence = complain("evaluate", *words)

@@ -48,3 +48,41 @@ def test_runs_of_different_data_are_not_compared(two_seeds, capfd):
     assert main(["report", str(two_seeds)]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "differ in their training images per class" in line
+
+
+def test_the_comparison_with_the_paper_is_printed_and_written(two_seeds, tmp_path, capfd):
+    assert main(["report", "--paper", str(two_seeds)]) == 0
+    shown = capfd.readouterr()
+    assert shown.out == (tmp_path / "paper_report.md").read_text()
+    assert shown.err == "written to paper_report.md\n"
+    assert shown.out.startswith("# Finished runs beside the published numbers\n")
+    assert "changed recipe 1 |" in shown.out
+    assert "CIFAR-10-LT, imbalance 100: teacher LDAM+DRW+SAM; teacher PaCo+SAM; ViT;" in shown.out
+
+
+def test_the_comparison_takes_runs_of_different_data_and_another_file(two_seeds, tmp_path, capfd):
+    path = two_seeds / "1" / "metrics.json"
+    path.write_text(path.read_text().replace('"counts": [20', '"counts": [21'))
+    assert main(["report", str(two_seeds), "--paper", "--output", "docs/table.md"]) == 0
+    shown = capfd.readouterr()
+    assert shown.out == (tmp_path / "docs" / "table.md").read_text()
+    assert shown.out.count("\n## ") == 2
+    assert not (tmp_path / "paper_report.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--paper"], "required: RUN; type deitlt report RUN"),
+        (["--paper", "empty"], "empty holds no finished run"),
+        (["--paper", "broken"], "metrics.json is not readable JSON"),
+        (["--paper", "nothing"], "nothing holds no accuracy of a teacher or student"),
+        (["nothing", "--output", "empty"], "--output empty is a folder; type --output empty/"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_named(words, said, complain, tmp_path):
+    for name, content in (("empty", None), ("broken", "{"), ("nothing", "{}")):
+        (tmp_path / name).mkdir()
+        if content is not None:
+            (tmp_path / name / "metrics.json").write_text(content)
+    assert said in complain("report", *words, output=None)

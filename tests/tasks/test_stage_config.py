@@ -52,7 +52,10 @@ def test_nothing_but_public_parts_may_be_called(target):
         refuse_strange_targets({"student": [{"model": {"_target_": target}}]}, "config.yaml")
 
 
-@pytest.mark.parametrize("target", ["deitlt.models.create_student", "torch.optim.AdamW", "deitlt.optim.LinearRho"])
+@pytest.mark.parametrize(
+    "target",
+    ["deitlt.models.create_student", "deitlt.modules.TeacherModule", "torch.optim.AdamW", "deitlt.optim.LinearRho"],
+)
 def test_our_own_parts_may(target):
     assert ALLOWED_TARGETS.fullmatch(target)
     refuse_strange_targets({"student": [{"model": {"_target_": target}}]}, "config.yaml")

@@ -108,5 +108,5 @@ def test_posterising_to_no_bits_is_no_error(picture):
 
 
 def test_unknown_crop_is_named():
-    with pytest.raises(ConfigError, match=r"crop=centre is no crop; type =resized or =padded"):
+    with pytest.raises(ConfigError, match=r"crop=centre is no crop; type =resized, =padded or =simple"):
         student_view(32, IMAGENET, "centre")

@@ -2,6 +2,7 @@
 
 from deitlt.callbacks.averaging import StudentAveraging
 from deitlt.callbacks.finite import FiniteLoss
+from deitlt.callbacks.fusing import TokenFusion
 from deitlt.callbacks.progress import StageProgress
 from deitlt.callbacks.reweighting import DeferredReweighting
 from deitlt.callbacks.sam import SharpnessAwareMinimization
@@ -14,4 +15,5 @@ __all__ = [
     "SharpnessAwareMinimization",
     "StageProgress",
     "StudentAveraging",
+    "TokenFusion",
 ]

@@ -1,6 +1,7 @@
 """What a checkpoint says of itself, so that it can be used without any configuration."""
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,13 +16,15 @@ KEY = "deitlt"  # where a checkpoint holds its card
 class ModelCard:
     """The network's making, its input, its classes, and the data that it was trained on.
 
-    kind: 'teacher' or 'student'. model: arguments of `create_teacher` or `create_student`, without the
-    class count. image_size: pixels a side of its input. crop_share: of the evaluation view. logit_scale:
-    what its answers are multiplied with before a softmax (a cosine head answers cosines). protocol: how the
-    epoch of 'best.ckpt' is chosen. data: the configuration of the training data, plain values.
+    kind: 'teacher' or 'student'. maker: the name in `deitlt.models` of the function that makes the network.
+    model: the maker's arguments, without the class count. image_size: pixels a side of its input.
+    crop_share: of the evaluation view. logit_scale: what its answers are multiplied with before a softmax
+    (a cosine head answers cosines). protocol: how the epoch of 'best.ckpt' is chosen; '' where nobody knows.
+    labels: the data set's own label of each class. data: the configuration of the training data, plain values.
     """
 
     kind: Literal["teacher", "student"]
+    maker: str
     model: dict[str, Any]
     image_size: int
     mean: list[float]
@@ -30,6 +33,7 @@ class ModelCard:
     logit_scale: float
     protocol: str
     class_names: list[str]
+    labels: list[int]
     counts: list[int]
     groups: dict[str, list[int]]
     data: dict[str, Any]
@@ -43,7 +47,24 @@ class ModelCard:
     def info(self) -> DataInfo:
         """What its training data were."""
         groups = {name: tuple(classes) for name, classes in self.groups.items()}
-        return DataInfo(len(self.class_names), tuple(self.counts), tuple(self.class_names), groups)
+        return DataInfo(
+            num_classes=len(self.class_names),
+            counts=tuple(self.counts),
+            class_names=tuple(self.class_names),
+            groups=groups,
+            labels=tuple(self.labels),
+        )
+
+    def in_order(self, order: Sequence[int]) -> "ModelCard":
+        """The card with its classes in another order: the new class c is what was class order[c]."""
+        place = {old: new for new, old in enumerate(order)}
+        return replace(
+            self,
+            class_names=[self.class_names[c] for c in order],
+            labels=[self.labels[c] for c in order],
+            counts=[self.counts[c] for c in order],
+            groups={name: sorted(place[c] for c in classes) for name, classes in self.groups.items()},
+        )
 
     def as_plain(self) -> dict[str, Any]:
         """Plain containers and numbers, which a safe reader accepts."""
@@ -56,7 +77,7 @@ def read_card(path: str | Path) -> ModelCard:
     Raises:
         CheckpointError: if there is no such file, or it holds no card of ours.
     """
-    return card_of(read_checkpoint(path), path)
+    return card_of(read_checkpoint(path, foreign=True), path)
 
 
 def card_of(checkpoint: Checkpoint, path: str | Path) -> ModelCard:

@@ -6,14 +6,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.serialization import safe_globals
 
 from deitlt.errors import CheckpointError
 
 Checkpoint = dict[str, Any]
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
+class StandIn:
+    """Takes the place of an object that a file describes, and keeps nothing of what the file says of it."""
+
+    __slots__ = ()
+
+    def __new__(cls, *arguments: object) -> "StandIn":
+        """Whatever the file would call the class with."""
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: object) -> None:
+        """Nothing is kept of the arguments."""
+
+    def __setstate__(self, state: object) -> None:
+        """Nothing is kept of the state."""
+
+
+# What people's files hold beside weights: the command line, with paths and NumPy's numbers in it.
+_REPLACED = (
+    "argparse.Namespace",
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")),
+    *("numpy.dtype", "numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar"),
+)
+
+
+def read_checkpoint(path: str | Path, foreign: bool = False) -> Checkpoint:
     """Read a checkpoint onto the CPU with `weights_only=True`.
+
+    Args:
+        path: the file.
+        foreign: also read a file with a command line's arguments in it, as others write; an inert `StandIn`
+            is in their place.
 
     Raises:
         CheckpointError: if the file is missing, is no checkpoint, or holds objects that only running code
@@ -25,7 +55,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         with warnings.catch_warnings():  # what torch says of a strange pickle, our sentence says
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with safe_globals([(StandIn, name) for name in _REPLACED] if foreign else []):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_why_unreadable(path, str(error))) from error
     except PermissionError as error:

@@ -1,6 +1,7 @@
 """Long-tailed data: the data sets by name, samplers, and the LightningDataModule."""
 
-from deitlt.data import cifar, digits, folder
+from deitlt.data import cifar, digits, folder, large
+from deitlt.data.balanced_samplers import ClassBalancedSampler
 from deitlt.data.module import LongTailDataModule
 from deitlt.data.registry import (
     DataRequest,
@@ -19,6 +20,7 @@ from deitlt.data.samplers import (
 from deitlt.data.sources import ImageSource
 
 __all__ = [
+    "ClassBalancedSampler",
     "DataRequest",
     "DataSplits",
     "DatasetSpec",
@@ -32,6 +34,7 @@ __all__ = [
     "digits",
     "folder",
     "get_dataset",
+    "large",
     "list_datasets",
     "register_dataset",
 ]

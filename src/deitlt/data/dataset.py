@@ -11,10 +11,11 @@ from deitlt.data.sources import ImageSource
 from deitlt.data.streams import own_streams
 from deitlt.types import IGNORED
 
-View = Callable[[Image.Image], Tensor]
+Viewed = Tensor | tuple[Tensor, ...]  # one view [3, H, W], or several
+View = Callable[[Image.Image], Viewed]
 
 
-class ViewedImages(Dataset[tuple[Tensor, int]]):
+class ViewedImages(Dataset[tuple[Viewed, int]]):
     """Random views of a source's images, asked for by `Draw`.
 
     A view depends on (seed, rank, epoch, index, repeat) alone: not on the number of workers, on what was
@@ -22,8 +23,8 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
 
     Args:
         source: the images.
-        view: makes the network's input [3, H, W] of an RGB image; it may draw from Python's, NumPy's and
-            torch's global streams.
+        view: makes the network's input [3, H, W] of an RGB image, or several; it may draw from Python's,
+            NumPy's and torch's global streams.
         seed: the run's seed, 0 or more.
         rank: this rank, so that ranks which get copies of one image view them differently.
     """
@@ -37,14 +38,14 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+    def __getitem__(self, draw: Draw) -> tuple[Viewed, int]:
         image = self.source[draw.index]
         with own_streams(self.seed, self.rank, *draw):
             view = self.view(image)
         return view, int(self.source.labels[draw.index])
 
 
-class EvaluatedImages(Dataset[tuple[Tensor, int]]):
+class EvaluatedImages(Dataset[tuple[Viewed, int]]):
     """A source's images for evaluation, asked for by (index, counted).
 
     Args:
@@ -59,7 +60,7 @@ class EvaluatedImages(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, item: tuple[int, bool]) -> tuple[Tensor, int]:
+    def __getitem__(self, item: tuple[int, bool]) -> tuple[Viewed, int]:
         """The image and its class id, or `IGNORED` where it only fills up a batch."""
         index, counted = item
         return self.view(self.source[index]), int(self.source.labels[index]) if counted else IGNORED

@@ -7,11 +7,13 @@ from typing import Any, Literal, Protocol
 import lightning as L
 import numpy as np
 import torch
-from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from deitlt.data.dataset import EvaluatedImages, ViewedImages
+from deitlt.data.class_order import sort_classes
+from deitlt.data.completion import Labeller, TeacherSees, check_teacher_sees, complete_batch
+from deitlt.data.dataset import EvaluatedImages, View, ViewedImages
+from deitlt.data.missing import require_files
 from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, get_dataset
 from deitlt.data.samplers import DrawSampler, EpochSampler, EvaluationSampler, ShuffledSampler
 from deitlt.data.sources import ImageSource
@@ -21,8 +23,6 @@ from deitlt.errors import ConfigError, DataError
 from deitlt.types import DataInfo, ImageBatch, Normalisation, StudentBatch
 from deitlt.views import IMAGENET, BatchMixing, evaluation_view, weak_view
 
-View = Callable[[Image], Tensor]
-Labeller = Callable[[Tensor], Tensor]
 Loader = DataLoader[tuple[Tensor, Tensor]]
 
 
@@ -30,7 +30,7 @@ class ViewFactory(Protocol):
     """Makes a view of a given size and normalisation."""
 
     def __call__(self, image_size: int, normalisation: Normalisation) -> View:
-        """The view: a picture -> [3, image_size, image_size]."""
+        """The view: a picture -> [3, image_size, image_size], or several such views."""
         ...
 
 
@@ -47,6 +47,10 @@ class LongTailDataModule(L.LightningDataModule):
         download: fetch absent files, where the data set can.
         train_csv: list of (path, label) for name='folder'; None reads folders.
         test_csv: the same for the test set.
+        train_list: list of the training images, for data sets that are published as lists; None looks for it
+            in `root` under its published name.
+        test_list: the same for the test set.
+        class_order: 'label', 'count' or 'authors', or a file (see `sort_classes`); None for the data set's own.
         imbalance_factor: smallest class / largest class, in (0, 1]; None leaves the classes as they are.
         imbalance_kind: 'exp' or 'step'.
         max_count: images of the largest class; None for all it has.
@@ -65,6 +69,7 @@ class LongTailDataModule(L.LightningDataModule):
         sampler: (data, num_replicas, rank, seed=...) -> order of the training images.
         drop_last: leave out an epoch's short last batch, as DeiT does, unless it is the only one.
         labeller: images [B, 3, H, W] -> the teacher's answers, or None.
+        teacher_sees: of several crops of an image, which the teacher labels: 'global' or 'both'.
         batch_size: images a device and micro-batch.
         eval_batch_size: images a device and evaluation batch.
         num_workers: processes that read images; 0 reads in the training process.
@@ -79,6 +84,9 @@ class LongTailDataModule(L.LightningDataModule):
         download: bool = True,
         train_csv: str | Path | None = None,
         test_csv: str | Path | None = None,
+        train_list: str | Path | None = None,
+        test_list: str | Path | None = None,
+        class_order: str | None = None,
         imbalance_factor: float | None = None,
         imbalance_kind: Literal["exp", "step"] = "exp",
         max_count: int | None = None,
@@ -97,6 +105,7 @@ class LongTailDataModule(L.LightningDataModule):
         sampler: Callable[..., EpochSampler] = ShuffledSampler,
         drop_last: bool = True,
         labeller: Labeller | None = None,
+        teacher_sees: TeacherSees = "both",
         batch_size: int = 128,
         eval_batch_size: int = 250,
         num_workers: int = 0,
@@ -110,7 +119,10 @@ class LongTailDataModule(L.LightningDataModule):
             download=download,
             train_csv=Path(train_csv) if train_csv else None,
             test_csv=Path(test_csv) if test_csv else None,
+            train_list=Path(train_list) if train_list else None,
+            test_list=Path(test_list) if test_list else None,
         )
+        self.class_order = class_order or self.spec.class_order
         if group_cuts and len(group_cuts) != 2:
             raise ConfigError(
                 f"data.group_cuts={list(group_cuts)} must be two numbers; type data.group_cuts=[3,7], say."
@@ -130,6 +142,7 @@ class LongTailDataModule(L.LightningDataModule):
         self.view, self.evaluation = view, evaluation
         self.mixing_factory, self.mixing_on = mixing, True
         self.sampler, self.drop_last, self.labeller = sampler, drop_last, labeller
+        self.teacher_sees = check_teacher_sees(teacher_sees)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.num_workers = num_workers
         self.watched_names = tuple(watched)
@@ -142,14 +155,15 @@ class LongTailDataModule(L.LightningDataModule):
             self._splits = long_tailed(self._read(), self.options, self.spec.group_cuts)
 
     def check_files(self) -> list[str]:
-        """Decode every image file once before a long training does.
+        """Look for every image file, and decode each once, before a long training does.
 
         Returns:
             Files to leave out, where on_broken='skip' allows it.
 
         Raises:
-            DataError: names a broken file, where on_broken='error'.
+            DataError: files are missing, or one is broken where on_broken='error'.
         """
+        require_files(self._sources(), self.request.root.expanduser())
         if not self.verify:
             return []
         if self.on_broken == "skip":
@@ -201,6 +215,10 @@ class LongTailDataModule(L.LightningDataModule):
         sources = {"val": self.splits.val, "test": self.splits.test}
         return [self._evaluated(source) for name in self.watched if (source := sources[name]) is not None]
 
+    def whole_val_dataloader(self) -> Loader | None:
+        """All of the validation split on every rank, to fit rules on; None where there is none."""
+        return None if self.splits.val is None else self._evaluated(self.splits.val, shared=False)
+
     def test_dataloader(self) -> Loader:
         """The test set, each image counted once however many ranks share it."""
         return self._evaluated(self.splits.test)
@@ -212,24 +230,27 @@ class LongTailDataModule(L.LightningDataModule):
             return ImageBatch(images, targets)
         return self.complete(images, targets, self._batch_stream())
 
-    def complete(self, images: Tensor, targets: Tensor, rng: np.random.Generator) -> StudentBatch:
-        """Mix viewed images [B, 3, H, W] with targets [B], then ask the teacher about what came out."""
-        if self.mixing_factory is not None and self.mixing_on:
-            images, targets = self.mixing_factory(self.info.num_classes)(images, targets, rng)
-        return StudentBatch(images, targets, None if self.labeller is None else self.labeller(images))
+    def complete(
+        self, views: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator
+    ) -> StudentBatch:
+        """Mix viewed images, [B, 3, H, W] a view, with targets [B], then ask the teacher about what came out."""
+        make = self.mixing_factory if self.mixing_on else None
+        mixing = None if make is None else make(self.info.num_classes)
+        return complete_batch(views, targets, mixing, self.labeller, self.teacher_sees, rng)
 
     def _read(self) -> DataSplits:
-        whole = self.spec.read(self.request)
+        whole = sort_classes(self.spec.read(self.request), self.class_order)
         if not self.exclude:
             return whole
-        return DataSplits(drop(whole.train, self.exclude), drop(whole.test, self.exclude), whole.class_names)
+        train, test = (drop(source, self.exclude) for source in (whole.train, whole.test))
+        return DataSplits(train, test, whole.class_names, whole.labels)
 
     def _sources(self) -> list[ImageSource]:
         found = (self.splits.train, self.splits.val, self.splits.test)
         return [source for source in found if source is not None]
 
-    def _evaluated(self, source: ImageSource) -> Loader:
-        world, rank, _ = self._place()
+    def _evaluated(self, source: ImageSource, shared: bool = True) -> Loader:
+        world, rank, _ = self._place() if shared else (1, 0, 0)
         images = EvaluatedImages(source, self.evaluation(self.image_size, self.normalisation))
         return self._loader(images, EvaluationSampler(source, world, rank), self.eval_batch_size)
 

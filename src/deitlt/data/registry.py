@@ -14,25 +14,34 @@ class DataRequest:
     """What the user said about where the data are.
 
     root: the folder to look in. download: whether a reader may fetch absent files. train_csv, test_csv:
-    lists of files and labels, for the data set 'folder'.
+    lists of files and labels, for the data set 'folder'. train_list, test_list: the same for data sets that
+    are published as lists; None looks for them under their published names.
     """
 
     root: Path
     download: bool = False
     train_csv: Path | None = None
     test_csv: Path | None = None
+    train_list: Path | None = None
+    test_list: Path | None = None
 
 
 @dataclass(frozen=True)
 class DataSplits:
     """A data set as it was published, before it is made long-tailed.
 
-    class_names: name of each class id, so its length is the number of classes.
+    class_names: name of each class id, so its length is the number of classes. labels: the data set's own
+    label of each class id, where classes were put in another order; else 0, 1, ...
     """
 
     train: ImageSource
     test: ImageSource
     class_names: tuple[str, ...]
+    labels: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            object.__setattr__(self, "labels", tuple(range(len(self.class_names))))
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class DatasetSpec:
         normalisation: the data set's own statistics.
         group_cuts: the paper's cuts between head, mid and tail; None where the paper has none.
         description: one line for lists.
+        class_order: 'label' keeps the data set's class ids, 'count' sorts classes by training images, unless
+            the user asks for another order.
     """
 
     name: str
@@ -55,6 +66,7 @@ class DatasetSpec:
     normalisation: Normalisation
     group_cuts: tuple[int, int] | None
     description: str
+    class_order: str = "label"
 
 
 _SPECS: dict[str, DatasetSpec] = {}

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,15 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Image.Image: ...
+
+
+@runtime_checkable
+class FileSource(Protocol):
+    """A source whose every image is a file."""
+
+    def path(self, index: int, /) -> str:
+        """The file of image `index`."""
+        ...
 
 
 class ArrayImages:
@@ -106,6 +116,33 @@ class Subset:
 
     def __getitem__(self, index: int) -> Image.Image:
         return self.source[int(self.indices[index])]
+
+
+class Relabelled:
+    """A source whose classes were put in another order; nothing is copied but the labels.
+
+    Args:
+        source: the images.
+        places: [C], the new class id of each old one.
+    """
+
+    def __init__(self, source: ImageSource, places: npt.NDArray[np.integer]) -> None:
+        self.source = source
+        self.places: npt.NDArray[np.int64] = np.asarray(places, dtype=np.int64)
+
+    @cached_property
+    def labels(self) -> Labels:
+        """The new class ids, [N] int64."""
+        return self.places[self.source.labels]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        return self.source[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self.source, "places": self.places}  # the labels are quickly made again
 
 
 def decode(path: str) -> Image.Image:

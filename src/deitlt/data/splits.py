@@ -85,10 +85,11 @@ def long_tailed(splits: DataSplits, options: SplitOptions, default_cuts: tuple[i
     """
     _require_images(splits)
     train = _subsampled(splits, options)
-    kept, held_out = _held_out(train.labels, options.val_fraction, options.split_seed)
-    val = Subset(train, held_out) if options.val_fraction > 0 else None
-    train = Subset(train, kept) if options.val_fraction > 0 else train
-    return LongTailSplits(train, val, splits.test, _info(train, splits.class_names, options, default_cuts))
+    val: ImageSource | None = None
+    if options.val_fraction > 0:
+        kept, held_out = _held_out(train.labels, options.val_fraction, options.split_seed)
+        train, val = Subset(train, kept), Subset(train, held_out)
+    return LongTailSplits(train, val, splits.test, _info(train, splits, options, default_cuts))
 
 
 def _require_images(splits: DataSplits) -> None:
@@ -118,8 +119,10 @@ def _subsampled(splits: DataSplits, options: SplitOptions) -> ImageSource:
 def _held_out(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
     """Positions that stay for training and those of the validation split, both ascending."""
     chosen = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    present, counts = np.unique(labels, return_counts=True)
+    # Sorted once: a search for each of thousands of classes would take seconds.
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    for label, members in zip(present, by_class, strict=True):
         wanted = np.clip(round(fraction * len(members)), 1, len(members) - 1) if len(members) > 1 else 0
         # A stream for each class: one class's size does not move another class's split.
         stream = np.random.default_rng((seed, int(label)))
@@ -127,11 +130,12 @@ def _held_out(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> tupl
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def _info(train: ImageSource, names: tuple[str, ...], options: SplitOptions, cuts: tuple[int, int] | None) -> DataInfo:
+def _info(train: ImageSource, splits: DataSplits, options: SplitOptions, cuts: tuple[int, int] | None) -> DataInfo:
+    names = splits.class_names
     counts = tuple(_counts(train, len(names)).tolist())
     groups = frequency_groups(counts, options.groups, options.group_cuts or cuts)
     members = {name: tuple(int(c) for c in classes) for name, classes in groups.items() if len(classes)}
-    return DataInfo(len(names), counts, names, members)
+    return DataInfo(len(names), counts, names, members, splits.labels)
 
 
 def _counts(source: ImageSource, num_classes: int) -> npt.NDArray[np.int64]:

@@ -1,11 +1,12 @@
 """Finds image files that cannot be decoded before a long training finds them."""
 
 import os
+from collections.abc import Callable
 from multiprocessing.pool import ThreadPool
 
 import numpy as np
 
-from deitlt.data.sources import FileImages, ImageSource, Subset, decode
+from deitlt.data.sources import FileSource, ImageSource, Relabelled, Subset, decode
 from deitlt.errors import DataError
 
 
@@ -30,9 +31,18 @@ def drop(source: ImageSource, paths: list[str]) -> ImageSource:
 
 def _paths(source: ImageSource) -> list[str]:
     """The file of each image, [] for a source without files."""
-    if isinstance(source, Subset) and isinstance(source.source, FileImages):
-        return [source.source.path(int(i)) for i in source.indices]
-    return [source.path(i) for i in range(len(source))] if isinstance(source, FileImages) else []
+    path = path_of(source)
+    return [] if path is None else [path(i) for i in range(len(source))]
+
+
+def path_of(source: ImageSource) -> Callable[[int], str] | None:
+    """What tells the file of a source's image i; None for a source without files."""
+    if isinstance(source, Relabelled):
+        return path_of(source.source)
+    if isinstance(source, Subset):
+        path, indices = path_of(source.source), source.indices
+        return None if path is None else lambda i: path(int(indices[i]))
+    return source.path if isinstance(source, FileSource) else None
 
 
 def _is_broken(path: str) -> bool:

@@ -1,10 +1,11 @@
-"""Accuracy of each token of a student, and of their mean."""
+"""Accuracy of each token of a student, of their mean, and of other rules that fuse them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from torch import Tensor, nn
 
+from deitlt.metrics.fusion import Fusion
 from deitlt.metrics.grouped_accuracy import GroupedAccuracy
 from deitlt.types import TokenLogits
 
@@ -24,16 +25,25 @@ class TokenAccuracy(nn.Module):
         groups: group -> its class ids.
         tokens: of ``cls``, ``dist`` and ``avg`` those to measure; ``("cls",)`` for a student without a
             distillation token.
+        fusions: further answers, made of both tokens: name -> rule.
     """
 
-    def __init__(self, num_classes: int, groups: Mapping[str, Iterable[int]], tokens: Sequence[str]) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        groups: Mapping[str, Iterable[int]],
+        tokens: Sequence[str],
+        fusions: Mapping[str, Fusion] | None = None,
+    ) -> None:
         super().__init__()
         classes = {name: list(members) for name, members in groups.items()}
-        self.tokens = nn.ModuleDict({token: GroupedAccuracy(num_classes, classes) for token in tokens})
+        self.fusions = dict(fusions or {})
+        names = [*tokens, *self.fusions]
+        self.tokens = nn.ModuleDict({name: GroupedAccuracy(num_classes, classes) for name in names})
 
     def update(self, logits: TokenLogits, targets: Tensor) -> None:
         """Count a batch: logits [B, C] a token; targets [B] class ids or `IGNORED`."""
-        answers = logits_by_token(logits)
+        answers = logits_by_token(logits) | {name: fuse(logits) for name, fuse in self.fusions.items()}
         for token, accuracy in self._accuracies().items():
             accuracy.update(answers[token], targets)
 

@@ -2,16 +2,22 @@
 
 from deitlt.models.cifar_resnet import CifarResNet
 from deitlt.models.cosine import CosineLinear
-from deitlt.models.labeller import LiveTeacher
-from deitlt.models.students import StudentNetwork, create_student
+from deitlt.models.labeller import LiveTeacher, in_class_order
+from deitlt.models.paco import PaCoNetwork, check_queue_size, create_paco_teacher
+from deitlt.models.students import StudentNetwork, check_local_size, create_student
 from deitlt.models.teachers import create_teacher, list_teachers
 
 __all__ = [
     "CifarResNet",
     "CosineLinear",
     "LiveTeacher",
+    "PaCoNetwork",
     "StudentNetwork",
+    "check_local_size",
+    "check_queue_size",
+    "create_paco_teacher",
     "create_student",
     "create_teacher",
+    "in_class_order",
     "list_teachers",
 ]

@@ -47,7 +47,7 @@ class CifarResNet(nn.Module):
     The names of its parts are those of the published CIFAR teachers, so that their weights load.
 
     Args:
-        num_classes: classes C.
+        num_classes: classes C; 0 for no classifier: the network then answers its pooled features, [B, 64].
         depth: 8, 20, 32, 44, 56, ...: 6n+2 layers with n blocks a stage.
         head: 'linear' for logits, 'cosine' for the cosines that LDAM wants.
     """
@@ -64,7 +64,7 @@ class CifarResNet(nn.Module):
         self.layer2 = _stage(16, 32, blocks, stride=2)
         self.layer3 = _stage(32, 64, blocks, stride=2)
         make_head = CosineLinear if head == "cosine" else nn.Linear
-        self.linear = make_head(self.num_features, num_classes)
+        self.linear = make_head(self.num_features, num_classes) if num_classes else nn.Identity()
         self._initialise()
 
     def _initialise(self) -> None:

@@ -3,9 +3,10 @@
 from typing import Any, cast
 
 import timm
+import torch
 from timm.models import is_model_in_modules
 from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
 from deitlt.errors import ConfigError, nearest
@@ -38,9 +39,39 @@ class StudentNetwork(nn.Module):
         head_dist = cast(nn.Module, self.vit.head_dist)
         return TokenLogits(self.vit.head(drop(features[:, 0])), head_dist(drop(features[:, 1])))
 
+    def forward_with_attention(self, images: Tensor) -> tuple[TokenLogits, Tensor]:
+        """images: [B, 3, H, W] -> logits, and what the class token attends to in the last block.
+
+        Returns:
+            logits [B, C] of each token; attention [B, P] to the P patches, mean over the heads, rows sum to
+            1, without gradient.
+        """
+        attention = cast(Attention, self.vit.blocks[-1].attn)
+        seen: list[Tensor] = []
+        hook = attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+        try:
+            logits = self(images)
+        finally:
+            hook.remove()
+        return logits, _class_attention(attention, seen[0], first_patch=len(self.tokens))
+
     def no_weight_decay(self) -> set[str]:
         """Names of the tokens and position embeddings, which weight decay leaves alone."""
         return {f"vit.{name}" for name in self.vit.no_weight_decay()}
+
+
+@torch.no_grad()
+def _class_attention(attention: Attention, tokens: Tensor, first_patch: int) -> Tensor:
+    """tokens: [B, T, D] as they enter an attention -> the class token's attention to patches: [B, P].
+
+    Computed again from queries and keys: fused attention keeps none.
+    """
+    batch, length, _ = tokens.shape
+    qkv = attention.qkv(tokens).reshape(batch, length, 3, attention.num_heads, attention.head_dim)
+    queries, keys = attention.q_norm(qkv[:, :1, 0]), attention.k_norm(qkv[:, first_patch:, 1])
+    scores = torch.einsum("bqhd,bphd->bhp", queries.float(), keys.float()) * attention.scale
+    mean: Tensor = scores.softmax(dim=-1).mean(dim=1)
+    return mean
 
 
 def create_student(
@@ -86,6 +117,7 @@ def create_student(
             img_size=image_size,
             patch_size=patch_size,
             drop_path_rate=drop_path,
+            dynamic_img_size=True,  # local crops are smaller: their position embedding is resampled
             **{key: value for key, value in sizes.items() if value is not None},
         )
     except AssertionError as error:  # only the named model knows its own width
@@ -108,6 +140,15 @@ def check_sizes(image_size: int, patch_size: int, width: int | None = None, head
     if width is not None and heads is not None and width % heads:
         raise ConfigError(
             f"student.model.heads={heads} does not divide student.model.width={width}; type one of {_divisors(width)}."
+        )
+
+
+def check_local_size(local_size: int, patch_size: int) -> None:
+    """Raise ConfigError where patches do not tile a local crop."""
+    if local_size % patch_size:
+        raise ConfigError(
+            f"student.views.train.local_size={local_size} cannot be cut into patches of {patch_size} pixels; "
+            f"type student.views.train.local_size={max(1, local_size // patch_size) * patch_size}."
         )
 
 

@@ -29,7 +29,7 @@ def create_teacher(num_classes: int, name: str = "cifar_resnet32", head: Head = 
     """A CNN with fresh weights: images [B, 3, H, W] -> logits [B, C].
 
     Args:
-        num_classes: classes C.
+        num_classes: classes C; 0 for no classifier: the network then answers its pooled features.
         name: one of `list_teachers()`.
         head: 'linear', or 'cosine' for LDAM, whose logits are cosines.
 

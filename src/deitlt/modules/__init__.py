@@ -1,7 +1,16 @@
-"""LightningModules: one shared base, the teacher, the student."""
+"""LightningModules: one shared base, the teachers, the student."""
 
 from deitlt.modules.base import RAW, ClassifierModule, OptimizerFactory, Results
+from deitlt.modules.paco_teacher import PaCoTeacherModule
 from deitlt.modules.student import StudentModule
 from deitlt.modules.teacher import TeacherModule
 
-__all__ = ["RAW", "ClassifierModule", "OptimizerFactory", "Results", "StudentModule", "TeacherModule"]
+__all__ = [
+    "RAW",
+    "ClassifierModule",
+    "OptimizerFactory",
+    "PaCoTeacherModule",
+    "Results",
+    "StudentModule",
+    "TeacherModule",
+]

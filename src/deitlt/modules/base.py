@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deitlt.metrics import TokenAccuracy
+from deitlt.metrics import Fusion, TokenAccuracy
 from deitlt.optim import schedule_time
 from deitlt.types import DataInfo, ImageBatch, TokenLogits
 
@@ -61,11 +61,18 @@ class ClassifierModule(L.LightningModule):
         # A plain dict, which nn.Module does not look into: an average is neither trained nor saved with us.
         self._evaluated: dict[str, nn.Module] = {RAW: network}
         self._accuracy: dict[tuple[str, str], TokenAccuracy] = {}
+        self.fusions: dict[str, dict[str, Fusion]] = {}  # network -> rules that the test measures beside the tokens
         self.results: dict[str, dict[str, Results]] = {}
+        self._images: int | None = None  # in the batch at hand; Lightning would guess it from any tensor's length
 
     def evaluate_also(self, name: str, network: nn.Module) -> None:
         """Evaluate another network of the same kind in each pass, under `name`."""
         self._evaluated[name] = network
+
+    @property
+    def evaluated(self) -> dict[str, nn.Module]:
+        """The networks of each evaluation pass, by name."""
+        return dict(self._evaluated)
 
     def answers(self, network: nn.Module, images: Tensor) -> TokenLogits:
         """images: [B, 3, H, W] -> `TokenLogits` of any network, also of one that returns [B, C]."""
@@ -78,6 +85,7 @@ class ClassifierModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate, a function of time alone, so that a resumed run needs no state."""
+        self._images = len(batch.images)
         batches = int(self.trainer.num_training_batches)
         time = schedule_time(self.current_epoch, batch_idx, batches, self.trainer.accumulate_grad_batches)
         for group in self.trainer.optimizers[0].param_groups:
@@ -89,8 +97,9 @@ class ClassifierModule(L.LightningModule):
 
     def log_training(self, **values: Tensor) -> None:
         """Log each value's mean over the epoch as train/NAME, without waiting for the device."""
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": self._images}
         for name, value in values.items():
-            self.log(f"train/{name}", value.detach(), on_step=False, on_epoch=True, sync_dist=True)
+            self.log(f"train/{name}", value.detach(), **options)
 
     def validation_step(self, batch: ImageBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Count the answers to one batch of a split that is watched while training."""
@@ -115,7 +124,8 @@ class ClassifierModule(L.LightningModule):
     def _count(self, split: str, batch: ImageBatch) -> None:
         for name, network in self._evaluated.items():
             if (split, name) not in self._accuracy:
-                fresh = TokenAccuracy(self.info.num_classes, self.info.groups, self.tokens)
+                fusions = self.fusions.get(name) if split == "test" and not self.trainer.training else None
+                fresh = TokenAccuracy(self.info.num_classes, self.info.groups, self.tokens, fusions)
                 self._accuracy[split, name] = fresh.to(self.device)
             self._accuracy[split, name].update(self.answers(network, batch.images), batch.targets)
 

@@ -1,13 +1,16 @@
 """The student's training: CLS from the truth, DIST from the teacher."""
 
 from collections.abc import Callable
+from typing import cast
 
+import torch
 from torch import Tensor
 
-from deitlt.losses import DistillationLoss
+from deitlt.losses import DistillationLoss, DistillationTerms
 from deitlt.models import StudentNetwork
 from deitlt.modules.base import ClassifierModule, OptimizerFactory
 from deitlt.types import DataInfo, StudentBatch
+from deitlt.views import attention_targets
 
 
 class StudentModule(ClassifierModule):
@@ -41,8 +44,24 @@ class StudentModule(ClassifierModule):
         self.loss.reweight(weights)
 
     def training_step(self, batch: StudentBatch, batch_idx: int) -> Tensor:
-        """The loss of one complete batch."""
-        terms = self.loss(self.network(batch.images), batch.targets, batch.teacher)
-        self.log_training(loss=terms.loss, loss_cls=terms.cls, loss_dist=terms.dist)
-        loss: Tensor = terms.loss
+        """The loss of one complete batch: the mean over its images, local crops among them."""
+        images = sum(len(part.images) for part in batch.parts)
+        shares = [len(part.images) / images for part in batch.parts]
+        parts = [self._terms(part) for part in batch.parts]
+        loss, cls, dist = (
+            torch.stack([share * value for share, value in zip(shares, values, strict=True)]).sum()
+            for values in zip(*parts, strict=True)
+        )
+        self.log_training(loss=loss, loss_cls=cls, loss_dist=dist)
         return loss
+
+    def _terms(self, batch: StudentBatch) -> DistillationTerms:
+        """The loss of images of one size."""
+        targets = batch.targets
+        if batch.pasted is None:
+            answers = self.network(batch.images)
+        else:
+            answers, attention = cast(StudentNetwork, self.network).forward_with_attention(batch.images)
+            targets = attention_targets(attention, batch.pasted)
+        terms: DistillationTerms = self.loss(answers, targets, batch.teacher)
+        return terms

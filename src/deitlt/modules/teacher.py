@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
+from deitlt.errors import ConfigError
 from deitlt.losses import ClassificationLoss
+from deitlt.models import PaCoNetwork
 from deitlt.modules.base import ClassifierModule, OptimizerFactory
 from deitlt.types import DataInfo, StudentBatch
 
@@ -18,6 +21,9 @@ class TeacherModule(ClassifierModule):
         info: what the training data are.
         optimizer: network -> optimiser of its parameters.
         schedule: time in epochs -> learning rate.
+
+    Raises:
+        ConfigError: a network or a loss that only PaCo's training can use.
     """
 
     names_tokens = False
@@ -30,6 +36,8 @@ class TeacherModule(ClassifierModule):
         optimizer: OptimizerFactory,
         schedule: Callable[[float], float],
     ) -> None:
+        if isinstance(network, PaCoNetwork) or not isinstance(loss, ClassificationLoss):
+            raise ConfigError("PaCo's encoders and loss need its own training, too; type teacher=cifar_paco, say.")
         super().__init__(network, info, optimizer, schedule, ("cls",))
         self.loss = loss
 
@@ -38,7 +46,11 @@ class TeacherModule(ClassifierModule):
         self.loss.reweight(weights)
 
     def training_step(self, batch: StudentBatch, batch_idx: int) -> Tensor:
-        """The loss of one batch; a teacher's batch has nobody to teach it."""
-        loss: Tensor = self.loss(self.network(batch.images), batch.targets)
+        """The loss of one batch, the mean over its images; a teacher's batch has nobody to teach it."""
+        images = sum(len(part.images) for part in batch.parts)
+        losses = [
+            self.loss(self.network(part.images), part.targets) * (len(part.images) / images) for part in batch.parts
+        ]
+        loss = torch.stack(losses).sum()
         self.log_training(loss=loss)
         return loss

@@ -2,10 +2,11 @@
 
 from deitlt.optim.rho import ConstantRho, LinearRho, RhoSchedule, StepRho
 from deitlt.optim.sam import ascend, restore
-from deitlt.optim.schedules import WarmupCosine, WarmupSteps, schedule_time
+from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, schedule_time
 
 __all__ = [
     "ConstantRho",
+    "EpochCosine",
     "LinearRho",
     "RhoSchedule",
     "StepRho",

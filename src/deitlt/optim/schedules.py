@@ -117,3 +117,36 @@ class WarmupSteps:
             return self.lr * (epoch + 1) / self.warmup_epochs
         factors = {0: 1.0, **dict(self.factors)}
         return self.lr * factors[max(start for start in factors if start <= epoch)]
+
+
+@dataclass(frozen=True)
+class EpochCosine:
+    """A warm-up by ``(epoch + 1) / warmup_epochs``, then a cosine to 0 that counts from the warm-up's last epoch.
+
+    The rate is constant within an epoch. With ``warmup_epochs=10`` it is PaCo's on large images (Cui et al.,
+    ICCV 2021), with none torch's `CosineAnnealingLR`, which LDAM's ResNet-50 has (Rangwani et al., 2022).
+
+    Args:
+        lr: the rate that the warm-up climbs to.
+        epochs: the run's length, warm-up included.
+        warmup_epochs: 0 for none.
+
+    Raises:
+        ConfigError: a negative rate or warm-up, or no epoch.
+    """
+
+    lr: float
+    epochs: int
+    warmup_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        _refuse_bad_span(self.lr, self.epochs, self.warmup_epochs)
+
+    def __call__(self, t: float) -> float:
+        """The learning rate at time t, in epochs."""
+        epoch = int(t)
+        if epoch < self.warmup_epochs:
+            return self.lr * (epoch + 1) / self.warmup_epochs
+        peak = max(self.warmup_epochs - 1, 0)
+        progress = min((epoch - peak) / max(self.epochs - peak, 1), 1.0)
+        return self.lr * 0.5 * (1 + math.cos(math.pi * progress))

@@ -12,7 +12,15 @@ PARTS: Final = {
     "baseline": "plain ViT",
     "baseline_ema": "plain ViT (EMA)",
 }
-TOKENS: Final = ("cls", "dist", "avg")
+TOKENS: Final = {
+    "cls": "CLS",
+    "dist": "DIST",
+    "avg": "AVG",
+    "mean_prob": "mean of probabilities",
+    "matched": "AVG, temperatures matched",
+    "fused": "fused, one weight",
+    "group_fused": "fused, one weight a group",
+}
 PROTOCOLS: Final = {
     "last": "last epoch",
     "val": "best epoch on the validation split",
@@ -22,11 +30,10 @@ PROTOCOLS: Final = {
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """One model's, or one of its tokens', accuracies.
+    """One model's, or one of its tokens' or their fusions', accuracies.
 
-    part: a key of metrics.json, such as 'student'. token: 'cls', 'dist', 'avg', or '' for a model with one
-    answer. accuracy: 'all', 'balanced', 'head', 'mid', 'tail', 'top5' -> percent; what was not measured is
-    absent.
+    part: a key of metrics.json, such as 'student'. token: of `TOKENS`, or '' for a model with one answer.
+    accuracy: 'all', 'balanced', 'head', 'mid', 'tail', 'top5' -> percent; what was not measured is absent.
     """
 
     part: str
@@ -49,7 +56,7 @@ def accuracy_rows(metrics: Mapping[str, Any]) -> list[AccuracyRow]:
             # A plain ViT has one token: its name would only suggest that there is another.
             named = token and not (part.startswith("baseline") and len(tokens) == 1)
             known = {name: float(value) for name, value in accuracy.items() if value is not None}
-            rows.append(AccuracyRow(part, token, f"{label} {token.upper()}" if named else label, known))
+            rows.append(AccuracyRow(part, token, f"{label} {TOKENS[token]}" if named else label, known))
     return rows
 
 

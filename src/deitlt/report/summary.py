@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 from deitlt.errors import ConfigError
 from deitlt.report.rows import accuracy_rows, protocol_in_words
+from deitlt.report.scores import Score, markdown_row, score_of, score_text
 
 _COLUMNS = ("all", "head", "mid", "tail")
 
@@ -33,13 +33,6 @@ class Run:
     def changes(self) -> tuple[str, ...]:
         """What the run changed in its recipe: runs that changed different things are different experiments."""
         return tuple(str(change) for change in self.metrics.get("recipe_differences") or ())
-
-
-class Score(NamedTuple):
-    """Mean over seeds in percent, and the sample standard deviation; None for a single seed."""
-
-    mean: float
-    std: float | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,7 @@ def summary_rows(runs: Sequence[Run]) -> list[SummaryRow]:
             key = (name, row.part, row.token, row.label)
             gathered.setdefault(key, []).append(dict(row.accuracy))
     return [
-        SummaryRow(*key, scores={c: s for c in _COLUMNS if (s := _score(c, rows))}, seeds=len(rows))
+        SummaryRow(*key, scores={c: s for c in _COLUMNS if (s := score_of(c, rows))}, seeds=len(rows))
         for key, rows in gathered.items()
     ]
 
@@ -103,10 +96,10 @@ def summary_markdown(runs: Sequence[Run]) -> str:
     Raises:
         ConfigError: as `summary_rows`.
     """
-    lines = [_line(["run", *_COLUMNS, "seeds"]), _line(["---", *["---:"] * (len(_COLUMNS) + 1)])]
+    lines = [markdown_row(["run", *_COLUMNS, "seeds"]), markdown_row(["---", *["---:"] * (len(_COLUMNS) + 1)])]
     for row in summary_rows(runs):
-        scores = [_text(row.scores.get(column)) for column in _COLUMNS]
-        lines.append(_line([f"{row.experiment}, {row.label}".replace("|", "\\|"), *scores, str(row.seeds)]))
+        scores = [score_text(row.scores.get(column)) for column in _COLUMNS]
+        lines.append(markdown_row([f"{row.experiment}, {row.label}", *scores, str(row.seeds)]))
     protocols = "; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(r.protocol for r in runs))
     note = f"Top-1 accuracy in percent, mean ± sample standard deviation over seeds. Protocol: {protocols}."
     changed = [f"- changed recipe {i}: {'; '.join(c)}" for i, c in enumerate(_changed_recipes(runs), start=1)]
@@ -118,6 +111,12 @@ def _read(file: Path) -> Run:
         metrics = dict(json.loads(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{file} is not readable JSON ({error}); train that run again or leave it out") from error
+    try:
+        accuracy_rows(metrics)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{file} holds no run's accuracies ({error}); train that run again or leave it out"
+        ) from error
     named = [metrics.get("experiment"), metrics.get("method")]
     name = " ".join(part for part in named if part) or file.parent.name
     return Run(file.parent, name, metrics.get("seed"), metrics)
@@ -164,20 +163,3 @@ def _identity(run: Run) -> tuple[object, ...]:
     """What no two runs of a mean may share. Equal folder names alone do not make one experiment."""
     seed = run.seed if run.metrics.get("experiment") else None
     return run.experiment, run.protocol, seed, run.changes
-
-
-def _score(column: str, rows: Sequence[dict[str, float]]) -> Score | None:
-    values = [row[column] for row in rows if column in row]
-    if not values:
-        return None
-    return Score(mean(values), stdev(values) if len(values) > 1 else None)
-
-
-def _text(score: Score | None) -> str:
-    if score is None:
-        return "-"
-    return f"{score.mean:.1f}" if score.std is None else f"{score.mean:.1f} ± {score.std:.1f}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -18,14 +18,16 @@ from deitlt.callbacks import (
     SharpnessAwareMinimization,
     StageProgress,
     StudentAveraging,
+    TokenFusion,
 )
-from deitlt.checkpoints import AtomicCheckpointIO, ModelCard, load_teacher, read_card
+from deitlt.checkpoints import AtomicCheckpointIO, ModelCard, initialise
 from deitlt.data import LongTailDataModule
-from deitlt.errors import CheckpointError, ConfigError
-from deitlt.models import LiveTeacher
-from deitlt.modules import ClassifierModule, StudentModule, TeacherModule
+from deitlt.errors import ConfigError
+from deitlt.models import LiveTeacher, StudentNetwork, check_local_size, check_queue_size
+from deitlt.modules import ClassifierModule
 from deitlt.tasks.batches import BatchPlan, plan_batches
 from deitlt.tasks.stage_config import StageConfig
+from deitlt.tasks.teachers import check_teacher
 from deitlt.types import DataInfo
 from deitlt.views import TeacherView
 
@@ -50,6 +52,7 @@ def build_data(stage: StageConfig) -> LongTailDataModule:
         mixing=None if views["mixing"] is None else make(views["mixing"]),
         batch_size=batch_plan(stage).batch_size,
         drop_last=recipe["drop_last"],
+        teacher_sees=views.get("teacher_sees", "both"),
         watched=stage.watched,
         seed=stage.seed,
         **sampler,
@@ -62,15 +65,46 @@ def build_module(stage: StageConfig, info: DataInfo) -> ClassifierModule:
     recipe = stage.recipe
     network = make(recipe["model"])(num_classes=info.num_classes)
     loss = make(recipe["loss"])(counts=info.counts)
-    parts = {"info": info, "optimizer": make(recipe["optimizer"]), "schedule": make(recipe["schedule"])}
-    if stage.kind == "teacher":
-        return TeacherModule(network, loss, **parts)
-    if stage.distils and "dist" not in network.tokens:
+    if stage.kind == "student":
+        _refuse_tokens(stage, network.tokens)
+        _refuse_local_crops(stage.recipe)
+        loss = make(recipe["distillation"])(cls_loss=loss)
+    if (rows := recipe["model"].get("queue_size")) is not None:
+        check_queue_size(rows, batch_plan(stage).images_per_update)
+    module: ClassifierModule = make(recipe["module"])(
+        network=network,
+        loss=loss,
+        info=info,
+        optimizer=make(recipe["optimizer"]),
+        schedule=make(recipe["schedule"]),
+    )
+    return module
+
+
+def initialise_student(stage: StageConfig, module: ClassifierModule) -> str | None:
+    """Give a fresh student the weights that `student.init` names; what was done, in words, or None."""
+    source: str | None = stage.recipe.get("init")
+    if source is None:
+        return None
+    assert isinstance(module.network, StudentNetwork)
+    fresh = initialise(module.network, source)
+    return f"{stage.name}: starts from {source}; fresh: {', '.join(fresh) if fresh else 'nothing'}"
+
+
+def _refuse_tokens(stage: StageConfig, tokens: tuple[str, ...]) -> None:
+    """Raise ConfigError where a teacher would have no token to teach."""
+    if stage.distils and "dist" not in tokens:
         raise ConfigError(
             f"{stage.name}.model has no DIST token to teach; type student.model.distilled=true, "
             "or student/distillation=none."
         )
-    return StudentModule(network, make(recipe["distillation"])(cls_loss=loss), **parts)
+
+
+def _refuse_local_crops(recipe: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the views make local crops that the student's patches do not tile."""
+    view, patch_size = recipe["views"]["train"], recipe["model"].get("patch_size")
+    if view.get("local_crops") and patch_size is not None:
+        check_local_size(view["local_size"], patch_size)
 
 
 def build_card(stage: StageConfig, datamodule: LongTailDataModule) -> ModelCard:
@@ -79,6 +113,7 @@ def build_card(stage: StageConfig, datamodule: LongTailDataModule) -> ModelCard:
     made_by = ("_target_", "_partial_")
     return ModelCard(
         kind="teacher" if stage.kind == "teacher" else "student",
+        maker=stage.recipe["model"]["_target_"].rpartition(".")[2],
         model={key: value for key, value in stage.recipe["model"].items() if key not in made_by},
         image_size=datamodule.image_size,
         mean=list(view.mean),
@@ -87,6 +122,7 @@ def build_card(stage: StageConfig, datamodule: LongTailDataModule) -> ModelCard:
         logit_scale=_logit_scale(stage.recipe),
         protocol=stage.protocol,
         class_names=list(info.class_names),
+        labels=list(info.labels),
         counts=list(info.counts),
         groups={name: list(classes) for name, classes in info.groups.items()},
         data=stage.data,
@@ -99,43 +135,23 @@ def _logit_scale(recipe: Mapping[str, Any]) -> float:
     return float(recipe["loss"].get("scale", 1.0)) if is_cosine else 1.0
 
 
-def check_teacher(path: Path, info: DataInfo) -> ModelCard:
-    """The card of a teacher that can label these data.
-
-    Raises:
-        CheckpointError: if the file is no teacher's, or knows other classes.
-    """
-    card = read_card(path)
-    if card.kind != "teacher":
-        raise CheckpointError(f"{path} holds a {card.kind}, no teacher; type teacher.checkpoint=FILE of a teacher.")
-    if len(card.class_names) != info.num_classes:
-        raise CheckpointError(
-            f"The teacher in {path} knows {len(card.class_names)} classes, but the data have {info.num_classes}; "
-            "type teacher.checkpoint=FILE of a teacher of these data, or teacher.checkpoint=null to train one."
-        )
-    if tuple(card.class_names) != info.class_names:
-        raise CheckpointError(
-            f"The teacher in {path} knows other classes ({', '.join(card.class_names[:3])}, ...) than the data "
-            f"({', '.join(info.class_names[:3])}, ...); type teacher.checkpoint=null to train one of these data."
-        )
-    return card
-
-
 def build_labeller(stage: StageConfig, datamodule: LongTailDataModule) -> LiveTeacher | None:
     """The teacher that answers the student's images, or None where nobody teaches."""
     if not stage.distils:
         return None
     assert stage.teacher is not None
-    card = check_teacher(Path(stage.teacher), datamodule.info)
+    teacher = check_teacher(Path(stage.teacher), datamodule, stage.run["teacher"])
     options = stage.recipe["teacher_view"]
     view = TeacherView(
-        card.image_size,
+        teacher.card.image_size,
         antialias=options["antialias"],
         student=datamodule.normalisation if options["renormalise"] else None,
-        teacher=card.normalisation if options["renormalise"] else None,
+        teacher=teacher.card.normalisation if options["renormalise"] else None,
     )
     decisions = stage.recipe["distillation"]["kind"] == "hard"
-    return LiveTeacher(load_teacher(stage.teacher), view, decisions, scale=card.logit_scale)
+    return LiveTeacher(
+        teacher.stored.build(), view, decisions, scale=teacher.card.logit_scale, class_order=teacher.class_order
+    )
 
 
 def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> list[L.Callback]:
@@ -148,7 +164,7 @@ def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> lis
         callbacks.append(SharpnessAwareMinimization(make(sam["rho"]), sam["adaptive"], sam["scope"]))
     if (ema := recipe["ema"]) is not None:
         callbacks.append(StudentAveraging(ema["decay"], ema["warmup"]))
-    callbacks.append(FiniteLoss(folder))
+    callbacks += [TokenFusion(), FiniteLoss(folder)]
     return [*callbacks, *_checkpoints(stage, folder)]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from deitlt.errors import ConfigError, nearest
 from deitlt.tasks.recipes import compose_with, leaves
@@ -13,7 +13,8 @@ from deitlt.tasks.recipes import compose_with, leaves
 NULLABLE = (
     *("drw", "ema", "mixing", "gradient_clip", "devices", "checkpoint", "rand_augment", "width", "depth", "heads"),
     *("imbalance_factor", "max_count", "group_cuts", "train_csv", "test_csv", "data", "data_root", "resume"),
-    *("wandb", "entity", "mode"),
+    *("train_list", "test_list", "class_order"),
+    *("wandb", "entity", "mode", "threshold", "init"),
 )
 # What the libraries below would refuse in their own words, or only after hours.
 LEAST = {
@@ -26,14 +27,22 @@ LEAST = {
     "batch_size": 1,
     "num_workers": 0,
     "top": 1,
+    "rows": 2,
+    "workers": 1,
+    "repeats": 1,
 }
 # Last words of the keys that hold a number or null.
-NUMBERS = ("imbalance_factor", "max_count", "gradient_clip", "width", "depth", "heads")
+NUMBERS = ("imbalance_factor", "max_count", "gradient_clip", "width", "depth", "heads", "threshold")
+LABEL_ORDERS = ("auto", "original", "sorted")
 CHOICES = {
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
     "trainer.strategy": ("auto", "ddp"),
     "on_broken": ("error", "skip"),
+    "label_order": LABEL_ORDERS,
+    "teacher.label_order": LABEL_ORDERS,
+    "student.views.teacher_sees": ("both", "global"),
     "logger.wandb.mode": ("online", "offline", "disabled"),
+    "formats": ("safetensors", "onnx", "torch_export", "authors"),  # each of the list
 }
 
 
@@ -44,6 +53,7 @@ def check_values(run: DictConfig, config_name: str) -> None:
     check_nulls(run, chosen)
     check_types(run, chosen)
     check_ranges(run)
+    check_targets(run)
 
 
 def check_keys(run: DictConfig, chosen: DictConfig) -> None:
@@ -105,5 +115,17 @@ def check_ranges(run: DictConfig) -> None:
             raise ConfigError(f"{key}={value} is too small; type {key}={least} or more.")
     for key, choices in CHOICES.items():
         value = OmegaConf.select(run, key)
-        if value is not None and value not in choices:
-            raise ConfigError(f"{key}={value} is no choice; {nearest(str(value), choices)}")
+        for one in value if isinstance(value, ListConfig) else [value]:
+            if value is not None and one not in choices:
+                raise ConfigError(f"{key}={value} is no choice; {nearest(str(one), choices)}")
+
+
+def check_targets(run: DictConfig) -> None:
+    """Raise ConfigError where smoothing would make every class a right answer, each target being above 0."""
+    threshold = OmegaConf.select(run, "student.loss.threshold")
+    smoothing = OmegaConf.select(run, "student.views.mixing.smoothing", default=0)
+    if threshold == 0 and smoothing:
+        raise ConfigError(
+            f"student.loss.threshold=0 with student.views.mixing.smoothing={smoothing} makes every class right; "
+            "type student.views.mixing.smoothing=0 with it."
+        )

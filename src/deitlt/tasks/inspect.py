@@ -7,6 +7,7 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from deitlt.data import LongTailDataModule
 from deitlt.data.dataset import ViewedImages
@@ -16,6 +17,7 @@ from deitlt.tasks.building import build_data
 from deitlt.tasks.run_folder import RunFolder
 from deitlt.tasks.stage_config import check_run
 from deitlt.tasks.train import make_stage
+from deitlt.types import StudentBatch
 from deitlt.views import TeacherView, denormalise
 
 VIEWS, CLASSES = "views.png", "classes.png"
@@ -49,23 +51,33 @@ def view_examples(datamodule: LongTailDataModule, teacher: TeacherView, seed: in
     rng = np.random.default_rng(seed)
     chosen = [int(rng.choice(np.flatnonzero(source.labels == c))) for c in shown]
     viewed = ViewedImages(source, datamodule.view(datamodule.image_size, datamodule.normalisation), seed, rank=0)
-    images = torch.stack([viewed[Draw(0, i, repeat)][0] for repeat, i in enumerate(chosen)])
+    views = default_collate([viewed[Draw(0, i, repeat)][0] for repeat, i in enumerate(chosen)])
     targets = torch.tensor([int(source.labels[i]) for i in chosen])
     if datamodule.mixing_factory is not None:
         always = replace(datamodule.mixing_factory(info.num_classes), probability=1.0)
         datamodule.mixing_factory = lambda num_classes: always
-    batch = datamodule.complete(images, targets, rng)
-    students = denormalise(batch.images, datamodule.normalisation)
-    teachers = denormalise(teacher(batch.images), teacher.teacher or datamodule.normalisation)
+    batch = datamodule.complete(views, targets, rng)
+    seen = [_one_view(batch, i, datamodule.teacher_sees) for i in range(EXAMPLES)]
     return [
         ViewExample(
-            _picture(students[i]),
-            _picture(teachers[i]),
-            caption(batch.targets[i], info.class_names),
+            _picture(denormalise(student, datamodule.normalisation)),
+            _picture(denormalise(teacher(taught[None])[0], teacher.teacher or datamodule.normalisation)),
+            caption(target, info.class_names),
             np.asarray(source[index]),
         )
-        for i, index in enumerate(chosen)
+        for index, (student, taught, target) in zip(chosen, seen, strict=True)
     ]
+
+
+def _one_view(batch: StudentBatch, i: int, teacher_sees: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Of image i the student's view, what the teacher labels for it, and the target.
+
+    Where an image has several views, the first image shows the first of them, the next image the second.
+    """
+    rows = [(part, row) for part in batch.parts for row in range(i, len(part.images), EXAMPLES)]
+    part, row = rows[i % len(rows)]
+    asked = part.images[row] if part is batch or teacher_sees == "both" else batch.images[i]
+    return part.images[row], asked, part.targets[row]
 
 
 def caption(target: Tensor, names: tuple[str, ...]) -> str:

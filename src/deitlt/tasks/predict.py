@@ -16,6 +16,7 @@ from deitlt.data.sources import FileImages
 from deitlt.data.verify import find_broken
 from deitlt.errors import ConfigError, DataError
 from deitlt.metrics import logits_by_token
+from deitlt.tasks.experiments import named_recipe
 from deitlt.tasks.run_folder import write_text
 from deitlt.tasks.trained import TrainedNetwork, load_trained
 from deitlt.views import evaluation_view
@@ -27,7 +28,9 @@ def main(config: DictConfig) -> None:
     output = Path(config.output)
     if output.suffix != ".csv":
         raise ConfigError(f"output={output} is no CSV file; type output={output.with_suffix('.csv')}.")
-    trained = load_trained(config.checkpoint, config.stage, config.ema, config.accelerator)
+    trained = load_trained(
+        config.checkpoint, config.stage, config.ema, config.accelerator, named_recipe(config), config.label_order
+    )
     files, skipped = image_files(Path(config.images), config.on_broken)
     rows = predict(trained, files, config.top, config.batch_size, config.num_workers)
     write_text(output, as_csv(rows))

@@ -3,11 +3,13 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 
 from deitlt.errors import ConfigError, UserError
-from deitlt.tasks.building import build_callbacks, build_data, build_module
+from deitlt.tasks.building import build_callbacks, build_data, build_module, initialise_student
+from deitlt.tasks.stage import LAST
 from deitlt.tasks.stage_config import StageConfig
 from deitlt.types import DataInfo
 
@@ -25,7 +27,10 @@ def rehearse(stage: StageConfig, info: DataInfo) -> None:
         datamodule.test_dataloader()
         if datamodule.mixing_factory is not None:
             datamodule.mixing_factory(info.num_classes)
-        build_module(stage, info).configure_optimizers()
+        module = build_module(stage, info)
+        if not (Path(stage.folder) / LAST).exists():  # what is resumed has its weights
+            initialise_student(stage, module)
+        module.configure_optimizers()
         build_callbacks(stage, info, Console(quiet=True))
 
 

@@ -1,4 +1,4 @@
-"""`deitlt report RUN...`: finished runs in one Markdown table, with mean and spread over seeds."""
+"""`deitlt report [--paper] RUN...`: finished runs in one Markdown table, with mean and spread over seeds."""
 
 import argparse
 import sys
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from deitlt.errors import ConfigError
-from deitlt.report import read_runs, summary_markdown
+from deitlt.report import paper_markdown, read_runs, summary_markdown
 from deitlt.tasks.run_folder import write_text
+
+PAPER_OUTPUT = Path("paper_report.md")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -17,15 +19,30 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str]) -> int:
-    """Print the table, and write it to a file if one is named."""
+    """Print the table, and write it to a file if one is named, or if it is the comparison with the paper."""
+    options = _parser().parse_args(arguments)
+    output: Path | None = options.output or (PAPER_OUTPUT if options.paper else None)
+    if output is not None and output.is_dir():
+        raise ConfigError(f"--output {output} is a folder; type --output {output / PAPER_OUTPUT}.")
+    runs = read_runs(options.runs)
+    table = paper_markdown(runs) if options.paper else summary_markdown(runs)
+    sys.stdout.write(table)
+    if output is not None:
+        write_text(output, table)
+    if options.paper:
+        sys.stderr.write(f"written to {output}\n")  # not among the Markdown, which may go elsewhere
+    return 0
+
+
+def _parser() -> _Parser:
     parser = _Parser(
         prog="deitlt report", description="Finished runs in one Markdown table, with mean and spread over seeds."
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or one that holds several")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the table to a file, too")
-    options = parser.parse_args(arguments)
-    table = summary_markdown(read_runs(options.runs))
-    sys.stdout.write(table)
-    if options.output is not None:
-        write_text(options.output, table)
-    return 0
+    parser.add_argument(
+        "--paper", action="store_true", help="put the runs, of whatever data, beside the published numbers"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help=f"write the table to a file, too; with --paper {PAPER_OUTPUT}"
+    )
+    return parser

@@ -18,6 +18,7 @@ from deitlt.tasks.run_folder import RunFolder, write_text
 from deitlt.types import DataInfo
 
 Plain = dict[str, Any]
+DRAWN = ("teacher", "CLS", "DIST", "AVG", "plain ViT")  # the fusions' bars would hide the experts'
 PICTURE, PER_CLASS = "per_class.png", "per_class.csv"
 
 
@@ -51,7 +52,7 @@ def collect_evaluation(card: ModelCard, data: LongTailDataModule, results: Mappi
         "data": data.spec.name,
         "imbalance_factor": card.data["imbalance_factor"],
         card.kind: accuracy["cls"] if card.kind == "teacher" else accuracy,
-        "protocol": card.protocol if Path(path).name == "best.ckpt" else "last",
+        "protocol": "last" if card.protocol and Path(path).name != "best.ckpt" else card.protocol,
         **_classes(card.info),
         "checkpoints": {card.kind: path},
     }
@@ -80,7 +81,7 @@ def draw(metrics: Plain, results: Mapping[str, Plain], run: RunFolder) -> None:
     """Write the per-class table and its picture into the run's folder."""
     recalls = series(results)
     write_per_class(run.path / PER_CLASS, metrics, recalls)
-    raw = {name: values for name, values in recalls.items() if "(" not in name}
+    raw = {name: values for name, values in recalls.items() if name in DRAWN}
     per_class_accuracy(
         raw,
         metrics["counts"],

@@ -22,6 +22,7 @@ from deitlt.tasks.building import (
     build_labeller,
     build_module,
     build_trainer,
+    initialise_student,
 )
 from deitlt.tasks.run_folder import RunFolder, write_json, write_text
 from deitlt.tasks.stage_config import StageConfig
@@ -44,6 +45,8 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     loggers = _loggers(stage, last)
     callbacks = build_callbacks(stage, datamodule.info, console)
     trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
+    if not last.exists() and (started := initialise_student(stage, module)) and trainer.is_global_zero:
+        console.print(started, highlight=False, soft_wrap=True, markup=False)
     _fit(trainer, module, datamodule, last)
     if trainer.current_epoch % stage.checkpoint_every:
         trainer.save_checkpoint(last)  # the last epoch had none
@@ -123,7 +126,8 @@ def _log_result(
 
             info, raw = datamodule.info, module.results["test"][RAW].per_class
             picture = Path(stage.folder) / "per_class.png"
-            names = {token.upper(): recalls for token, recalls in raw.items()} if module.names_tokens else raw
+            tokens = {token: raw[token] for token in module.tokens}  # of the answers, the experts and their mean
+            names = {token.upper(): recalls for token, recalls in tokens.items()} if module.names_tokens else raw
             per_class_accuracy(names, info.counts, info.class_names, info.groups, picture, stage.name)
             log_per_class(logger, per_class_rows(module, datamodule))
             log_picture(logger, "pictures/per_class", picture)

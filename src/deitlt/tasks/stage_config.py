@@ -17,7 +17,7 @@ Plain = dict[str, Any]
 # What a configuration from a file may call: public names of our own rooms, and optimisers. One name deep, so
 # that no module's imports can be reached through it.
 ALLOWED_TARGETS = re.compile(
-    r"deitlt\.(data|losses|models|optim|views)\.\w+|torch\.optim\.\w+|timm\.optim\.create_optimizer_v2"
+    r"deitlt\.(data|losses|models|modules|optim|views)\.\w+|torch\.optim\.\w+|timm\.optim\.create_optimizer_v2"
 )
 
 

@@ -9,10 +9,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from deitlt.checkpoints import find_checkpoint, read_card, write_atomically
+from deitlt.checkpoints import TIMM, find_checkpoint, read_card, write_atomically
+from deitlt.data.class_order import CLASS_ORDERS
 from deitlt.errors import ConfigError
 from deitlt.tasks.announcing import announce, say_how_to_upload
-from deitlt.tasks.building import batch_plan, build_data, check_teacher
+from deitlt.tasks.building import batch_plan, build_data
 from deitlt.tasks.devices import count_devices
 from deitlt.tasks.launching import launch_stage
 from deitlt.tasks.recipes import RECIPE_CHOICES, compose_with, difference, differences
@@ -27,11 +28,15 @@ from deitlt.tasks.stage_config import (
     refuse_strange_targets,
     stage_recipe,
 )
+from deitlt.tasks.teachers import check_teacher
 from deitlt.types import DataInfo
 
 Plain = dict[str, Any]
 # Made absolute, so that the run can be resumed and its checkpoints evaluated from another folder.
-PATHS = ("data.root", "data.train_csv", "data.test_csv", "teacher.checkpoint", "student.checkpoint")
+PATHS = (
+    *("data.root", "data.train_csv", "data.test_csv", "data.train_list", "data.test_list", "data.class_order"),
+    *("teacher.checkpoint", "student.checkpoint", "student.init"),
+)
 
 
 def main(config: DictConfig) -> None:
@@ -55,7 +60,9 @@ def _fresh(config: DictConfig) -> tuple[DictConfig, list[str]]:
     named = {"experiment": choices.get("experiment"), "method": choices.get("method")}
     config = OmegaConf.create({**plain(config), "recipe": {**named, "differences": changed}})
     for key in PATHS:
-        if (value := OmegaConf.select(config, key)) is not None:
+        value = OmegaConf.select(config, key)
+        is_name = str(value).startswith(TIMM) or (key == "data.class_order" and value in CLASS_ORDERS)
+        if value is not None and not is_name:
             OmegaConf.update(config, key, str(Path(value).expanduser().absolute()))
     return config, changed
 
@@ -135,11 +142,12 @@ def _leave_out_broken(config: DictConfig, run: RunFolder) -> None:
 
 def _check_stages(config: DictConfig, run: RunFolder, stages: list[StageConfig]) -> DataInfo:
     """Open the data, build everything of every stage once, and look into a teacher that was given."""
-    info = build_data(make_stage(config, run, config.stages[0])).info
+    datamodule = build_data(make_stage(config, run, config.stages[0]))
+    info = datamodule.info
     for stage in stages:
         rehearse(stage, info)
     if (teacher := _given(config, "teacher")) is not None:
-        check_teacher(find_checkpoint(teacher, ("teacher",)), info)
+        check_teacher(find_checkpoint(teacher, ("teacher",)), datamodule, plain(config.teacher))
     if (student := _given(config, "student")) is not None:
         read_card(find_checkpoint(student, ("student",)))
     return info

@@ -1,6 +1,7 @@
 """Mixup and CutMix of whole batches, one draw a batch, with soft targets."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -8,6 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deitlt.errors import ConfigError
+from deitlt.types import Pasted
+
+
+class Mixed(NamedTuple):
+    """A mixed batch: images [B, 3, H, W]; targets [B, C] probabilities; pasted: what TransMix needs, or None."""
+
+    images: Tensor
+    targets: Tensor
+    pasted: Pasted | None
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,8 @@ class BatchMixing:
         switch: probability of CutMix where both are on.
         probability: probability that a batch is mixed at all.
         smoothing: share of the target that is spread evenly over all classes.
+        attention: hand on where CutMix pasted, so that the targets can follow the student's attention
+            instead of the area (TransMix, Chen et al., CVPR 2022).
     """
 
     num_classes: int
@@ -33,6 +45,7 @@ class BatchMixing:
     switch: float = 0.5
     probability: float = 1.0
     smoothing: float = 0.1
+    attention: bool = False
 
     def __post_init__(self) -> None:
         for name in ("switch", "probability", "smoothing"):
@@ -44,7 +57,7 @@ class BatchMixing:
                 f"student.views.mixing has mixup={self.mixup} and cutmix={self.cutmix}; type 0 (off) or more."
             )
 
-    def __call__(self, images: Tensor, targets: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, targets: Tensor, rng: np.random.Generator) -> Mixed:
         """Mix one batch.
 
         Args:
@@ -53,34 +66,40 @@ class BatchMixing:
             rng: where this batch's draws come from.
 
         Returns:
-            images: [B, 3, H, W], a new tensor where mixed; targets: [B, C] probabilities.
+            New images where they were mixed, and soft targets always.
         """
-        kept = 1.0
-        if (self.mixup or self.cutmix) and rng.random() < self.probability:
-            images, kept = self._mix(images, rng)
         soft = self.soften(targets)
-        return images, kept * soft + (1 - kept) * soft.flip(0)
+        if not (self.mixup or self.cutmix) or rng.random() >= self.probability:
+            return Mixed(images, soft, None)
+        use_cutmix = self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.switch)
+        alpha = self.cutmix if use_cutmix else self.mixup
+        kept = float(rng.beta(alpha, alpha))
+        if not use_cutmix:
+            return Mixed(_blend(images, kept), _blend(soft, kept), None)
+        mask = _rectangle(images.shape[-2], images.shape[-1], kept, rng)
+        kept = 1 - int(mask.sum()) / mask.numel()
+        mask = mask.to(images.device)
+        pasted = Pasted(mask, soft, soft.flip(0)) if self.attention else None
+        return Mixed(torch.where(mask, images.flip(0), images), _blend(soft, kept), pasted)
 
     def soften(self, targets: Tensor) -> Tensor:
         """targets: [B] -> [B, C]: 1 - smoothing for the truth, and smoothing / C for every class."""
         hard = F.one_hot(targets, self.num_classes).float()
         return hard * (1 - self.smoothing) + self.smoothing / self.num_classes
 
-    def _mix(self, images: Tensor, rng: np.random.Generator) -> tuple[Tensor, float]:
-        use_cutmix = self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.switch)
-        alpha = self.cutmix if use_cutmix else self.mixup
-        kept = float(rng.beta(alpha, alpha))
-        return _paste(images, kept, rng) if use_cutmix else (kept * images + (1 - kept) * images.flip(0), kept)
+
+def _blend(values: Tensor, kept: float) -> Tensor:
+    """Each row with its partner, in one proportion."""
+    return kept * values + (1 - kept) * values.flip(0)
 
 
-def _paste(images: Tensor, kept: float, rng: np.random.Generator) -> tuple[Tensor, float]:
-    """Paste a rectangle of about 1 - kept of the area; return the share that was really kept."""
-    height, width = images.shape[-2:]
+def _rectangle(height: int, width: int, kept: float, rng: np.random.Generator) -> Tensor:
+    """A mask [H, W] that is True in a rectangle of about 1 - kept of the area, cut off at the borders."""
+    mask = torch.zeros(height, width, dtype=torch.bool)
     top, bottom = _span(height, kept, rng)
     left, right = _span(width, kept, rng)
-    mixed = images.clone(memory_format=torch.preserve_format)
-    mixed[..., top:bottom, left:right] = images.flip(0)[..., top:bottom, left:right]
-    return mixed, 1 - (bottom - top) * (right - left) / (height * width)
+    mask[top:bottom, left:right] = True
+    return mask
 
 
 def _span(length: int, kept: float, rng: np.random.Generator) -> tuple[int, int]:

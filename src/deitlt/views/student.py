@@ -1,17 +1,16 @@
 """The student's strong view of one image, made by timm's transforms in a worker."""
 
 from collections.abc import Callable
-from typing import Literal
 
 from PIL.Image import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
-from torchvision import transforms
 
-from deitlt.errors import ConfigError
 from deitlt.types import Normalisation
+from deitlt.views.crops import Crop, random_crop
+from deitlt.views.limits import check_areas, check_probabilities
 
-Crop = Literal["resized", "padded"]
+WHERE = "student.views.train"
 
 
 def student_view(
@@ -31,9 +30,10 @@ def student_view(
         image_size: pixels a side of the result.
         normalisation: statistics that the result is normalised with.
         crop: 'resized' takes a random part of the image and scales it; 'padded' scales the whole image
-            and shifts it by up to `padding` pixels, for small images that a narrow crop would ruin.
+            and shifts it by up to `padding` pixels, for small images that a narrow crop would ruin;
+            'simple' does so with the shorter side, so that the image keeps its shape.
         scale: smallest and largest share of the area that a resized crop takes.
-        padding: pixels around the image before a padded crop.
+        padding: pixels around the image before a padded or simple crop.
         flip: probability of a horizontal flip; 0 where left and right mean something, as in digits.
         rand_augment: timm's description of RandAugment, or None for none.
         erasing: probability of filling a random rectangle with noise, pixel by pixel.
@@ -43,13 +43,9 @@ def student_view(
         A function from a picture to [3, image_size, image_size]. It draws from Python's, NumPy's and
         torch's global streams, which the data set seeds for each image.
     """
-    if crop not in ("resized", "padded"):
-        raise ConfigError(f"student.views.train.crop={crop} is no crop; type =resized or =padded.")
-    if not 0 < scale[0] <= scale[1] <= 1:
-        raise ConfigError(f"student.views.train.scale={list(scale)} are no shares of an area; type [0.08,1], say.")
-    for name, share in (("flip", flip), ("erasing", erasing)):
-        if not 0 <= share <= 1:
-            raise ConfigError(f"student.views.train.{name}={share} is no probability; type a number from 0 to 1.")
+    check_areas(WHERE, scale=scale)
+    check_probabilities(WHERE, flip=flip, erasing=erasing)
+    cropped = random_crop(WHERE, crop, image_size, scale, padding, interpolation)
     view = create_transform(
         image_size,
         is_training=True,
@@ -63,8 +59,7 @@ def student_view(
         re_prob=erasing,
         re_mode="pixel",
     )
-    if crop == "padded":
-        resize = transforms.Resize((image_size, image_size), transforms.InterpolationMode(interpolation))
-        view.transforms[0] = transforms.Compose([resize, transforms.RandomCrop(image_size, padding=padding)])
+    if crop != "resized":
+        view.transforms[0] = cropped
     composed: Callable[[Image], Tensor] = view
     return composed

@@ -1,0 +1,118 @@
+"""Text files that list images: `path label` a line, as ImageNet-LT, Places-LT and iNaturalist-2018 are published."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from deitlt.data.file_index import FileTable
+from deitlt.data.slices import Bytes, Positions, class_folders, first_repeat, gathered, short_names
+from deitlt.errors import DataError
+
+KIND = "list 1"  # to be counted up whenever a list would be read differently
+
+_NEW_LINE, _SPACE, _TAB, _MINUS, _ZERO = b"\n \t-0"
+_BLANKS = np.frombuffer(b" \t\r", np.uint8)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_DIGITS = 9  # fits int32, and is more than there are classes
+Flags = npt.NDArray[np.bool_]
+
+
+def parse_list(file: Path, content: bytes) -> FileTable:
+    """Reads a list.
+
+    A line is a path, blanks and a label of digits; the path may itself hold spaces. Lines that are empty,
+    blanks at a line's end and a byte order mark are passed over, and so Windows's line ends read as others.
+    The classes are named by their folders, where each has one of its own.
+
+    Args:
+        file: its name, for errors.
+        content: its bytes.
+
+    Raises:
+        DataError: the list is empty, or has a line that is no line, a negative label, or one path twice.
+    """
+    text = np.frombuffer(content.removeprefix(_BYTE_ORDER_MARK), np.uint8)
+    starts, stops = _lines(text)
+    lines = np.flatnonzero(stops > starts)
+    if not len(lines):
+        raise DataError(f"{file} lists no image; give it a line 'path label' for each image.")
+    starts, stops = starts[lines], stops[lines]
+    labels_at = _after_last_blank(text, starts, stops)
+    path_stops = _trimmed(text, starts, labels_at)
+    labels, readable = _numbers(text, labels_at, stops)
+    readable &= (path_stops > starts) & ~_has_control(text, starts, path_stops)
+    if not readable.all():
+        row = int(np.argmin(readable))
+        raise DataError(_refusal(file, int(lines[row]) + 1, text[starts[row] : stops[row]].tobytes()))
+    paths, borders = gathered(text, starts, path_stops)
+    if (twice := first_repeat(paths, borders)) is not None:
+        path = paths[borders[twice[0]] : borders[twice[0] + 1]].tobytes().decode(errors="replace")
+        first, second = (int(lines[row]) + 1 for row in twice)
+        raise DataError(f"{file} lists {path!r} twice, in the lines {first} and {second}; remove one of them.")
+    return FileTable(paths, borders, labels, folder_names(paths, borders, labels))
+
+
+def folder_names(paths: Bytes, borders: Positions, labels: npt.NDArray[np.int32]) -> tuple[str, ...]:
+    """The classes' names by their folders; () where the labels have gaps, or a class has no folder of its own."""
+    present = np.unique(labels)
+    if int(present[-1]) + 1 != len(present):
+        return ()
+    folders = class_folders(paths, borders, labels)
+    return () if folders is None else short_names(folders)
+
+
+def _lines(text: Bytes) -> tuple[Positions, Positions]:
+    """Where each line starts, and where it stops when blanks at its end are taken off."""
+    ends = np.flatnonzero(text == _NEW_LINE)
+    if len(text) and text[-1] != _NEW_LINE:
+        ends = np.append(ends, len(text))
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    return starts, _trimmed(text, starts, ends)
+
+
+def _trimmed(text: Bytes, starts: Positions, stops: Positions) -> Positions:
+    """The stops, moved to the left over blanks."""
+    stops = stops.copy()
+    rows = np.arange(len(stops))
+    while len(rows):
+        rows = rows[stops[rows] > starts[rows]]
+        rows = rows[np.isin(text[stops[rows] - 1], _BLANKS)]
+        stops[rows] -= 1
+    return stops
+
+
+def _after_last_blank(text: Bytes, starts: Positions, stops: Positions) -> Positions:
+    """Where each line's last word starts; a line of one word has no path, and its start is the line's."""
+    blanks = np.flatnonzero((text == _SPACE) | (text == _TAB))
+    before = np.searchsorted(blanks, stops) - 1
+    after = np.where(before >= 0, blanks[np.maximum(before, 0)] + 1, 0) if len(blanks) else np.zeros_like(starts)
+    return np.maximum(after, starts)
+
+
+def _numbers(text: Bytes, starts: Positions, stops: Positions) -> tuple[npt.NDArray[np.int32], Flags]:
+    """The words [start, stop) as numbers, [N], and which of them are some."""
+    lengths = stops - starts
+    values = np.zeros(len(starts), dtype=np.int32)
+    readable = (lengths >= 1) & (lengths <= _DIGITS)
+    for place in range(int(lengths[readable].max(initial=0))):
+        rows = np.flatnonzero(readable & (lengths > place))
+        digits = text[starts[rows] + place].astype(np.int32) - _ZERO
+        readable[rows] = (digits >= 0) & (digits <= 9)
+        values[rows] = values[rows] * 10 + digits
+    return values, readable
+
+
+def _has_control(text: Bytes, starts: Positions, stops: Positions) -> Flags:
+    """Which of the slices hold a control character."""
+    controls = np.flatnonzero(text < _SPACE)
+    return np.searchsorted(controls, stops) > np.searchsorted(controls, starts)
+
+
+def _refusal(file: Path, line: int, content: bytes) -> str:
+    """Why a line cannot be read."""
+    text = content[:100].decode(errors="replace")
+    word = content.split()[-1]
+    if len(content.split()) > 1 and word[:1] == bytes([_MINUS]) and word[1:].isdigit():
+        return f"{file}, line {line}: the label {word.decode()} is negative; number the classes from 0."
+    return f"{file}, line {line}: {text!r} is no line 'path label', such as 'train/cat/1.jpg 0'; mend or remove it."

@@ -1,0 +1,131 @@
+import huggingface_hub.constants
+import pytest
+import timm
+import torch
+from foreign_files import student_file, transformer
+from timm.layers import resample_abs_pos_embed
+
+from deitlt.checkpoints import initialise
+from deitlt.errors import CheckpointError, ConfigError
+from deitlt.models import CifarResNet, create_student
+
+SIZES = {"image_size": 16, "patch_size": 4, "width": 64, "depth": 2, "heads": 1}
+HEADS = ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Writes a transformer as the authors do; its path."""
+
+    def save(**sizes):
+        vit = transformer(**sizes)
+        torch.save(student_file(vit), tmp_path / "theirs.pth")
+        return vit, str(tmp_path / "theirs.pth")
+
+    return save
+
+
+def student(num_classes=5, **changes):
+    torch.manual_seed(5)
+    return create_student(num_classes, **(SIZES | changes))
+
+
+def weights_of(network):
+    return {name.removeprefix("vit."): value.clone() for name, value in network.state_dict().items()}
+
+
+def test_as_many_classes_take_everything(source):
+    vit, path = source()
+    network = student()
+    assert initialise(network, path) == []
+    found = weights_of(network)
+    assert all(torch.equal(found[name], value) for name, value in vit.state_dict().items())
+
+
+def test_heads_of_other_classes_stay_fresh_and_are_named(source):
+    vit, path = source()
+    network = student(num_classes=7)
+    before = weights_of(network)
+    assert initialise(network, path) == HEADS
+    found = weights_of(network)
+    for name, value in vit.state_dict().items():
+        assert torch.equal(found[name], before[name] if name in HEADS else value)
+
+
+def test_positions_of_another_grid_are_resampled(source):
+    vit, path = source(image_size=32)
+    network = student()
+    assert initialise(network, path) == []
+    expected = resample_abs_pos_embed(vit.pos_embed, [4, 4], num_prefix_tokens=2)
+    torch.testing.assert_close(network.vit.pos_embed, expected)
+    assert torch.equal(network.vit.pos_embed[:, :2], vit.pos_embed[:, :2])
+
+
+def test_a_plain_vit_leaves_what_it_lacks_fresh(source):
+    vit, path = source(distilled=False, image_size=8)
+    network = student()
+    before = weights_of(network)
+    assert initialise(network, path) == ["dist_token", "head_dist.weight", "head_dist.bias"]
+    found = weights_of(network)
+    assert torch.equal(found["cls_token"], vit.cls_token)
+    assert torch.equal(found["dist_token"], before["dist_token"])
+    assert torch.equal(found["pos_embed"][:, 1], before["pos_embed"][:, 1])  # DIST's position
+    assert torch.equal(found["pos_embed"][:, 0], vit.pos_embed[:, 0])
+
+
+def test_a_plain_vit_takes_a_distilled_ones_trunk(source):
+    vit, path = source()
+    network = student(distilled=False)
+    assert initialise(network, path) == []
+    assert torch.equal(network.vit.head.weight, vit.head.weight)
+    assert torch.equal(network.vit.pos_embed[:, 1:], vit.pos_embed[:, 2:])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 128}, r"has width 64, but the student has 128; type student\.model\.width=64"),
+        ({"patch_size": 8}, r"has patch_size 4, but the student has 8; type student\.model\.patch_size=4"),
+        ({"depth": 3}, r"another transformer than the student: it has no blocks\.2.* student\.model\.depth"),
+        ({"depth": 1}, r"another transformer than the student: it has the part blocks\.1"),
+        ({"name": "deit3_base_patch16_224", "distilled": False}, r"it has no blocks\.0\.ls1\.gamma"),
+    ],
+)
+def test_another_size_is_told(source, changes, message):
+    _, path = source()
+    network = student(**changes)
+    before = weights_of(network)
+    with pytest.raises(CheckpointError, match=message):
+        initialise(network, path)
+    assert all(torch.equal(value, before[name]) for name, value in weights_of(network).items())
+
+
+def test_a_teacher_and_a_missing_file_are_told(tmp_path):
+    torch.save(CifarResNet(5, 8).state_dict(), tmp_path / "teacher.pth")
+    with pytest.raises(CheckpointError, match=r"teacher\.pth holds a teacher; type student\.init=FILE of a student"):
+        initialise(student(), str(tmp_path / "teacher.pth"))
+    with pytest.raises(CheckpointError, match=r"no checkpoint .*gone\.pth"):
+        initialise(student(), str(tmp_path / "gone.pth"))
+
+
+def test_timms_weights_come_without_their_heads(monkeypatch):
+    vit, network, asked = transformer(), student(), []
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: asked.append((name, pretrained)) or vit)
+    assert initialise(network, "timm:deit_tiny_distilled_patch16_224") == HEADS
+    assert asked == [("deit_tiny_distilled_patch16_224", True)]
+    assert torch.equal(network.vit.norm.weight, vit.norm.weight)
+
+
+def test_without_a_network_timms_weights_are_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"timm:deit_tiny_patch16_224 could not be fetched .*student\.init=null"):
+        initialise(student(), "timm:deit_tiny_patch16_224")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("deit_tini_patch16_224", "deit_tiny_patch16_224"), ("resnet50", "type timm:deit")]
+)
+def test_what_timm_has_no_pretrained_transformer_of_is_told(name, advice):
+    with pytest.raises(ConfigError, match=f"timm:{name} is no pretrained vision transformer of timm; .*{advice}"):
+        initialise(student(), f"timm:{name}")

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+
+from deitlt.data.completion import check_teacher_sees, complete_batch
+from deitlt.errors import ConfigError
+from deitlt.types import StudentBatch
+from deitlt.views import BatchMixing
+
+B, C = 6, 10
+TARGETS = torch.tensor([0, 3, 3, 9, 1, 4])
+
+
+def views(sizes, seed=0):
+    stream = torch.Generator().manual_seed(seed)
+    return [torch.rand(B, 3, size, size, generator=stream) for size in sizes]
+
+
+def complete(sizes, mixing=None, labeller=None, teacher_sees="both", seed=0):
+    return complete_batch(views(sizes), TARGETS, mixing, labeller, teacher_sees, np.random.default_rng(seed))
+
+
+def decide(images):
+    return (1000 * images.mean((1, 2, 3))).long() % C
+
+
+def test_one_view_is_one_part():
+    batch = complete_batch(views([8])[0], TARGETS, None, decide, "both", np.random.default_rng(0))
+    assert isinstance(batch, StudentBatch)
+    assert batch.parts == (batch,)
+    assert torch.equal(batch.images, views([8])[0])
+    assert torch.equal(batch.teacher, decide(batch.images))
+
+
+def test_views_of_one_size_follow_each_other_with_their_targets():
+    batch = complete([8, 8])
+    assert torch.equal(batch.images, torch.cat(views([8, 8])))
+    assert batch.targets.tolist() == TARGETS.tolist() * 2
+    assert batch.local is None
+
+
+def test_smaller_views_are_local_crops():
+    batch = complete([8, 8, 4, 4, 4])
+    assert batch.images.shape == (2 * B, 3, 8, 8)
+    assert batch.local.images.shape == (3 * B, 3, 4, 4)
+    assert batch.local.targets.tolist() == TARGETS.tolist() * 3
+    assert [len(part.images) for part in batch.parts] == [2 * B, 3 * B]
+
+
+def test_a_teacher_that_sees_both_labels_each_crop():
+    batch = complete([8, 8, 4, 4], labeller=decide)
+    assert torch.equal(batch.teacher, decide(batch.images))
+    assert torch.equal(batch.local.teacher, decide(batch.local.images))
+
+
+@pytest.mark.parametrize("answer", [decide, lambda images: torch.eye(C)[decide(images)]])
+def test_a_teacher_that_sees_global_crops_answers_once_for_the_local_ones(answer):
+    asked = []
+    batch = complete([8, 8, 4, 4], labeller=lambda x: asked.append(x) or answer(x), teacher_sees="global")
+    assert [len(images) for images in asked] == [2 * B]
+    first = batch.teacher[:B]
+    assert torch.equal(batch.local.teacher, torch.cat([first, first]))
+
+
+def test_local_crops_are_mixed_as_the_global_ones_with_the_same_partners():
+    batch = complete([8, 8, 4, 4, 4], BatchMixing(C, cutmix=0.0, smoothing=0.0), seed=3)
+    torch.testing.assert_close(batch.local.targets[:B], batch.targets[:B])
+    torch.testing.assert_close(batch.local.targets[B : 2 * B], batch.targets[B:])
+    kept = float(batch.targets[0, 0])
+    assert 0 < kept < 1
+    local = torch.cat(views([8, 8, 4, 4, 4])[2:])
+    torch.testing.assert_close(batch.local.images, kept * local + (1 - kept) * local.flip(0))
+
+
+def test_the_same_stream_completes_the_same_batch():
+    first, again, other = (complete([8, 4], BatchMixing(C), seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first.local.images, again.local.images)
+    assert not torch.equal(first.images, other.images)
+
+
+def test_another_choice_of_what_the_teacher_sees_is_refused():
+    with pytest.raises(ConfigError, match=r"student\.views\.teacher_sees=all is no choice; type =global or =both"):
+        check_teacher_sees("all")

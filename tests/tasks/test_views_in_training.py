@@ -1,0 +1,43 @@
+"""Each choice of the student's views trains through the deferred phase, under a teacher."""
+
+import csv
+import json
+
+import pytest
+
+from deitlt.cli import main
+
+FUSED = ("matched", "fused", "group_fused")
+
+
+def trained_with(words, tiny, teacher, run):
+    given = ["stages=[student]", teacher, f"paths.output_dir={run}"]
+    assert main(["train", *tiny, *given, *words]) == 0
+    return json.loads((run / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("sees", ["global", "both"])
+def test_multi_crop_trains_into_the_deferred_phase_and_its_fusions_are_measured(sees, tiny, teacher, tmp_path):
+    views = ["student/views=multicrop", "student.views.train.local_size=8", f"student.views.teacher_sees={sees}"]
+    metrics = trained_with([*views, "data.val_fraction=0.2"], tiny, teacher, tmp_path / "run")
+    student = metrics["student"]
+    assert set(student) == {"cls", "dist", "avg", "mean_prob", *FUSED}
+    assert set(metrics["student_ema"]) == set(student)
+    assert set(student["fused"]) >= {"all", "balanced", "head", "mid", "tail"}
+    with (tmp_path / "run" / "student" / "metrics.csv").open() as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file) if row.get("train/loss")]
+    assert len(losses) == 3  # the last one under re-weighting, with hard labels
+
+
+@pytest.mark.parametrize("views", ["transmix", "three_augment"])
+def test_other_views_train_too(views, tiny, teacher, tmp_path):
+    words = [f"student/views={views}", "student.views.mixing.probability=1", "student.views.mixing.mixup=0"]
+    metrics = trained_with(words, tiny, teacher, tmp_path / "run")
+    assert set(metrics["student"]) == {"cls", "dist", "avg", "mean_prob"}  # nothing is fitted without held-out images
+
+
+def test_local_crops_that_the_student_cannot_take(complain, tiny, teacher):
+    words = ["student/views=multicrop", "student.views.train.local_size=10", "stages=[student]", teacher]
+    said = complain("train", *tiny, *words)
+    assert "student.views.train.local_size=10 cannot be cut into patches of 4 pixels" in said
+    assert "student.views.train.local_size=8" in said
