@@ -102,7 +102,7 @@ PUBLISHED = {
 }
 # Rates as multiples of the base, and radii, by epoch.
 RATES = {
-    "cifar10_paco_if100": {0: 0.1, 9: 1, 10: 1.1, 11: 1, 319: 1, 320: 0.1, 360: 0.01, 399: 0.01},
+    "cifar10_paco_if100": {0: 0.1, 9: 1, 10: 1.1, 11: 1, 320: 1, 321: 0.1, 360: 0.1, 361: 0.01, 399: 0.01},
     "cifar10_ldam_if100": {0: 0.2, 4: 1, 159: 1, 160: 0.01, 180: 1e-4},
     "imagenet_lt_ldam": {0: 1, 45: 0.5, 89: 0.5 * (1 + np.cos(np.pi * 89 / 90))},
     "inat18_paco": {0: 0.1, 9: 1, 10: 0.5 * (1 + np.cos(np.pi / 391)), 399: 0.5 * (1 + np.cos(np.pi * 390 / 391))},

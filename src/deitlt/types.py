@@ -77,7 +77,8 @@ class DataInfo:
 
     counts: training images of each class. groups: 'head', 'mid', 'tail' -> their class ids; a group
     without a class is absent. labels: the data set's own label of each class, where classes were put in
-    another order than the data set's; else 0, 1, ...
+    another order than the data set's; else 0, 1, ... authors_labels: the same labels in the order of the
+    authors' code, whose ties fall otherwise; empty where the classes keep the data set's order.
     """
 
     num_classes: int
@@ -85,6 +86,7 @@ class DataInfo:
     class_names: tuple[str, ...]
     groups: dict[str, tuple[int, ...]]
     labels: tuple[int, ...] = ()
+    authors_labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.labels:

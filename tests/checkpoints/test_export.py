@@ -1,5 +1,6 @@
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from timm.models import load_checkpoint
 
 import deitlt
-from deitlt.checkpoints import ModelCard, export_graph, exporting
+from deitlt.checkpoints import ModelCard, export_graph, exporting, load_student
 from deitlt.checkpoints.export_graph import ExportedNetwork, check_answers
 from deitlt.checkpoints.exporting import export, export_files
 from deitlt.errors import CheckpointError, ConfigError
@@ -38,6 +39,7 @@ def card(kind, model, logit_scale=1.0, maker=None):
         protocol="last",
         class_names=CLASSES,
         labels=[0, 1, 2, 3],
+        authors_labels=[],
         counts=[40, 20, 8, 2],
         groups={"head": [0], "mid": [1, 2], "tail": [3]},
         data={"name": "folder", "root": "/somebody/elses/images"},
@@ -250,3 +252,12 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file is a file; type output=FOLDER"):
         exporting.export_files(["safetensors"], tmp_path / "file")
+
+
+def test_the_authors_file_has_its_classes_in_the_authors_order(student, tmp_path):
+    sorted_by_count = replace(card("student", STUDENT), labels=[2, 0, 1, 3], authors_labels=[2, 1, 0, 3])
+    (path,) = export(student, sorted_by_count, ["authors"], tmp_path / "out")
+    theirs = load_student(path)(PIXELS)
+    ours = student(PIXELS)
+    torch.testing.assert_close(theirs.cls, ours.cls[:, [0, 2, 1, 3]])
+    torch.testing.assert_close(theirs.dist, ours.dist[:, [0, 2, 1, 3]])

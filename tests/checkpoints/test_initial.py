@@ -5,7 +5,7 @@ import torch
 from foreign_files import student_file, transformer
 from timm.layers import resample_abs_pos_embed
 
-from deitlt.checkpoints import initialise
+from deitlt.checkpoints import ModelCard, initialise
 from deitlt.errors import CheckpointError, ConfigError
 from deitlt.models import CifarResNet, create_student
 
@@ -129,3 +129,44 @@ def test_without_a_network_timms_weights_are_one_sentence(monkeypatch, tmp_path)
 def test_what_timm_has_no_pretrained_transformer_of_is_told(name, advice):
     with pytest.raises(ConfigError, match=f"timm:{name} is no pretrained vision transformer of timm; .*{advice}"):
         initialise(student(), f"timm:{name}")
+
+
+@pytest.fixture
+def own_source(tmp_path):
+    """Writes a student as deitlt does, of the classes a to e; its weights and path."""
+    network = student()
+    card = ModelCard(
+        kind="student",
+        maker="create_student",
+        model=SIZES,
+        image_size=16,
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+        crop_share=1.0,
+        logit_scale=1.0,
+        protocol="last",
+        class_names=list("abcde"),
+        labels=list(range(5)),
+        authors_labels=[],
+        counts=[5, 4, 3, 2, 1],
+        groups={"head": list(range(5))},
+        data={},
+    )
+    torch.nn.init.normal_(network.vit.head.weight)
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"deitlt": card.as_plain(), "state_dict": state}, tmp_path / "ours.ckpt")
+    return weights_of(network), str(tmp_path / "ours.ckpt")
+
+
+def test_heads_follow_the_names_of_the_classes(own_source):
+    weights, path = own_source
+    network = student()
+    assert initialise(network, path, list("badce")) == []
+    assert torch.equal(network.vit.head.weight, weights["head.weight"][[1, 0, 3, 2, 4]])
+
+
+def test_heads_of_as_many_other_classes_stay_fresh(own_source):
+    weights, path = own_source
+    network = student()
+    assert initialise(network, path, list("vwxyz")) == HEADS
+    assert torch.equal(weights_of(network)["cls_token"], weights["cls_token"])

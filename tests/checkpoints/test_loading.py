@@ -38,6 +38,7 @@ def card(kind, model, info):
         protocol="last",
         class_names=list(info.class_names),
         labels=list(info.labels),
+        authors_labels=[],
         counts=list(info.counts),
         groups={name: list(classes) for name, classes in info.groups.items()},
         data={"name": "digits", "imbalance_factor": 0.05},
@@ -142,7 +143,7 @@ def with_other_weights(content):
 
 @pytest.mark.parametrize("change", [without_weights, with_other_weights])
 def test_a_checkpoint_without_weights_is_refused(trained, change):
-    with pytest.raises(CheckpointError, match=r"changed\.ckpt does not hold the weights"):
+    with pytest.raises(CheckpointError, match=r"changed\.ckpt (does not hold the|holds no) weights"):
         load_student(changed(trained("student")[2], change))
 
 
@@ -152,3 +153,28 @@ def test_a_file_without_a_card_is_not_ours(tmp_path, found):
     for read in (read_card, load_student, load_teacher):
         with pytest.raises(CheckpointError, match=r"other\.ckpt was not written by deitlt"):
             read(tmp_path / "other.ckpt")
+
+
+DAMAGE = {
+    "class_names": 5,
+    "maker": ["create_student"],
+    "model": ["deit"],
+    "mean": ["a", "b", "c"],
+    "crop_share": "all",
+    "kind": "pupil",
+}
+
+
+@pytest.mark.parametrize("field", DAMAGE)
+def test_a_card_of_other_kinds_of_values_is_told(field, tmp_path, info):
+    content = {"deitlt": card("student", STUDENT, info).as_plain() | {field: DAMAGE[field]}, "state_dict": {}}
+    torch.save(content, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=f"is damaged: it says .* for {field}"):
+        load_student(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(("model", "weights"), [(STUDENT | {"name": 5}, {}), (STUDENT, 5)])
+def test_arguments_and_weights_of_strange_types_are_told(model, weights, tmp_path, info):
+    torch.save({"deitlt": card("student", model, info).as_plain(), "state_dict": weights}, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=r"holds no weights|does not hold the weights"):
+        load_student(tmp_path / "a.ckpt")

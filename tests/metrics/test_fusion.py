@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from deitlt.metrics import WeightedTokens, fit_fusions, fusions_for, mean_of_probabilities
+from deitlt.metrics import WeightedTokens, fit_fusions, fusion, fusions_for, mean_of_probabilities
 from deitlt.types import TokenLogits
 
 C = 6
@@ -17,8 +17,9 @@ def experts(seed=0, counts=COUNTS):
     truth = F.one_hot(targets, C).float()
     noise = [torch.randn(len(targets), C, generator=stream) for _ in range(2)]
     prior = torch.tensor([4.0, 4, 2, 2, 0, 0])
-    cls = 6 * truth * (targets < 2)[:, None] + prior + noise[0]
-    dist = 2 * truth + 0.4 * noise[1]
+    head = (targets < 2)[:, None]
+    cls = 6 * truth * head + prior + noise[0]
+    dist = (3 - 1.8 * head) * truth + noise[1]
     return TokenLogits(cls, dist), targets
 
 
@@ -47,7 +48,7 @@ def test_even_weights_are_the_mean_of_logits():
 
 def test_each_rule_has_the_weights_that_it_says():
     rules = fit_fusions(*experts(), GROUPS)
-    assert set(rules) == {"matched", "fused", "group_fused"}
+    assert set(rules) == {"matched", "fused", "group_fused", "least_regret"}
     for name in ("matched", "fused"):
         assert len(set(rules[name].cls)) == len(set(rules[name].dist)) == 1
     by_group = rules["group_fused"]
@@ -101,3 +102,45 @@ def test_without_held_out_images_nothing_is_fitted():
     batches = [(torch.arange(70), targets[:70]), (torch.arange(70, len(targets)), targets[70:])]
     rules = fusions_for(lambda i: TokenLogits(logits.cls[i], logits.dist[i]), batches, GROUPS)
     assert rules["fused"] == fit_fusions(logits, targets, GROUPS)["fused"]
+
+
+def group_recalls(logits, targets):
+    right = logits.argmax(1) == targets
+    return [
+        float(torch.stack([right[targets == c].float().mean() for c in members]).mean()) for members in GROUPS.values()
+    ]
+
+
+def test_least_regret_wastes_neither_expert():
+    logits, targets = experts(seed=1, counts=torch.full((C,), 200))
+    fused = group_recalls(fit_fusions(*experts(seed=0), GROUPS)["least_regret"](logits), targets)
+    cls, dist = group_recalls(logits.cls, targets), group_recalls(logits.dist, targets)
+    assert cls[0] > dist[0] + 0.05
+    assert dist[2] > cls[2] + 0.2
+    assert fused[0] > cls[0] - 0.03
+    assert fused[2] > dist[2] - 0.1
+    mean = group_recalls((logits.cls + logits.dist) / 2, targets)
+    assert mean[2] < fused[2] - 0.1
+
+
+def test_least_regret_has_a_weight_and_an_offset_a_group():
+    rule = fit_fusions(*experts(), GROUPS)["least_regret"]
+    assert torch.tensor(rule.cls) + torch.tensor(rule.dist) == pytest.approx(2 * torch.ones(C))
+    for a, b in GROUPS.values():
+        assert (rule.cls[a], rule.offset[a]) == (rule.cls[b], rule.offset[b])
+
+
+def test_a_group_without_held_out_images_has_no_regret():
+    logits, targets = experts()
+    kept = targets < 4
+    rule = fit_fusions(TokenLogits(logits.cls[kept], logits.dist[kept]), targets[kept], GROUPS)["least_regret"]
+    assert torch.isfinite(torch.tensor(rule.cls + rule.dist + rule.offset)).all()
+
+
+def test_a_fit_looks_at_so_many_images_and_at_every_class_first(monkeypatch):
+    monkeypatch.setattr(fusion, "MOST_LOGITS", 9 * C)
+    logits, targets = experts()
+    seen = []
+    monkeypatch.setattr(fusion, "fit_fusions", lambda logits, targets, groups: seen.append(targets) or {})
+    fusions_for(lambda images: logits, [(torch.zeros(1), targets)], GROUPS)
+    assert seen[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 4, 5]

@@ -8,7 +8,7 @@ from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
 
 GROUPS = {"all", "balanced", "head", "mid", "tail", "top5"}
-TOKENS = {"cls", "dist", "avg"}
+TOKENS = {"cls", "dist", "avg", "mean_prob"}
 
 
 def metrics_of(run):

@@ -7,7 +7,7 @@ import pytest
 
 from deitlt.cli import main
 
-FUSED = ("matched", "fused", "group_fused")
+FUSED = ("matched", "fused", "group_fused", "least_regret")
 
 
 def trained_with(words, tiny, teacher, run):

@@ -9,7 +9,7 @@ from wandb_records import read_run
 
 from deitlt.cli import main
 
-TOKENS = ("cls", "dist", "avg")
+TOKENS = ("cls", "dist", "avg", "mean_prob")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,8 @@ def test_the_history_has_losses_and_rates_of_each_epoch(stages):
 def test_the_table_of_classes_is_there(recorded, stages):
     student = stages["student"]
     (row,) = (row for row in student.history if row.get("per_class/_type") == "table-file")
-    assert (row["per_class/nrows"], row["per_class/ncols"]) == (10, 9)  # name, images, group; tokens, raw and averaged
+    # Name, images and group; four answers, of the raw and of the averaged weights.
+    assert (row["per_class/nrows"], row["per_class/ncols"]) == (10, 11)
     (file,) = (recorded / "wandb").glob(f"offline-run-*/files/{row['per_class/path']}")
     table = json.loads(file.read_text())
     assert table["columns"] == ["class", "train images", "group", *TOKENS, *(f"ema {token}" for token in TOKENS)]

@@ -13,7 +13,8 @@ class TokenFusion(L.Callback):
     """Has the test measure the tokens' fusions beside each token and the mean of their logits.
 
     The rules with weights are fitted for each evaluated network, with the weights that are tested, on the
-    validation split; where there is none, only the mean of probabilities is measured.
+    validation split; where there is none, only the mean of probabilities is measured. Under protocol=val that
+    split has chosen the epoch as well; the test set has chosen nothing.
     """
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

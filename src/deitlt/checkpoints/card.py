@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 from deitlt.checkpoints.reading import Checkpoint, read_checkpoint
 from deitlt.errors import CheckpointError
@@ -20,7 +20,8 @@ class ModelCard:
     model: the maker's arguments, without the class count. image_size: pixels a side of its input.
     crop_share: of the evaluation view. logit_scale: what its answers are multiplied with before a softmax
     (a cosine head answers cosines). protocol: how the epoch of 'best.ckpt' is chosen; '' where nobody knows.
-    labels: the data set's own label of each class. data: the configuration of the training data, plain values.
+    labels, authors_labels: of the classes, as in `DataInfo`. data: the configuration of the training data, as
+    plain values.
     """
 
     kind: Literal["teacher", "student"]
@@ -34,6 +35,7 @@ class ModelCard:
     protocol: str
     class_names: list[str]
     labels: list[int]
+    authors_labels: list[int]
     counts: list[int]
     groups: dict[str, list[int]]
     data: dict[str, Any]
@@ -53,6 +55,7 @@ class ModelCard:
             class_names=tuple(self.class_names),
             groups=groups,
             labels=tuple(self.labels),
+            authors_labels=tuple(self.authors_labels),
         )
 
     def in_order(self, order: Sequence[int]) -> "ModelCard":
@@ -83,9 +86,22 @@ def read_card(path: str | Path) -> ModelCard:
 def card_of(checkpoint: Checkpoint, path: str | Path) -> ModelCard:
     """The card in an opened checkpoint; `path` is for the message."""
     found = checkpoint.get(KEY)
-    names = {field.name for field in fields(ModelCard)}
-    if not isinstance(found, dict) or set(found) != names:
+    kinds = {field.name: field.type for field in fields(ModelCard)}
+    if not isinstance(found, dict) or set(found) != set(kinds):
         raise CheckpointError(
-            f"{path} was not written by deitlt; type the path of a teacher's or student's .ckpt file."
+            f"{path} was not written by deitlt, or by an older version; type the path of a teacher's or student's "
+            ".ckpt file."
         )
+    if wrong := [name for name, kind in kinds.items() if not _is(found[name], kind)]:
+        raise CheckpointError(f"{path} is damaged: it says {found[wrong[0]]!r} for {wrong[0]}; take an older one.")
     return ModelCard(**found)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value from a file is of the kind that a field is declared to be; one level deep."""
+    kind, inner = get_origin(kind) or kind, get_args(kind)
+    if kind is Literal:
+        return value in inner
+    if kind is list:
+        return isinstance(value, list) and all(_is(item, inner[0]) for item in value)
+    return isinstance(value, int | float) if kind is float else isinstance(value, kind)

@@ -74,10 +74,14 @@ def write_for_onnx(exported: Exported, path: Path) -> None:
 
 
 def write_authors(exported: Exported, path: Path) -> None:
-    """A student as the authors' evaluation and timm read it: `{"model": weights}` under timm's names."""
-    assert isinstance(exported.network, StudentNetwork), "the task lets no teacher through"
+    """A student as the authors' evaluation and timm read it: `{"model": weights}` under timm's names.
 
-    content = authors_student_state(exported.network)
+    Where classes are sorted by count, they are put in the order of the authors' code, whose ties fall otherwise.
+    """
+    assert isinstance(exported.network, StudentNetwork), "the task lets no teacher through"
+    places = {label: place for place, label in enumerate(exported.card.labels)}
+    order = [places[label] for label in exported.card.authors_labels]
+    content = authors_student_state(exported.network, order=order or None)
     write_atomically(path, lambda file: torch.save(content, file))
 
 

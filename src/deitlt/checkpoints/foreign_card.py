@@ -48,6 +48,7 @@ def foreign_card(
         protocol="",
         class_names=list(info.class_names),
         labels=list(info.labels),
+        authors_labels=list(info.authors_labels),
         counts=list(info.counts),
         groups={name: list(classes) for name, classes in info.groups.items()},
         data=data,

@@ -33,7 +33,7 @@ def find_student(weights: Weights, average: Weights, heads: Any, path: Path) -> 
     width, patch_size, distilled = patches[0], patches[3], "dist_token" in weights
     layer_scale = "blocks.0.ls1.gamma" in weights  # DeiT-III's, whose class token has no position
     grid = _grid(positions[1] - (0 if layer_scale else 1 + distilled), path)
-    known = isinstance(heads, int) and heads > 0 and width % heads == 0
+    known = type(heads) is int and heads > 0 and width % heads == 0
     model = {
         "name": "deit3_base_patch16_224" if layer_scale else "deit_base_patch16_224",
         "image_size": grid * patch_size,

@@ -4,7 +4,7 @@ The paper trains its students from scratch; a run that does not says so among it
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deitlt.checkpoints.finding import find_checkpoint
 from deitlt.checkpoints.foreign_students import INNER
+from deitlt.checkpoints.label_order import order_by_name
 from deitlt.checkpoints.loading import read_stored
 from deitlt.checkpoints.stored import Weights
 from deitlt.errors import CheckpointError, ConfigError, nearest
@@ -28,14 +29,16 @@ _OPTIONAL = (*_HEADS, "dist_token")  # what one transformer may have and another
 _SIZES = {"cls_token": "width", "patch_embed.proj.weight": "patch_size"}
 
 
-def initialise(network: StudentNetwork, source: str) -> list[str]:
+def initialise(network: StudentNetwork, source: str, class_names: Sequence[str] | None = None) -> list[str]:
     """Give a student the weights of a trained transformer.
 
-    A head of another number of classes, or any head of timm's, whose classes are others, stays fresh; so
-    does what the source lacks. Position embeddings of another grid are resampled.
+    Heads are taken in the student's order of classes, if the source names the same classes; a head of other
+    classes, or any of timm's, stays fresh, and so does what the source lacks. A file that names no classes is
+    taken at its word if it has as many. Position embeddings of another grid are resampled.
 
     Args:
         network: the student, which is changed.
+        class_names: the student's classes; None where they are not known.
         source: a checkpoint of deitlt's or the authors', a run's folder, or `timm:NAME` for timm's
             pretrained weights.
 
@@ -46,7 +49,7 @@ def initialise(network: StudentNetwork, source: str) -> list[str]:
         CheckpointError: if the file cannot be read, is no student's, or is of another size.
         ConfigError: if timm knows no such model, or its weights cannot be fetched.
     """
-    given = _of_timm(source.removeprefix(TIMM)) if source.startswith(TIMM) else _of_file(source)
+    given = _of_timm(source.removeprefix(TIMM)) if source.startswith(TIMM) else _of_file(source, class_names)
     own: Weights = {name.removeprefix(INNER): value for name, value in network.state_dict().items()}
     _check_names(given, own, source)
     taken = {name: value for name, value in given.items() if name in own and _fits(name, value, own)}
@@ -57,11 +60,16 @@ def initialise(network: StudentNetwork, source: str) -> list[str]:
     return [name for name in own if name not in taken]
 
 
-def _of_file(source: str) -> Weights:
+def _of_file(source: str, class_names: Sequence[str] | None) -> Weights:
     stored = read_stored(find_checkpoint(Path(source).expanduser(), ("student",)))
     if stored.kind != "student":
         raise CheckpointError(f"student.init={source} holds a {stored.kind}; type student.init=FILE of a student.")
-    return {name.removeprefix(INNER): value for name, value in stored.weights.items()}
+    weights = {name.removeprefix(INNER): value for name, value in stored.weights.items()}
+    if stored.card is None or class_names is None:
+        return weights
+    order = order_by_name(stored.card.class_names, class_names)
+    heads = {} if order is None else {name: weights[name][order] for name in _HEADS if name in weights}
+    return {name: value for name, value in weights.items() if name not in _HEADS} | heads
 
 
 def _of_timm(name: str) -> Weights:

@@ -1,7 +1,8 @@
 """In which order a network answers its classes, and how its answers come into the order of the data.
 
-Data of published lists are put in order of their counts, but PaCo's teachers of ImageNet-LT and iNaturalist
-answer in the data set's original order. Whoever forgets that teaches a student noise.
+Data of published lists are put in order of their counts. PaCo's teachers of ImageNet-LT and iNaturalist answer
+in the data set's original order, the authors' other networks in an order by count whose many ties fall otherwise
+than ours. Whoever forgets that teaches a student noise.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from deitlt.checkpoints.stored import StoredNetwork
 from deitlt.errors import CheckpointError, ConfigError, nearest
+from deitlt.types import DataInfo
 
-CHOICES = ("auto", "original", "sorted")
+CHOICES = ("auto", "original", "authors", "sorted")
 
 
 def order_by_name(known: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
@@ -28,14 +30,15 @@ def order_by_name(known: Sequence[str], wanted: Sequence[str]) -> list[int] | No
     return [places[name] for name in wanted]
 
 
-def foreign_order(stored: StoredNetwork, labels: Sequence[int], choice: str, key: str) -> list[int]:
+def foreign_order(stored: StoredNetwork, info: DataInfo, choice: str, key: str) -> list[int]:
     """Where each class of the data stands among the answers of a network whose file does not say.
 
     Args:
         stored: the network.
-        labels: the data set's own label of each class.
-        choice: 'sorted' as the data are, 'original' as the data set's labels are, or 'auto', the custom of
-            the published files: PaCo's teachers in the original order, LDAM's and students sorted.
+        info: the data's labels, in their order and in the authors'.
+        choice: 'sorted' as the data are, 'original' as the data set's labels are, 'authors' by count with the
+            ties of the authors' code, or 'auto', the custom of the published files: PaCo's teachers in the
+            original order, LDAM's teachers and the students in the authors'.
         key: what the user types to choose, for messages.
 
     Raises:
@@ -44,14 +47,19 @@ def foreign_order(stored: StoredNetwork, labels: Sequence[int], choice: str, key
     """
     if choice not in CHOICES:
         raise ConfigError(f"{key}={choice} is no choice; {nearest(choice, CHOICES)}")
-    if choice == "sorted" or (choice == "auto" and stored.layout != "paco"):
-        return list(range(len(labels)))
-    if sorted(labels) != list(range(len(labels))):
+    if choice == "auto":
+        choice = "original" if stored.layout == "paco" else "authors"
+    if choice == "sorted" or (choice == "authors" and not info.authors_labels):
+        return list(range(info.num_classes))
+    if choice == "authors":
+        places = {label: place for place, label in enumerate(info.authors_labels)}
+        return [places[label] for label in info.labels]
+    if sorted(info.labels) != list(range(info.num_classes)):
         raise CheckpointError(
             f"{stored.path} may answer in the order of the data set's own labels, but here these go from "
-            f"{min(labels)} to {max(labels)} for {len(labels)} classes; type {key}=sorted."
+            f"{min(info.labels)} to {max(info.labels)} for {info.num_classes} classes; type {key}=sorted."
         )
-    return list(labels)
+    return list(info.labels)
 
 
 def as_index(order: Sequence[int]) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from deitlt.checkpoints.card import KEY, card_of
 from deitlt.checkpoints.foreign import recognise
@@ -57,7 +57,7 @@ def read_stored(path: str | Path) -> StoredNetwork:
         raise CheckpointError(f"{path} asks for {card.maker!r}, which makes no {card.kind}; update deitlt.")
     average = checkpoint.get("ema")
     return StoredNetwork(
-        path, card.maker, len(card.class_names), card.model, _weights(checkpoint), average, "deitlt", card
+        path, card.maker, len(card.class_names), card.model, _weights(checkpoint, path), average, "deitlt", card
     )
 
 
@@ -68,6 +68,8 @@ def _of_kind(kind: Kind, path: str | Path) -> StoredNetwork:
     return stored
 
 
-def _weights(checkpoint: Checkpoint) -> Weights:
-    stored: dict[str, Tensor] = checkpoint.get("state_dict", {})
+def _weights(checkpoint: Checkpoint, path: Path) -> Weights:
+    stored = checkpoint.get("state_dict")
+    if not isinstance(stored, dict):
+        raise CheckpointError(f"{path} holds no weights; type the path of another .ckpt file.")
     return {name.removeprefix(PREFIX): value for name, value in stored.items() if name.startswith(PREFIX)}

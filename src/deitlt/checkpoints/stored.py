@@ -59,10 +59,10 @@ class StoredNetwork:
         if strange := sorted(set(self.model) - set(signature(maker).parameters)):
             asked = f"{self.path} asks for {strange[0]!r}"
             raise CheckpointError(f"{asked}, which this version does not know; update deitlt.")
-        network: nn.Module = maker(self.num_classes, **self.model)
         try:
+            network: nn.Module = maker(self.num_classes, **self.model)
             network.load_state_dict(self.average if ema and self.average is not None else self.weights)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError, AttributeError) as error:  # also of arguments of strange types
             raise CheckpointError(
                 f"{self.path} does not hold the weights that it says it holds; take an older one."
             ) from error

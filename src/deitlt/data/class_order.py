@@ -28,7 +28,8 @@ def sort_classes(splits: DataSplits, order: str) -> DataSplits:
             Otherwise a file that holds every label once, in the order that is wanted.
 
     Returns:
-        The data set whose `labels` hold the published label of each class id.
+        The data set whose `labels` hold the published label of each class id, and `authors_labels` those in
+        the order of 'authors', in which the authors' networks answer.
 
     Raises:
         ConfigError: the order is none of these.
@@ -40,8 +41,9 @@ def sort_classes(splits: DataSplits, order: str) -> DataSplits:
     places = np.empty_like(by)
     places[by] = np.arange(len(by))
     names = tuple(splits.class_names[c] for c in by)
-    labels = tuple(splits.labels[c] for c in by)
-    return DataSplits(Relabelled(splits.train, places), Relabelled(splits.test, places), names, labels)
+    labels, authors = (tuple(splits.labels[c] for c in ids) for ids in (by, _order(splits, "authors")))
+    train, test = (Relabelled(source, places) for source in (splits.train, splits.test))
+    return DataSplits(train, test, names, labels, authors)
 
 
 def _order(splits: DataSplits, order: str) -> Order:

@@ -1,6 +1,7 @@
 """The LightningDataModule: opens a data set, makes it long-tailed, and hands out complete batches."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -230,9 +231,7 @@ class LongTailDataModule(L.LightningDataModule):
             return ImageBatch(images, targets)
         return self.complete(images, targets, self._batch_stream())
 
-    def complete(
-        self, views: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator
-    ) -> StudentBatch:
+    def complete(self, views: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator) -> StudentBatch:
         """Mix viewed images, [B, 3, H, W] a view, with targets [B], then ask the teacher about what came out."""
         make = self.mixing_factory if self.mixing_on else None
         mixing = None if make is None else make(self.info.num_classes)
@@ -243,7 +242,7 @@ class LongTailDataModule(L.LightningDataModule):
         if not self.exclude:
             return whole
         train, test = (drop(source, self.exclude) for source in (whole.train, whole.test))
-        return DataSplits(train, test, whole.class_names, whole.labels)
+        return replace(whole, train=train, test=test)
 
     def _sources(self) -> list[ImageSource]:
         found = (self.splits.train, self.splits.val, self.splits.test)

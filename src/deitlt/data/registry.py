@@ -31,13 +31,15 @@ class DataSplits:
     """A data set as it was published, before it is made long-tailed.
 
     class_names: name of each class id, so its length is the number of classes. labels: the data set's own
-    label of each class id, where classes were put in another order; else 0, 1, ...
+    label of each class id, where classes were put in another order; else 0, 1, ... authors_labels: as in
+    `DataInfo`.
     """
 
     train: ImageSource
     test: ImageSource
     class_names: tuple[str, ...]
     labels: tuple[int, ...] = ()
+    authors_labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.labels:

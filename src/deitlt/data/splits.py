@@ -135,7 +135,7 @@ def _info(train: ImageSource, splits: DataSplits, options: SplitOptions, cuts: t
     counts = tuple(_counts(train, len(names)).tolist())
     groups = frequency_groups(counts, options.groups, options.group_cuts or cuts)
     members = {name: tuple(int(c) for c in classes) for name, classes in groups.items() if len(classes)}
-    return DataInfo(len(names), counts, names, members, splits.labels)
+    return DataInfo(len(names), counts, names, members, splits.labels, splits.authors_labels)
 
 
 def _counts(source: ImageSource, num_classes: int) -> npt.NDArray[np.int64]:

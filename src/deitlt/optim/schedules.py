@@ -86,7 +86,7 @@ class WarmupSteps:
     """Warm-up by ``(epoch + 1) / warmup_epochs``, then ``lr`` times the factor of the latest step.
 
     The rate is constant within an epoch. PaCo's recipe for CIFAR, whose epoch 10 has 1.1 times the rate, is
-    ``warmup_epochs=10, factors={10: 1.1, 11: 1.0, 320: 0.1, 360: 0.01}``.
+    ``warmup_epochs=10, factors={10: 1.1, 11: 1.0, 321: 0.1, 361: 0.01}``.
 
     Args:
         lr: the base rate.

@@ -20,6 +20,7 @@ TOKENS: Final = {
     "matched": "AVG, temperatures matched",
     "fused": "fused, one weight",
     "group_fused": "fused, one weight a group",
+    "least_regret": "fused, least regret",
 }
 PROTOCOLS: Final = {
     "last": "last epoch",

@@ -87,7 +87,7 @@ def initialise_student(stage: StageConfig, module: ClassifierModule) -> str | No
     if source is None:
         return None
     assert isinstance(module.network, StudentNetwork)
-    fresh = initialise(module.network, source)
+    fresh = initialise(module.network, source, module.info.class_names)
     return f"{stage.name}: starts from {source}; fresh: {', '.join(fresh) if fresh else 'nothing'}"
 
 
@@ -123,6 +123,7 @@ def build_card(stage: StageConfig, datamodule: LongTailDataModule) -> ModelCard:
         protocol=stage.protocol,
         class_names=list(info.class_names),
         labels=list(info.labels),
+        authors_labels=list(info.authors_labels),
         counts=list(info.counts),
         groups={name: list(classes) for name, classes in info.groups.items()},
         data=stage.data,

@@ -11,7 +11,7 @@ from deitlt.data import LongTailDataModule
 from deitlt.metrics import Fusion, TokenAccuracy, fusions_for
 from deitlt.modules import RAW
 from deitlt.tasks.card_data import open_card_data
-from deitlt.tasks.experiments import named_recipe
+from deitlt.tasks.experiments import chosen_recipe, named_recipe
 from deitlt.tasks.results import collect_evaluation, draw, show
 from deitlt.tasks.run_folder import RunFolder, write_json
 from deitlt.tasks.stage_config import Plain, plain
@@ -31,6 +31,8 @@ def main(config: DictConfig) -> None:
     owned = config.get("data") is None
     results: dict[str, Plain] = {trained.card.kind: {"networks": {RAW: measure(trained, datamodule, owned)}}}
     metrics = collect_evaluation(trained.card, datamodule, results, str(trained.path))
+    if not trained.card.protocol and not config.ema and (experiment := chosen_recipe()) is not None:
+        metrics["experiment"] = experiment  # a published file: the row of the table that its numbers belong beside
     draw(metrics, results, run)
     write_json(run.metrics, metrics)
     show(metrics, run, Console())

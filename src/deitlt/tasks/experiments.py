@@ -6,13 +6,19 @@ from omegaconf import DictConfig, OmegaConf
 from deitlt.errors import ConfigError
 
 
+def chosen_recipe() -> str | None:
+    """The name that the user gave as experiment=NAME, or None."""
+    name: str | None = HydraConfig.get().runtime.choices.get("experiment")
+    return name
+
+
 def named_recipe(config: DictConfig) -> DictConfig | None:
     """The configuration with its data where the user has them, if it names a recipe; else None.
 
     Raises:
         ConfigError: if the recipe's data need a value that only the user has, such as their folder.
     """
-    name = HydraConfig.get().runtime.choices.get("experiment")
+    name = chosen_recipe()
     if name is None:
         return None
     recipe = config.copy()

@@ -50,7 +50,7 @@ def check_teacher(path: Path, datamodule: LongTailDataModule, recipe: Mapping[st
     if stored.card is not None:
         return CheckedTeacher(stored, stored.card, as_index(_own_order(stored.card, info, path)))
     choice = recipe.get("label_order", "auto")
-    order = foreign_order(stored, info.labels, choice, "teacher.label_order")
+    order = foreign_order(stored, info, choice, "teacher.label_order")
     return CheckedTeacher(stored, card_by_recipe(stored, recipe, datamodule, data={}), as_index(order))
 
 

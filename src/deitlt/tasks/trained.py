@@ -110,7 +110,7 @@ def _described(stored: StoredNetwork, recipe: DictConfig | None, label_order: st
     data = known_data(plain(recipe.data))
     datamodule = open_card_data(data)
     card = card_by_recipe(stored, plain(recipe[stored.kind]), datamodule, data)
-    return card, as_index(foreign_order(stored, datamodule.info.labels, label_order, "label_order"))
+    return card, as_index(foreign_order(stored, datamodule.info, label_order, "label_order"))
 
 
 def _few(names: tuple[str, ...]) -> str:

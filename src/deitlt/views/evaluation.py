@@ -21,13 +21,13 @@ def evaluation_view(
         image_size: pixels a side of the result.
         normalisation: statistics that the result is normalised with.
         crop_share: share of the scaled side that the crop keeps: 0.875 scales to 256 and keeps 224; 1 keeps all.
-
-    Raises:
-        ConfigError: if the share is not in (0, 1].
         interpolation: how pixels are resampled.
 
     Returns:
         A function from a picture to [3, image_size, image_size].
+
+    Raises:
+        ConfigError: if the share is not in (0, 1].
     """
     if not 0 < crop_share <= 1:
         raise ConfigError(f"views.evaluation.crop_share={crop_share} is no share; type 0.875, or 1 for the whole.")

@@ -12,7 +12,8 @@ def attention_targets(attention: Tensor, pasted: Pasted) -> Tensor:
     """Targets whose proportion is the attention on each image's patches, in place of their area.
 
     ``lambda = A . down(M)`` (Chen et al., "TransMix: Attend to Mix for Vision Transformers", CVPR 2022,
-    eq. 3), with the mask M brought to the grid of patches by nearest neighbour.
+    eq. 3), with the mask M brought to the grid of patches by nearest neighbour. The equation alone: the
+    published code takes the mean of this share and the area's.
 
     Args:
         attention: [B, P], the class token's attention to each of P patches, rows sum to 1; no gradient.
