@@ -82,6 +82,14 @@ def test_an_order_that_is_none_is_named(splits):
         sort_classes(splits, "counts")
 
 
+def test_a_name_that_became_absolute_is_told_as_it_was_typed(splits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^data\.class_order=orders/sizes is none"):
+        sort_classes(splits, str(tmp_path / "orders" / "sizes"))
+    with pytest.raises(ConfigError, match=r"^data\.class_order=/nowhere/sizes is none"):
+        sort_classes(splits, "/nowhere/sizes")
+
+
 def test_the_module_sorts_any_data_set_where_that_is_asked_for():
     options = {"max_count": 30, "imbalance_factor": 0.25}
     plain = LongTailDataModule(**options)

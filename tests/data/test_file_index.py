@@ -1,5 +1,6 @@
 import os
 import pickle
+import stat
 from functools import partial
 
 import numpy as np
@@ -50,6 +51,20 @@ def test_a_list_is_parsed_once_and_mapped_after_that(file):
     assert second.table.names == ("cat", "dog")
     assert first.file == second.file == file.with_name(f"list.txt{ENDING}")
     assert sorted(path.name for path in file.parent.iterdir()) == ["list.txt", f"list.txt{ENDING}"]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o644, 0o644), (0o664, 0o664), (0o600, 0o600), (0o777, 0o666)])
+def test_whoever_may_read_the_list_may_map_its_index(file, mode, expected):
+    file.chmod(mode)
+    assert stat.S_IMODE(read(file).file.stat().st_mode) == expected
+
+
+def test_a_file_system_without_modes_keeps_an_index_too(file, monkeypatch):
+    def refuse(place, mode):
+        raise PermissionError(place)
+
+    monkeypatch.setattr("deitlt.data.file_index.Path.chmod", refuse)
+    assert read(file).file == file.with_name(f"list.txt{ENDING}")
 
 
 def test_a_changed_list_is_parsed_again_though_size_and_time_are_the_same(file):

@@ -78,6 +78,7 @@ def changed(key, place, **entry):
         (lambda content: content["annotations"].pop(), r"an image without file_name or annotation.* \(100\)"),
         (lambda content: content["images"][0].pop("file_name"), r"\('file_name'\)"),
         (lambda content: content["images"].append("x.jpg"), "has no list 'images' of entries"),
+        (changed("annotations", 1, image_id=100), r"gives the image '\S+/a\.jpg' more than one annotation; leave"),
         (changed("images", 0, file_name=7), "an image without file_name"),
         (changed("images", 0, file_name=""), "an image with an empty file_name, number 0"),
         (changed("images", 1, file_name=ROWS[0][0]), r"lists 'train_val2018/Aves/1/a\.jpg' twice; remove one"),

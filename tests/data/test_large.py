@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from tests.data.miniatures import counts_of, make_imagenet_lt, make_inat18, make
 
 from deitlt.data import LongTailDataModule, get_dataset, list_datasets
 from deitlt.data.large import INAT18_NORMALISATION
-from deitlt.data.missing import find_missing
+from deitlt.data.missing import Lacking, find_missing
 from deitlt.data.verify import path_of
 from deitlt.errors import ConfigError, DataError
 
@@ -118,6 +119,8 @@ def test_a_list_that_is_not_there_is_named(root):
         opened("imagenet_lt", root).setup()
     with pytest.raises(DataError, match=r"holds no iNaturalist18_train\.txt or train2018\.json; .* data\.train_list="):
         opened("inat18", root).setup()
+    with pytest.raises(DataError, match=r"nowhere is not a folder; .* of the images and ImageNet_LT_train\.txt"):
+        opened("imagenet_lt", root / "nowhere").setup()
     with pytest.raises(ConfigError, match=r"data\.name=lists has no list of its own; type data\.train_list=FILE"):
         opened("lists", root).setup()
     with pytest.raises(DataError, match=r"The list .*none\.txt cannot be read"):
@@ -162,7 +165,57 @@ def test_missing_images_are_told_all_at_once(root):
     named = str(caught.value).partition("(")[2].partition(")")[0].split(", ")
     assert len(named) == 11
     assert set(named[:10]) <= set(map(str, gone))
-    assert sorted(find_missing(datamodule.splits.train)) == sorted(str(f) for f in gone if "train" in str(f))
+    assert sorted(find_missing(datamodule.splits.train)) == sorted(
+        Lacking(str(f), False) for f in gone if "train" in str(f)
+    )
+
+
+def test_one_missing_image_is_told_as_one(root):
+    make_imagenet_lt(root)
+    next(root.glob("train/*/*.JPEG")).unlink()
+    with pytest.raises(DataError, match=r"^1 of the \d+ listed images is missing \(.*\); put it there, or take it off"):
+        opened("imagenet_lt", root).check_files()
+
+
+@pytest.fixture
+def lock(monkeypatch):
+    """Has the system refuse some files; their modes would not do so to its administrator."""
+
+    def lock(*files):
+        locked, access = {str(file) for file in files}, os.access
+        monkeypatch.setattr(
+            "deitlt.data.missing.os.access", lambda file, mode: str(file) not in locked and access(file, mode)
+        )
+
+    return lock
+
+
+def test_images_that_may_not_be_read_are_told_with_the_missing_ones(root, lock):
+    make_imagenet_lt(root)
+    first, second = sorted(root.glob("train/*/*.JPEG"))[:2]
+    lock(first)
+    with pytest.raises(DataError, match=r"^1 of the .* is not readable by you \(.*give yourself permission"):
+        opened("imagenet_lt", root, verify=False).check_files()
+    second.unlink()
+    with pytest.raises(DataError, match=r"^2 of the .* images are missing or not readable by you") as caught:
+        opened("imagenet_lt", root, verify=False).check_files()
+    assert f"{first} (no permission)" in str(caught.value)
+    assert f"{second} (no permission)" not in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_entered_is_no_other_layout(root, monkeypatch):
+    make_imagenet_lt(root)
+
+    look = os.stat
+
+    def refuse(file, **options):
+        if str(file).startswith(f"{root}/train/"):
+            raise PermissionError(file)
+        return look(file, **options)
+
+    monkeypatch.setattr("deitlt.data.missing.os.stat", refuse)
+    with pytest.raises(DataError, match=r"^\d\d of .* are not readable by you \(.*/train/"):
+        opened("imagenet_lt", root, verify=False).check_files()
 
 
 def test_images_that_are_not_used_may_be_missing(root):
@@ -193,8 +246,43 @@ def test_validation_images_of_another_layout(root):
     make_imagenet_lt(root)
     for file in list(root.glob("val/*/*.JPEG")):  # ImageNet's own archive has them all in one folder
         file.rename(root / "val" / file.name)
-    with pytest.raises(DataError, match=r"None of 12 listed images is there: .* such as val/n0\d+/ILSVRC2012_val_"):
+    message = (
+        r"None of 12 listed images is there: .* such as val/n0\d+/ILSVRC2012_val_\d+\.JPEG in data\.root=.*, "
+        r"where val/ has no (n0\d+)/ and holds ILSVRC2012_val_.*, \.\.\.; put the images where .*, such as in val/\1/\."
+    )
+    with pytest.raises(DataError, match=r"where val/n0\d+/ has no ILSVRC\w+\.JPEG and holds nothing; put the images"):
         opened("imagenet_lt", root).check_files()
+    for folder in root.glob("val/n*"):
+        folder.rmdir()
+    with pytest.raises(DataError, match=message) as caught:
+        opened("imagenet_lt", root).check_files()
+    assert "type data.root" not in str(caught.value)
+
+
+def test_images_whose_names_end_otherwise(root):
+    make_imagenet_lt(root)
+    for file in list(root.glob("val/*/*.JPEG")):
+        file.rename(file.with_suffix(".jpg"))
+    with pytest.raises(DataError, match=r"where val/n0\d+/ has no (\w+)\.JPEG and holds .*\1\.jpg"):
+        opened("imagenet_lt", root).check_files()
+
+
+def test_a_list_that_was_written_on_windows(root):
+    datamodule = write(root, "train\\a\\1.jpg 0\ntrain\\b\\2.jpg 1\n")
+    with pytest.raises(DataError, match=r"files such as train\\a\\1\.jpg; write / for \\ in the list's paths\."):
+        datamodule.check_files()
+
+
+def test_paths_that_lie_elsewhere(root, tmp_path):
+    datamodule = write(root, f"{tmp_path}/gone/1.jpg 0\n{tmp_path}/gone/2.jpg 1\n")
+    with pytest.raises(DataError, match=r"gone/1\.jpg do not lie in data\.root=.*data; mend the paths in the list"):
+        datamodule.check_files()
+
+
+def test_a_test_list_of_the_training_images_is_refused(root):
+    with pytest.raises(DataError, match=r"train\.txt and the test list .*test\.txt name the same .* data\.test_list="):
+        write(root, "a/1.jpg 0\nb/2.jpg 1\n", "a/1.jpg 0\n\nb/2.jpg 1").setup()
+    assert len(write(root, "a/1.jpg 0\nb/2.jpg 1\n", "a/1.jpg 0\nb/3.jpg 1\n").splits.test) == 2
 
 
 def test_broken_images_of_a_list_are_found_where_that_is_asked_for(root):

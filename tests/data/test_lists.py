@@ -37,6 +37,12 @@ def test_a_path_may_hold_spaces_and_any_script(tmp_path):
     assert rows == [("my cats/1 (2).jpg", 0), ("käfer/猫.jpg", 1)]
 
 
+def test_a_path_that_starts_here_is_that_without_it(tmp_path):
+    rows, _ = parsed(tmp_path, b"./a/1.jpg 0\na/2.jpg 0\n././b/3.jpg 1\n.//c/4.jpg 1\n../d/5.jpg 1\n.e.jpg 1\n")
+    assert [path for path, _ in rows] == ["a/1.jpg", "a/2.jpg", "b/3.jpg", ".//c/4.jpg", "../d/5.jpg", ".e.jpg"]
+    assert parsed(tmp_path, b"./a/1.jpg 0\na/2.jpg 0\nb/1.jpg 1\n")[1] == ("a", "b")
+
+
 def test_a_path_that_is_no_unicode_is_kept_byte_by_byte(tmp_path):
     rows, _ = parsed(tmp_path, b"caf\xe9/1.jpg 0\n")
     assert rows[0][0].encode(errors="surrogateescape") == b"caf\xe9/1.jpg"
@@ -62,6 +68,11 @@ def test_a_long_list_equals_a_plain_reading_of_it(tmp_path):
         (b"a.jpg 0\n 7\n", r"line 2: ' 7' is no line"),
         (b"a.jpg 0\rb.jpg 1\n", r"line 1: 'a\.jpg 0\\rb\.jpg 1' is no line"),
         ("a.jpg 0\n".encode("utf-16"), r"line 1: .* is no line"),
+        (b"path label\na.jpg 0\n", r"line 1: 'path label' is a header, and a list has none, .*; remove it\."),
+        (b"\n# file\tclass_id\na.jpg 0\n", r"line 2: '# file\\tclass_id' is a header"),
+        (b"path,label\na.jpg,0\n", r"line 1: 'path,label' is a header, .* such as 'train/cat/1\.jpg 0'; remove it"),
+        (b"a.jpg 0\nb jpg\n", r"line 2: 'b jpg' is no line"),
+        (b"a.jpg 0\nb.jpg 1\n./a.jpg 0\n", r"lists 'a\.jpg' twice, in the lines 1 and 3"),
         (b"a.jpg 0\n\nb.jpg 1\na.jpg 1\n", r"lists 'a\.jpg' twice, in the lines 1 and 4; remove one"),
     ],
 )

@@ -173,3 +173,15 @@ def test_settings_outside_their_range_are_named(setting):
     ((key, value),) = setting.items()
     with pytest.raises(ConfigError, match=rf"student\.distillation\.{key}={value}"):
         DistillationLoss("soft", **setting)
+
+
+def test_deferred_weights_weigh_the_class_token_only_if_asked_to():
+    plain, weighed = (DistillationLoss("hard", weigh_cls=weigh) for weigh in (False, True))
+    for loss in (plain, weighed):
+        loss.reweight(WEIGHTS)
+    unweighted, weighted = (loss(student(), LABELS, TEACHER) for loss in (plain, weighed))
+    assert_equal(unweighted.cls, 0.5 * F.cross_entropy(student().cls, LABELS))
+    assert_equal(weighted.cls, 0.5 * F.cross_entropy(student().cls, LABELS, WEIGHTS))
+    assert_equal(weighted.dist, unweighted.dist)
+    weighed.reweight(None)
+    assert_equal(weighed(student(), LABELS, TEACHER).cls, unweighted.cls)

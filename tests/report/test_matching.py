@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deitlt.report.matching import benchmark_of, published_rows
+from deitlt.report.matching import benchmark_of, changes_that_count, published_rows
 from deitlt.report.published import PUBLISHED
 from deitlt.report.summary import Run
 
@@ -83,3 +83,18 @@ def test_every_published_cell_of_a_student_has_a_recipe():
                 rows = published_rows(run(file.stem, benchmark.data, factor, method))
                 reached |= {(benchmark.title, row) for row in rows.values()}
     assert reached == {(benchmark.title, row) for benchmark, rows in PUBLISHED.items() for row in rows}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "protocol is paper, the recipe has last",
+        "student.batch_size is 64, the recipe has 128",
+        "teacher.checkpoint is theirs.pth, the recipe has None",
+        "data.train_list is a.txt, the recipe has None",
+    ],
+)
+def test_what_leaves_the_numbers_comparable_is_no_change_that_counts(change):
+    changed = run("cifar10_lt_if100", changes=[change])
+    assert changes_that_count(changed) == ()
+    assert published_rows(changed) == LDAM

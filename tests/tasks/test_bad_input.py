@@ -9,6 +9,7 @@ import torchvision
 from deitlt.cli import main
 
 # Override (or several) -> words that the sentence must have: the value, and what to type.
+PACO = "teacher=cifar_paco teacher/model=paco_resnet8"
 WRONG = {
     "student.epochs=abc": ("student.epochs=abc", "a whole number", "type student.epochs="),
     "student.epochs=0": ("student.epochs=0", "type 1 or more"),
@@ -23,13 +24,19 @@ WRONG = {
     "student.model.patch_size=5": ("student.model.patch_size=5", "16 pixels", "1, 2, 4, 8, 16"),
     "student.model.heads=3": ("student.model.heads=3", "student.model.width=16"),
     "student.model.distilled=false": ("no DIST token", "student.model.distilled=true"),
-    "+student.model.deptth=1": ("deptth", "deitlt train --cfg job"),
+    "+student.model.deptth=1": ("student.model.deptth is nothing that the chosen student.model has",),
     "student.optimizer.opt=adamx": ("adamx", "deitlt train --cfg job"),
     "student.optimizer.lr=-1": ("lr=-1", "0 or more"),
     "student.views.train.crop=middle": ("crop=middle", "=resized, =padded or =simple"),
     "student.views.train.rand_augment=strong": ("strong", "The student cannot be built"),
     "student.views.mixing.mixup=-1": ("mixup=-1",),
     "teacher.sam.scope=world": ("scope=world", "rank, global"),
+    "teacher/sam=linear": ("teacher.sam.rho.value is nothing that", "type ~teacher.sam.rho.value"),
+    "teacher/schedule=epoch_cosine": ("type ~teacher.schedule.factors",),
+    "stages=[student,teacher]": ("trains the student before its teacher", "type stages=[teacher,student]"),
+    PACO: ("teacher.drw has no beta", "type teacher.drw=null"),
+    f"{PACO} teacher.drw=null method=no_ood": ("two unmixed views", "gives mixed images", "teacher=cifar"),
+    f"{PACO} teacher.drw=null teacher/views=weak": ("gives one weak_view", "type teacher/views=paco_cifar"),
     "trainer.devices=4096": ("trainer.devices=4096", "CPU cores", "or fewer"),
     "student.devices=4096": ("devices=4096", "or fewer"),
     "trainer.accelerator=tpu": ("trainer.accelerator=tpu", "trainer.accelerator=auto"),

@@ -68,7 +68,7 @@ def test_missing_images_end_a_run_before_it_begins(tmp_path, on, complain):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["data.root=elsewhere"], "elsewhere holds no ImageNet_LT_train.txt; put the list there"),
+        (["data.root=elsewhere"], "elsewhere is not a folder; type data.root=FOLDER"),
         (
             ["data.train_list=none.txt"],
             "none.txt cannot be read (No such file or directory); type data.train_list=",

@@ -133,3 +133,15 @@ def test_a_run_that_was_killed_before_its_test_is_tested(tiny, teacher, tmp_path
     same(after["state_dict"], before["state_dict"])
     assert after["global_step"] == before["global_step"]
     assert (run / "metrics.json").exists()
+
+
+def test_a_run_goes_on_where_its_data_were_moved(image_folder, tiny_vit, tmp_path):
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    words = ["data=folder", f"data.root={image_folder}", "data.imbalance_factor=null", "data.max_count=null"]
+    assert main(["train", *tiny_vit, *words, f"paths.output_dir={run}"]) == 0
+    (run / "metrics.json").unlink()
+    (run / "student" / "result.json").unlink()
+    image_folder.rename(moved)
+    assert main(["train", f"resume={run}"]) == 2
+    assert main(["train", f"resume={run}", f"data.root={moved}"]) == 0
+    assert (run / "metrics.json").exists()

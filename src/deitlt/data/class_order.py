@@ -62,7 +62,7 @@ def _read_order(file: Path, num_classes: int) -> Order:
         words = file.read_text().split()
     except (OSError, UnicodeError) as error:
         raise ConfigError(
-            f"data.class_order={file} is none of {', '.join(CLASS_ORDERS)}, nor a file that can be read; "
+            f"data.class_order={_as_typed(file)} is none of {', '.join(CLASS_ORDERS)}, nor a file that can be read; "
             "type data.class_order=count, say."
         ) from error
     labels = [int(word) if word.isascii() and word.isdigit() else -1 for word in words]
@@ -72,3 +72,9 @@ def _read_order(file: Path, num_classes: int) -> Order:
             f"{len(words)} words; mend it, or type data.class_order=count."
         )
     return np.array(labels, dtype=np.int64)
+
+
+def _as_typed(file: Path) -> Path:
+    """The name from the working folder on, where a run's command has put that before it."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file

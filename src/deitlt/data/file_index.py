@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,13 +118,14 @@ class IndexedImages:
         return {"index": self.index, "root": self.root}
 
 
-def save_index(file: Path, table: FileTable, key: str) -> None:
+def save_index(file: Path, table: FileTable, key: str, mode: int | None = None) -> None:
     """Writes a table as a safetensors file, whole or not at all.
 
     Args:
         file: its name.
         table: what to write.
         key: names what the table was made of, such as a list's digest.
+        mode: who may read and write it, as of `os.chmod`; None for this user alone.
 
     Raises:
         OSError: the file cannot be written.
@@ -135,6 +137,9 @@ def save_index(file: Path, table: FileTable, key: str) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         save_file(arrays, temporary, metadata)
+        if mode is not None:
+            with suppress(OSError):  # a file system that knows no modes
+                temporary.chmod(mode)
         os.replace(temporary, file)
     except SafetensorError as error:  # what the system refused, in Rust's words
         raise OSError(str(error)) from error

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from deitlt.data.file_index import FileTable
 from deitlt.data.slices import first_repeat
 from deitlt.errors import DataError
 
-KIND = "iNaturalist 2018 json 1"  # to be counted up whenever a file would be read differently
+KIND = "iNaturalist 2018 json 2"  # to be counted up whenever a file would be read differently
 YEAR = 2018
 Entries = list[dict[str, Any]]
 
@@ -34,6 +35,7 @@ def parse_inat_json(file: Path, content: bytes) -> FileTable:
     if not images:
         raise DataError(f"{file} lists no image; name the whole file that the competition published.")
     try:
+        _refuse_two_labels(file, images, annotations)
         label_of = {entry["image_id"]: entry["category_id"] for entry in annotations}
         pairs = [(entry["file_name"].encode(), label_of[entry["id"]]) for entry in images]
         # A lone half of a surrogate pair is no text that a file could hold.
@@ -73,6 +75,14 @@ def _entries(file: Path, annotated: dict[str, Any], key: str) -> Entries:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise DataError(f"{file} has no list {key!r} of entries; name train2018.json or val2018.json.")
     return entries
+
+
+def _refuse_two_labels(file: Path, images: Entries, annotations: Entries) -> None:
+    """Raises DataError where an image has two annotations, so that its class would depend on their order."""
+    counts = Counter(entry["image_id"] for entry in annotations)
+    twice = next((entry["file_name"] for entry in images if counts[entry["id"]] > 1), None)
+    if twice is not None:
+        raise DataError(f"{file} gives the image {twice!r} more than one annotation; leave it the one of its class.")
 
 
 def _table(file: Path, pairs: list[tuple[bytes, Any]], names: dict[Any, str]) -> FileTable:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,12 +38,17 @@ def _keep(table: FileTable, file: Path, key: str) -> FileIndex:
     """The table mapped from the first place that takes it, or in memory where none does."""
     for place in _places(file, key):
         try:
-            save_index(place, table, key)
+            save_index(place, table, key, _mode(file) if place.parent == file.parent else None)
         except OSError:
             continue  # a folder that is read-only, a disk that is full
         if (index := open_index(place, key, check=False)) is not None:
             return index
     return FileIndex(table)
+
+
+def _mode(file: Path) -> int:
+    """Who may read and write the index beside a list: whoever may do so with the list, and its maker."""
+    return stat.S_IMODE(file.stat().st_mode) & 0o666 | stat.S_IRUSR
 
 
 def _places(file: Path, key: str) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from deitlt.data import inat_json, lists
-from deitlt.data.file_index import FileIndex, IndexedImages
+from deitlt.data.file_index import FileIndex, FileTable, IndexedImages
 from deitlt.data.index_cache import cached_index
 from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, register_dataset
 from deitlt.errors import ConfigError, DataError
@@ -31,12 +31,13 @@ def read_lists(train: Names, test: Names, request: DataRequest) -> DataSplits:
 
     Raises:
         ConfigError: a list is neither named nor published.
-        DataError: a list is not there, or not as it should be.
+        DataError: a list is not there, or not as it should be, or both list the same images.
     """
     root = request.root.expanduser()
     train_file = _find("train", request.train_list, train, root)
     test_file = _find("test", request.test_list, test, root)
     trained, tested = open_list(train_file), open_list(test_file)
+    _refuse_same(train_file, test_file, trained.table, tested.table)
     num_classes = _count_classes(train_file, trained)
     _refuse_unknown(test_file, tested, num_classes)
     names = trained.table.names or tuple(map(str, range(num_classes)))
@@ -56,6 +57,10 @@ def _find(split: str, given: Path | None, published: Names, root: Path) -> Path:
         return given.expanduser()
     if not published:
         raise ConfigError(f"data.name=lists has no list of its own; type data.{split}_list=FILE.")
+    if not root.is_dir():
+        raise DataError(
+            f"data.root={root} is not a folder; type data.root=FOLDER with the folder of the images and {published[0]}."
+        )
     for name in published:
         for file in (root / name, *sorted(root.glob(f"*/{name}"))):
             if file.is_file():
@@ -63,6 +68,15 @@ def _find(split: str, given: Path | None, published: Names, root: Path) -> Path:
     raise DataError(
         f"data.root={root} holds no {' or '.join(published)}; put the list there, or type data.{split}_list=FILE."
     )
+
+
+def _refuse_same(train_file: Path, test_file: Path, trained: FileTable, tested: FileTable) -> None:
+    """Raises DataError where both lists name the same images, so that one would test on what one trained on."""
+    if np.array_equal(trained.borders, tested.borders) and np.array_equal(trained.paths, tested.paths):
+        raise DataError(
+            f"The training list {train_file} and the test list {test_file} name the same images, and accuracy on "
+            "training images tells nothing; type data.test_list=FILE with the list of the test images."
+        )
 
 
 def _count_classes(file: Path, index: FileIndex) -> int:

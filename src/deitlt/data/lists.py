@@ -1,5 +1,6 @@
 """Text files that list images: `path label` a line, as ImageNet-LT, Places-LT and iNaturalist-2018 are published."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,12 @@ from deitlt.data.file_index import FileTable
 from deitlt.data.slices import Bytes, Positions, class_folders, first_repeat, gathered, short_names
 from deitlt.errors import DataError
 
-KIND = "list 1"  # to be counted up whenever a list would be read differently
+KIND = "list 2"  # to be counted up whenever a list would be read differently
 
-_NEW_LINE, _SPACE, _TAB, _MINUS, _ZERO = b"\n \t-0"
+_NEW_LINE, _SPACE, _TAB, _MINUS, _ZERO, _DOT, _SLASH = b"\n \t-0./"
 _BLANKS = np.frombuffer(b" \t\r", np.uint8)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_HEADER = re.compile(rb'#?[ \t]*[A-Za-z_"-]+([ \t,;]+[A-Za-z_"-]+)+')  # such as 'path label': no dot, slash or digit
 _DIGITS = 9  # fits int32, and is more than there are classes
 Flags = npt.NDArray[np.bool_]
 
@@ -23,7 +25,7 @@ def parse_list(file: Path, content: bytes) -> FileTable:
 
     A line is a path, blanks and a label of digits; the path may itself hold spaces. Lines that are empty,
     blanks at a line's end and a byte order mark are passed over, and so Windows's line ends read as others.
-    The classes are named by their folders, where each has one of its own.
+    A path's leading ``./`` is left out. The classes are named by their folders, where each has one of its own.
 
     Args:
         file: its name, for errors.
@@ -40,12 +42,13 @@ def parse_list(file: Path, content: bytes) -> FileTable:
     starts, stops = starts[lines], stops[lines]
     labels_at = _after_last_blank(text, starts, stops)
     path_stops = _trimmed(text, starts, labels_at)
+    path_starts = _without_here(text, starts, path_stops)
     labels, readable = _numbers(text, labels_at, stops)
-    readable &= (path_stops > starts) & ~_has_control(text, starts, path_stops)
+    readable &= (path_stops > path_starts) & ~_has_control(text, starts, path_stops)
     if not readable.all():
         row = int(np.argmin(readable))
-        raise DataError(_refusal(file, int(lines[row]) + 1, text[starts[row] : stops[row]].tobytes()))
-    paths, borders = gathered(text, starts, path_stops)
+        raise DataError(_refusal(file, int(lines[row]) + 1, text[starts[row] : stops[row]].tobytes(), row == 0))
+    paths, borders = gathered(text, path_starts, path_stops)
     if (twice := first_repeat(paths, borders)) is not None:
         path = paths[borders[twice[0]] : borders[twice[0] + 1]].tobytes().decode(errors="replace")
         first, second = (int(lines[row]) + 1 for row in twice)
@@ -82,6 +85,18 @@ def _trimmed(text: Bytes, starts: Positions, stops: Positions) -> Positions:
     return stops
 
 
+def _without_here(text: Bytes, starts: Positions, stops: Positions) -> Positions:
+    """The starts, moved to the right over ``./``, so that a file has one name; ``.//`` stays: it is no root."""
+    starts = starts.copy()
+    rows = np.arange(len(starts))
+    while len(rows):
+        rows = rows[stops[rows] - starts[rows] > 2]
+        at = starts[rows]
+        rows = rows[(text[at] == _DOT) & (text[at + 1] == _SLASH) & (text[at + 2] != _SLASH)]
+        starts[rows] += 2
+    return starts
+
+
 def _after_last_blank(text: Bytes, starts: Positions, stops: Positions) -> Positions:
     """Where each line's last word starts; a line of one word has no path, and its start is the line's."""
     blanks = np.flatnonzero((text == _SPACE) | (text == _TAB))
@@ -109,10 +124,15 @@ def _has_control(text: Bytes, starts: Positions, stops: Positions) -> Flags:
     return np.searchsorted(controls, stops) > np.searchsorted(controls, starts)
 
 
-def _refusal(file: Path, line: int, content: bytes) -> str:
+def _refusal(file: Path, line: int, content: bytes, is_first: bool) -> str:
     """Why a line cannot be read."""
     text = content[:100].decode(errors="replace")
     word = content.split()[-1]
     if len(content.split()) > 1 and word[:1] == bytes([_MINUS]) and word[1:].isdigit():
         return f"{file}, line {line}: the label {word.decode()} is negative; number the classes from 0."
+    if is_first and _HEADER.fullmatch(content):
+        return (
+            f"{file}, line {line}: {text!r} is a header, and a list has none, only lines 'path label', such as "
+            "'train/cat/1.jpg 0'; remove it."
+        )
     return f"{file}, line {line}: {text!r} is no line 'path label', such as 'train/cat/1.jpg 0'; mend or remove it."

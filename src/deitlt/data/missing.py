@@ -1,9 +1,11 @@
-"""Finds images that a list names and the disk lacks, all at once and before training."""
+"""Finds images that a list names and the disk lacks or keeps to itself, all at once and before training."""
 
 import os
+import stat
 from collections.abc import Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import NamedTuple
 
 from deitlt.data.sources import ImageSource
 from deitlt.data.verify import path_of
@@ -14,50 +16,112 @@ _AT_ONCE = 2048
 _SHOWN = 10
 
 
-def find_missing(source: ImageSource) -> list[str]:
-    """The files of a source that are not there, in its order; none for a source without files."""
+class Lacking(NamedTuple):
+    """A file that cannot be opened: it is not there, or locked by its permissions or those of a folder above."""
+
+    file: str
+    locked: bool
+
+
+def find_missing(source: ImageSource) -> list[Lacking]:
+    """The files of a source that are not there or may not be read, in its order; none for one without files."""
     path = path_of(source)
     if path is None:
         return []
 
-    def look(first: int) -> list[str]:
+    def look(first: int) -> list[Lacking]:
         files = (path(i) for i in range(first, min(first + _AT_ONCE, len(source))))
-        return [file for file in files if not os.path.isfile(file)]
+        return [lacking for file in files if (lacking := _look(file)) is not None]
 
     with ThreadPool(_THREADS) as pool:
-        return [file for found in pool.imap(look, range(0, len(source), _AT_ONCE)) for file in found]
+        return [lacking for found in pool.imap(look, range(0, len(source), _AT_ONCE)) for lacking in found]
 
 
 def require_files(sources: Sequence[ImageSource], root: Path) -> None:
-    """Raises DataError where a file of the sources is missing: with their number and the first ten.
+    """Raises DataError where files of the sources are missing or locked: with their number and the first ten.
 
     Args:
         sources: training, validation and test images.
         root: where their paths start, as the user gave it.
     """
-    missing: list[str] = []
+    lacking: list[Lacking] = []
     for source in sources:
         found = find_missing(source)
-        if found and len(found) == len(source):
-            raise DataError(_other_layout(found[0], len(found), root))
-        missing += found
-    if missing:
-        total = sum(map(len, sources))
-        shown = ", ".join(missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-        raise DataError(
-            f"{len(missing)} of the {total} listed images are missing ({shown}); put them there, or take them "
-            "off the list and type data.train_list=FILE data.test_list=FILE."
-        )
+        if found and len(found) == len(source) and not any(file.locked for file in found):
+            raise DataError(_other_layout(found[0].file, len(found), root))
+        lacking += found
+    if lacking:
+        raise DataError(_refusal(lacking, sum(map(len, sources))))
+
+
+def _look(file: str) -> Lacking | None:
+    """What is wrong with a file, if anything is."""
+    try:
+        is_file = stat.S_ISREG(os.stat(file).st_mode)
+    except PermissionError:  # a folder above it may not be entered
+        return Lacking(file, locked=True)
+    except (OSError, ValueError):  # a name that no file can have is a ValueError
+        return Lacking(file, locked=False)
+    if is_file and os.access(file, os.R_OK):
+        return None
+    return Lacking(file, locked=is_file)
+
+
+def _refusal(lacking: list[Lacking], total: int) -> str:
+    """Counts and names the files, and says what can be done about them."""
+    locked = sum(file.locked for file in lacking)
+    are, them = ("is", "it") if len(lacking) == 1 else ("are", "them")
+    if locked == len(lacking):
+        what, advice = "not readable by you", f"give yourself permission to read {them}"
+    elif locked:
+        what = "missing or not readable by you"
+        advice = "put them there, give yourself permission to read them"
+    else:
+        what, advice = "missing", _backslashes(lacking[0].file) or f"put {them} there"
+    mark = " (no permission)" if locked < len(lacking) else ""
+    shown = _first([name + mark * is_locked for name, is_locked in lacking])
+    return (
+        f"{len(lacking)} of the {total} listed images {are} {what} ({shown}); {advice}, or take {them} "
+        "off the list and type data.train_list=FILE data.test_list=FILE."
+    )
 
 
 def _other_layout(file: str, count: int, root: Path) -> str:
     """Says what was expected and what is there, where none of a list's images was found."""
     if not root.is_dir():
         return f"data.root={root} is not a folder; type data.root=FOLDER with the folder where the listed paths start."
-    below = os.path.relpath(file, root)
-    there = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in os.scandir(root))
-    holds = ", ".join(there[:_SHOWN]) + (", ..." if len(there) > _SHOWN else "") if there else "nothing"
+    none = f"None of {count} listed images is there"
+    below = Path(os.path.relpath(file, root))
+    if slashes := _backslashes(str(below)):
+        return f"{none}: the list names files such as {below}; {slashes}."
+    if below.parts[0] == os.pardir:
+        return f"{none}: files such as {file} do not lie in data.root={root}; mend the paths in the list."
+    expected = f"{none}: the list expects files such as {below} in data.root={root}"
+    if not (root / below.parts[0]).is_dir():
+        first = below.parts[0] + ("/" if len(below.parts) > 1 else "")
+        return f"{expected}, which holds {_content(root)}; type data.root=FOLDER with the folder that holds {first}."
+    present = next(folder for folder in below.parents if (root / folder).is_dir())
+    lacks = below.relative_to(present).parts[0] + ("" if present == below.parent else "/")
     return (
-        f"None of {count} listed images is there: the list expects files such as {below} in data.root={root}, which "
-        f"holds {holds}; type data.root=FOLDER with the folder that holds {Path(below).parts[0]}/."
+        f"{expected}, where {present}/ has no {lacks} and holds {_content(root / present)}; put the images where the "
+        f"list has them, such as in {below.parent}/."
     )
+
+
+def _backslashes(name: str) -> str:
+    """What to do where a list was written on Windows; '' where that is not what is wrong."""
+    return "write / for \\ in the list's paths" if "\\" in name and os.sep == "/" else ""
+
+
+def _content(folder: Path) -> str:
+    """The first names of a folder."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return "what you may not look at"
+    shown = [name + "/" if os.path.isdir(folder / name) else name for name in names[: _SHOWN + 1]]
+    return _first(shown) or "nothing"
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

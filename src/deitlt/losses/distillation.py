@@ -65,14 +65,16 @@ class DistillationLoss(Reweightable):
     re-weighting. ``none`` has no teacher: a student with two tokens learns the truth with both (the
     control), a student with a class token alone has CLS as its whole loss.
 
-    The class weights, from the constructor or from `reweight`, weigh the distillation token; a student
-    that has none gets them on its class token, in place of the CLS loss's own.
+    The class weights, from the constructor or from `reweight`, weigh the distillation token, and with
+    ``weigh_cls`` the class token, too; a student that has one token gets them there, in place of the CLS
+    loss's own.
 
     Args:
         kind: ``hard`` (the teacher's decisions), ``soft`` (its probabilities) or ``none``.
         alpha: the distillation token's share of the loss, in [0, 1].
         tau: the temperature of ``soft``.
         cls_loss: the class token's loss; cross-entropy without weights if None.
+        weigh_cls: weigh the class token's loss as well, which the paper leaves as it is.
         class_weights: [C] or None.
 
     Raises:
@@ -86,6 +88,7 @@ class DistillationLoss(Reweightable):
         tau: float = 3.0,
         cls_loss: ClassificationLoss | None = None,
         class_weights: Tensor | None = None,
+        weigh_cls: bool = False,
     ) -> None:
         super().__init__(class_weights)
         if kind not in DISTILLATION_KINDS:
@@ -97,7 +100,7 @@ class DistillationLoss(Reweightable):
             )
         if not tau > 0:
             raise ConfigError(f"student.distillation.tau={tau} must be above 0: type student.distillation.tau=3")
-        self.kind, self.alpha, self.tau = kind, alpha, tau
+        self.kind, self.alpha, self.tau, self.weigh_cls = kind, alpha, tau, weigh_cls
         self.cls_loss = CrossEntropyLoss() if cls_loss is None else cls_loss
 
     def forward(self, student: TokenLogits, targets: Tensor, teacher: Tensor | None = None) -> DistillationTerms:
@@ -113,7 +116,7 @@ class DistillationLoss(Reweightable):
         """
         if student.dist is None:
             return self._class_token_alone(student.cls, targets)
-        cls = (1 - self.alpha) * self.cls_loss(student.cls, targets)
+        cls = (1 - self.alpha) * self._truth(student.cls, targets, self.weigh_cls)
         dist = self.alpha * self._distillation(student.dist, targets, teacher)
         return DistillationTerms(cls + dist, cls, dist)
 
@@ -123,9 +126,14 @@ class DistillationLoss(Reweightable):
                 f"student.distillation.kind={self.kind} needs a student with a distillation token, and this "
                 "one has none: choose a distilled student/model, or type student/distillation=none"
             )
-        weights = self.cls_loss.class_weights if self.class_weights is None else self.class_weights
-        cls = self.cls_loss.weighted(logits, targets, weights)
+        cls = self._truth(logits, targets, weigh=True)
         return DistillationTerms(cls, cls, cls.new_zeros(()))
+
+    def _truth(self, logits: Tensor, targets: Tensor, weigh: bool) -> Tensor:
+        """The class token's loss, under the deferred weights if they are set and `weigh`."""
+        deferred = self.class_weights if weigh else None
+        weights = self.cls_loss.class_weights if deferred is None else deferred
+        return self.cls_loss.weighted(logits, targets, weights)
 
     def _distillation(self, dist: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
         if self.kind == "none":

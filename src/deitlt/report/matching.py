@@ -32,7 +32,12 @@ _METHODS: Final[dict[tuple[str, str], dict[str, str]]] = {
     **{("", "deit"): _DEIT, ("deit", "deit"): _DEIT},
 }
 _OWN_METHOD: Final = "deit_lt"  # the recipe as it is
-_TAIL: Final = "data.imbalance_factor "  # the table has a column for either tail, so it is no change
+# Changes after which a number still belongs beside the published one: the table has a column for either tail and one
+# for the protocol; the rest is where files lie, and how a recipe's images per update are shared among devices.
+_FREE: Final = (
+    *("data.imbalance_factor ", "data.train_list ", "data.test_list ", "data.on_broken ", "data.exclude ", "protocol "),
+    *("teacher.batch_size ", "student.batch_size ", "teacher.devices ", "student.devices ", "teacher.checkpoint "),
+)
 
 
 def benchmark_of(metrics: Mapping[str, Any]) -> Benchmark | None:
@@ -43,9 +48,9 @@ def benchmark_of(metrics: Mapping[str, Any]) -> Benchmark | None:
 
 
 def changes_that_count(run: Run) -> tuple[str, ...]:
-    """What the run changed in its recipe, but for the tail where the table has that tail, too."""
+    """What the run changed in its recipe, but for what leaves its numbers comparable; any, where no table has them."""
     known = benchmark_of(run.metrics) is not None
-    return tuple(change for change in run.changes if not (known and change.startswith(_TAIL)))
+    return tuple(change for change in run.changes if not (known and change.startswith(_FREE)))
 
 
 def published_rows(run: Run) -> dict[str, str]:

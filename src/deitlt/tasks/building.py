@@ -71,6 +71,7 @@ def build_module(stage: StageConfig, info: DataInfo) -> ClassifierModule:
         loss = make(recipe["distillation"])(cls_loss=loss)
     if (rows := recipe["model"].get("queue_size")) is not None:
         check_queue_size(rows, batch_plan(stage).images_per_update)
+        _refuse_lone_views(recipe["views"])
     module: ClassifierModule = make(recipe["module"])(
         network=network,
         loss=loss,
@@ -98,6 +99,18 @@ def _refuse_tokens(stage: StageConfig, tokens: tuple[str, ...]) -> None:
             f"{stage.name}.model has no DIST token to teach; type student.model.distilled=true, "
             "or student/distillation=none."
         )
+
+
+def _refuse_lone_views(views: Mapping[str, Any]) -> None:
+    """Raise ConfigError where PaCo's teacher would get other images than two unmixed views of each."""
+    target = str(views["train"]["_target_"]).rpartition(".")[2]
+    if target == "paired_view" and views["mixing"] is None:
+        return
+    what = "mixed images" if views["mixing"] is not None else f"one {target} of each image"
+    raise ConfigError(
+        f"PaCo contrasts two unmixed views of each image, and teacher.views gives {what}; type "
+        "teacher/views=paco_cifar, or take an LDAM teacher, as teacher=cifar, where method=no_ood or deit is to give it the student's views."
+    )
 
 
 def _refuse_local_crops(recipe: Mapping[str, Any]) -> None:

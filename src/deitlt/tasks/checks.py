@@ -87,9 +87,17 @@ def check_nulls(run: DictConfig, chosen: DictConfig) -> None:
             prefix = ".".join(parts[:end])
             if value is None or OmegaConf.select(run, prefix) is not None:
                 continue
+            if not _is_there(run, prefix):  # ~KEY took it away, and `check_keys` allowed that
+                break
             if parts[end - 1] not in NULLABLE:
                 raise ConfigError(f"{prefix}=null says nothing, and it is needed; leave {prefix} as it is.")
             break
+
+
+def _is_there(run: DictConfig, key: str) -> bool:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(run, parent) if parent else run
+    return isinstance(node, DictConfig) and name in node
 
 
 def check_types(run: DictConfig, chosen: DictConfig) -> None:

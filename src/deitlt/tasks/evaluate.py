@@ -8,6 +8,7 @@ from rich.console import Console
 
 from deitlt.checkpoints import ModelCard
 from deitlt.data import LongTailDataModule
+from deitlt.errors import DataError
 from deitlt.metrics import Fusion, TokenAccuracy, fusions_for
 from deitlt.modules import RAW
 from deitlt.tasks.card_data import open_card_data
@@ -55,6 +56,10 @@ def open_data(config: DictConfig, card: ModelCard) -> LongTailDataModule:
         num_workers=config.num_workers,
     )
     datamodule.normalisation = card.normalisation
+    try:
+        datamodule.setup()
+    except DataError as error:
+        raise DataError(f"{str(error).rstrip('.')}; data that were moved: data_root=FOLDER.") from error
     return datamodule
 
 

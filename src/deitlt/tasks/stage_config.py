@@ -12,6 +12,8 @@ from deitlt.errors import ConfigError, nearest
 
 STAGES = ("teacher", "student", "baseline")
 PROTOCOLS = ("last", "val", "paper")
+# The nodes that may be null, and what they hold where they are not.
+NODES = {"drw": ("start_epoch", "beta", "stop_mixing"), "ema": ("decay", "warmup")}
 Plain = dict[str, Any]
 
 # What a configuration from a file may call: public names of our own rooms, and optimisers. One name deep, so
@@ -106,6 +108,8 @@ def check_run(config: DictConfig) -> None:
         raise ConfigError(f"protocol={config.protocol} is no protocol; {nearest(str(config.protocol), PROTOCOLS)}")
     if config.protocol == "val" and not config.data.val_fraction:
         raise ConfigError("protocol=val needs a validation split; type data.val_fraction=0.1, say.")
+    if {"teacher", "student"} <= set(stages) and stages.index("teacher") > stages.index("student"):
+        raise ConfigError(f"stages={stages} trains the student before its teacher; type stages=[teacher,student].")
     needs_teacher = "student" in stages and config.student.distillation.kind != "none"
     if needs_teacher and "teacher" not in stages and config.teacher.checkpoint is None:
         raise ConfigError(
@@ -114,9 +118,21 @@ def check_run(config: DictConfig) -> None:
         )
 
 
+def _refuse_half_nodes(name: str, recipe: Mapping[str, Any]) -> None:
+    """Raise ConfigError where a recipe's delta meets a node that is null: it then has only some of its keys."""
+    for node, keys in NODES.items():
+        given = recipe[node]
+        if given is not None and (missing := sorted(set(keys) - set(given))):
+            raise ConfigError(
+                f"{name}.{node} has no {missing[0]}, for the {name} that was chosen has no {node}, which the recipe "
+                f"changes; type {name}.{node}=null."
+            )
+
+
 def check_epochs(name: str, recipe: Mapping[str, Any]) -> None:
     """Raise ConfigError where a stage's epochs contradict each other."""
     epochs, drw = recipe["epochs"], recipe["drw"]
+    _refuse_half_nodes(name, recipe)
     if epochs < 1:
         raise ConfigError(f"{name}.epochs={epochs} trains nothing; type 1 or more.")
     if drw is not None and not 0 <= drw["start_epoch"] < epochs:

@@ -68,11 +68,20 @@ def _fresh(config: DictConfig) -> tuple[DictConfig, list[str]]:
 
 
 def _resumed(run: RunFolder) -> tuple[DictConfig, list[str]]:
-    if others := [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]:
+    moved, others = None, []
+    for override in HydraConfig.get().overrides.task:
+        if override.startswith("data.root="):
+            moved = str(Path(override.partition("=")[2]).expanduser().absolute())
+        elif not override.startswith("resume="):
+            others.append(override)
+    if others:
         raise ConfigError(
-            f"A resumed run keeps its own configuration, so {others[0]} has no place; type resume={run.path} alone."
+            f"A resumed run keeps its own configuration, so {others[0]} has no place; type resume={run.path} alone, "
+            "or with data.root=FOLDER where the data were moved."
         )
     content = plain(run.load_for_resume())
+    if moved is not None:
+        content["data"]["root"] = moved
     refuse_strange_targets(content, str(run.config))
     return OmegaConf.create(content), content["recipe"]["differences"]  # what was looked at, and no interpolation
 
