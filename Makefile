@@ -21,7 +21,7 @@ demo: $(INSTALLED) ## train teacher, DeiT-LT student and a plain ViT on embedded
 	$(BIN)/deitlt train experiment=demo
 
 test: check ## check, then the tests (under 8 minutes on 2 cores)
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -m 'not slow' -n 2
 
 test-all: check ## check, then every test, the slow ones too
 	$(BIN)/pytest
