@@ -109,8 +109,8 @@ def _refuse_lone_views(views: Mapping[str, Any]) -> None:
     what = "mixed images" if views["mixing"] is not None else f"one {target} of each image"
     raise ConfigError(
         f"PaCo contrasts two unmixed views of each image, and teacher.views gives {what}; type "
-        "teacher/views=paco_cifar, or take an LDAM teacher, as teacher=cifar, where method=no_ood or deit is to give it "
-        "the student's views."
+        "teacher/views=paco_cifar, or take an LDAM teacher, as teacher=cifar, where method=no_ood or deit is to give "
+        "it the student's views."
     )
 
 
