@@ -61,12 +61,26 @@ def test_our_own_parts_may(target):
     refuse_strange_targets({"student": [{"model": {"_target_": target}}]}, "config.yaml")
 
 
+def recipe(drw):
+    return {"epochs": 10, "drw": drw, "ema": None}
+
+
 @pytest.mark.parametrize("start", [-1, 10, 11])
 def test_re_weighting_begins_within_the_epochs(start):
     with pytest.raises(ConfigError, match=rf"student\.drw\.start_epoch={start} is not among the epochs 0 to 9"):
-        check_epochs("student", {"epochs": 10, "drw": {"start_epoch": start}})
+        check_epochs("student", recipe({"start_epoch": start, "beta": 0.9999, "stop_mixing": True}))
 
 
 def test_re_weighting_may_begin_with_the_first_or_last_epoch_or_never():
-    for drw in ({"start_epoch": 0}, {"start_epoch": 9}, None):
-        check_epochs("student", {"epochs": 10, "drw": drw})
+    for start in (0, 9):
+        check_epochs("student", recipe({"start_epoch": start, "beta": 0.9999, "stop_mixing": True}))
+    check_epochs("student", recipe(None))
+
+
+@pytest.mark.parametrize(
+    ("node", "given", "missing"), [("drw", {"start_epoch": 5}, "beta"), ("ema", {"decay": 0.9}, "warmup")]
+)
+def test_a_node_of_which_only_a_delta_is_there_is_told(node, given, missing):
+    half = recipe(None) | {node: given}
+    with pytest.raises(ConfigError, match=rf"teacher\.{node} has no {missing}.*type teacher\.{node}=null"):
+        check_epochs("teacher", half)

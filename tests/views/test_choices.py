@@ -12,7 +12,7 @@ from deitlt.data.streams import own_streams
 from deitlt.views import IMAGENET
 
 CHOICES = [(p.parts[-3], p.stem) for kind in ("teacher", "student") for p in config_dir().glob(f"{kind}/views/*.yaml")]
-CROPS = {"paco_cifar": 2, "paco_imagenet": 2, "multicrop": 6}
+CROPS = {"paco_cifar": 2, "paco_weak": 2, "paco_imagenet": 2, "multicrop": 6}
 
 
 def view_of(kind, name, image_size, *words):
