@@ -44,7 +44,14 @@ def exported(folder):
         if name.endswith("weight") and weight.ndim > 1:
             torch.nn.init.normal_(weight, std=0.2)
     place = {"image_size": 32, "mean": MEAN, "std": STD, "crop_share": 0.875}
-    classes = {"class_names": CLASSES, "labels": [0, 1, 2, 3], "counts": [9, 5, 2, 1], "groups": {}, "data": {}}
+    classes = {
+        "class_names": CLASSES,
+        "labels": [0, 1, 2, 3],
+        "authors_labels": [],
+        "counts": [9, 5, 2, 1],
+        "groups": {},
+        "data": {},
+    }
     made = {"kind": "student", "maker": "create_student", "model": MODEL}
     card = ModelCard(**made, **place, **classes, logit_scale=1.0, protocol="last")
     (path,) = export(network, card, ["onnx"], folder)
