@@ -2,8 +2,10 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from deitlt.checkpoints import load_student, load_teacher
 from deitlt.cli import main
 from deitlt.data.digits import read_digits
 from deitlt.data.registry import DataRequest
@@ -109,3 +111,8 @@ def test_grey_and_transparent_images_are_answered(trained, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "mixed" / "grey.png")
     Image.fromarray(np.stack([pixels] * 4, axis=-1), "RGBA").save(tmp_path / "mixed" / "alpha.png")
     assert len(predict(f"checkpoint={trained}", "images=mixed")) == 2
+
+
+def test_a_runs_folder_is_enough_in_python(trained):
+    assert load_student(trained)(torch.zeros(1, 3, 16, 16)).dist.shape == (1, 10)
+    assert load_teacher(trained)(torch.zeros(1, 3, 32, 32)).shape == (1, 10)

@@ -5,6 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from deitlt.checkpoints.card import KEY, card_of
+from deitlt.checkpoints.finding import find_checkpoint
 from deitlt.checkpoints.foreign import recognise
 from deitlt.checkpoints.reading import Checkpoint, read_checkpoint
 from deitlt.checkpoints.stored import MAKERS, Kind, StoredNetwork, Weights
@@ -31,7 +32,7 @@ def load_student(path: str | Path, ema: bool = False) -> StudentNetwork:
     Reads deitlt's own files, the authors', and timm's transformers.
 
     Args:
-        path: a checkpoint file.
+        path: a checkpoint file, or the folder of a run or stage.
         ema: take the moving average instead of the trained weights.
 
     Raises:
@@ -62,7 +63,7 @@ def read_stored(path: str | Path) -> StoredNetwork:
 
 
 def _of_kind(kind: Kind, path: str | Path) -> StoredNetwork:
-    stored = read_stored(path)
+    stored = read_stored(find_checkpoint(path, (kind,)))
     if stored.kind != kind:
         raise CheckpointError(f"{path} holds a {stored.kind}, no {kind}; type the path of a {kind}'s checkpoint.")
     return stored
