@@ -83,7 +83,7 @@ def load_trained(
         ema: of a student, the moving average.
         accelerator: auto | cpu | gpu.
         recipe: the configuration of training that says what a file that deitlt did not write leaves out.
-        label_order: in which order such a file answers: auto | original | sorted.
+        label_order: in which order such a file answers: auto | original | authors | sorted.
 
     Raises:
         ConfigError: for an unknown stage, or an average of a teacher.
