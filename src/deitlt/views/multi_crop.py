@@ -7,9 +7,8 @@ from deitlt.types import Normalisation
 from deitlt.views.crops import Crop
 from deitlt.views.limits import check_areas
 from deitlt.views.several import SeveralViews
-from deitlt.views.student import student_view
+from deitlt.views.student import WHERE, student_view
 
-WHERE = "student.views.train"
 SMALLEST = 8  # pixels a side of a local crop that still shows something
 
 

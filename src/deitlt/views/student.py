@@ -43,6 +43,31 @@ def student_view(
         A function from a picture to [3, image_size, image_size]. It draws from Python's, NumPy's and
         torch's global streams, which the data set seeds for each image.
     """
+    return timm_view(image_size, normalisation, crop, scale, padding, flip, rand_augment, 0.0, erasing, interpolation)
+
+
+def timm_view(
+    image_size: int,
+    normalisation: Normalisation,
+    crop: Crop,
+    scale: tuple[float, float],
+    padding: int,
+    flip: float,
+    auto_augment: str | None,
+    jitter: float,
+    erasing: float,
+    interpolation: str,
+) -> Callable[[Image], Tensor]:
+    """timm's training transform behind one of our crops, with the student's options checked.
+
+    Args:
+        auto_augment: timm's description of what happens to colours and shapes, or None for nothing.
+        jitter: strength of the change of colours, which timm leaves out beside RandAugment.
+        image_size: this and the others as in `student_view`.
+
+    Raises:
+        ConfigError: an option that cannot be.
+    """
     check_areas(WHERE, scale=scale)
     check_probabilities(WHERE, flip=flip, erasing=erasing)
     cropped = random_crop(WHERE, crop, image_size, scale, padding, interpolation)
@@ -51,8 +76,8 @@ def student_view(
         is_training=True,
         scale=(scale[0], scale[1]),
         hflip=flip,
-        color_jitter=0.0,
-        auto_augment=rand_augment,
+        color_jitter=jitter,
+        auto_augment=auto_augment,
         interpolation=interpolation,
         mean=normalisation.mean,
         std=normalisation.std,

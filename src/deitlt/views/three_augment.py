@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 from PIL.Image import Image
-from timm.data.transforms_factory import create_transform
 from torch import Tensor
 
 from deitlt.types import Normalisation
-from deitlt.views.crops import Crop, random_crop
-from deitlt.views.limits import check_areas, check_jitter, check_probabilities
+from deitlt.views.crops import Crop
+from deitlt.views.limits import check_jitter
+from deitlt.views.student import WHERE, timm_view
 
-WHERE = "student.views.train"
+THREE = "3a"  # timm's name of the three
 
 
 def three_augment_view(
@@ -46,24 +46,5 @@ def three_augment_view(
     Returns:
         A function from a picture to [3, image_size, image_size].
     """
-    check_areas(WHERE, scale=scale)
-    check_probabilities(WHERE, flip=flip, erasing=erasing)
     check_jitter(WHERE, jitter, jitter, jitter)
-    cropped = random_crop(WHERE, crop, image_size, scale, padding, interpolation)
-    view = create_transform(
-        image_size,
-        is_training=True,
-        scale=(scale[0], scale[1]),
-        hflip=flip,
-        color_jitter=jitter,
-        auto_augment="3a",  # timm's name of the three
-        interpolation=interpolation,
-        mean=normalisation.mean,
-        std=normalisation.std,
-        re_prob=erasing,
-        re_mode="pixel",
-    )
-    if crop != "resized":
-        view.transforms[0] = cropped
-    composed: Callable[[Image], Tensor] = view
-    return composed
+    return timm_view(image_size, normalisation, crop, scale, padding, flip, THREE, jitter, erasing, interpolation)
