@@ -5,7 +5,7 @@ import pytest
 
 from deitlt.cli import main
 from deitlt.data.large import open_list
-from deitlt.tasks.benchmark_index import index_rows, measure_index, write_list
+from deitlt.tasks.benchmarks.index import index_rows, measure_index, write_list
 
 
 def test_the_index_is_measured_and_the_result_written(tmp_path, capfd):

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deitlt.errors import ConfigError, nearest
-from deitlt.tasks.benchmark_index import index_rows, measure_index
+from deitlt.tasks.benchmarks.index import index_rows, measure_index
 from deitlt.tasks.run_folder import write_json
 
 Plain = dict[str, Any]

@@ -1,0 +1,1 @@
+"""What `deitlt benchmark` measures, one part a file."""
