@@ -5,6 +5,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from tests.data.batch_views import SeeThrough
 
 from deitlt.callbacks import DeferredReweighting
 from deitlt.data import (
@@ -193,7 +194,12 @@ def placed(datamodule, world, rank, epoch=0):
     """The data module as one of several ranks sees it."""
     progress = SimpleNamespace(current=SimpleNamespace(processed=epoch))
     fit_loop = SimpleNamespace(epoch_progress=progress)
-    datamodule.trainer = SimpleNamespace(world_size=world, global_rank=rank, fit_loop=fit_loop)
+    datamodule.trainer = SimpleNamespace(
+        world_size=world,
+        global_rank=rank,
+        fit_loop=fit_loop,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )
     return datamodule
 
 
@@ -341,3 +347,40 @@ def test_unknown_choices_are_named():
         digits(on_broken="ignore")
     with pytest.raises(ConfigError, match=r"data\.name=digit is not a known data set; did you mean 'digits'"):
         LongTailDataModule(name="digit")
+
+
+def see_through(image_size, normalisation):
+    return SeeThrough(image_size)
+
+
+@pytest.mark.parametrize("resident", ["auto", False])
+def test_a_view_of_batches_draws_anew_at_each_step_and_a_resumed_run_repeats_it(make_trainer, tmp_path, resident):
+    options = {"view": see_through, "resident": resident, "mixing": BatchMixing}
+    whole = batches(make_trainer, digits(**options), epochs=2)
+    assert not same(whole[0], whole[1])
+    other_seed = batches(make_trainer, digits(**options, seed=1))
+    assert not same(whole[0], other_seed[0])
+
+    keep = make_trainer(max_epochs=1)
+    keep.fit(Keeping(), datamodule=digits(**options))
+    keep.save_checkpoint(tmp_path / "half.ckpt")
+    rest = batches(make_trainer, digits(**options), epochs=2, ckpt_path=tmp_path / "half.ckpt")
+    assert same(rest[1], whole[1])
+
+
+def test_where_images_live_and_who_reads_them_changes_no_batch(make_trainer):
+    found = [
+        batches(make_trainer, digits(view=see_through, mixing=BatchMixing, resident=resident, num_workers=workers))
+        for resident, workers in ((True, 0), (False, 0), (False, 2))
+    ]
+    assert same(found[0][0], found[1][0])
+    assert same(found[0][0], found[2][0])
+
+
+def test_mixing_is_the_same_wherever_views_are_made(make_trainer):
+    here, there = (
+        batches(make_trainer, digits(**STRONG)),
+        batches(make_trainer, digits(view=see_through, mixing=BatchMixing)),
+    )
+    for first, second in zip(here[0], there[0], strict=True):
+        assert torch.equal(first.targets, second.targets)

@@ -31,7 +31,9 @@ def cached_index(file: Path, parser: Parser, kind: str) -> FileIndex:
             return index
     content = _read(file)
     key = f"{kind} {hashlib.sha256(content).hexdigest()}"
-    return _keep(parser(file, content), file, key)
+    table = parser(file, content)
+    del content  # a long list would lie in memory beside its index
+    return _keep(table, file, key)
 
 
 def _keep(table: FileTable, file: Path, key: str) -> FileIndex:

@@ -1,7 +1,9 @@
 """Text files that list images: `path label` a line, as ImageNet-LT, Places-LT and iNaturalist-2018 are published."""
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,7 @@ _NEW_LINE, _SPACE, _TAB, _MINUS, _ZERO, _DOT, _SLASH = b"\n \t-0./"
 _BLANKS = np.frombuffer(b" \t\r", np.uint8)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _HEADER = re.compile(rb'#?[ \t]*[A-Za-z_"-]+([ \t,;]+[A-Za-z_"-]+)+')  # such as 'path label': no dot, slash or digit
+_AT_ONCE = 2**24  # bytes that are read at a time, and the rest of their last line
 _DIGITS = 9  # fits int32, and is more than there are classes
 Flags = npt.NDArray[np.bool_]
 
@@ -34,11 +37,43 @@ def parse_list(file: Path, content: bytes) -> FileTable:
     Raises:
         DataError: the list is empty, or has a line that is no line, a negative label, or one path twice.
     """
-    text = np.frombuffer(content.removeprefix(_BYTE_ORDER_MARK), np.uint8)
+    rows = _joined(_rows(file, text, line) for text, line in _blocks(content))
+    if not len(rows.labels):
+        raise DataError(f"{file} lists no image; give it a line 'path label' for each image.")
+    paths, borders = rows.paths, rows.borders
+    if (twice := first_repeat(paths, borders)) is not None:
+        path = paths[borders[twice[0]] : borders[twice[0] + 1]].tobytes().decode(errors="replace")
+        first, second = (int(rows.lines[row]) for row in twice)
+        raise DataError(f"{file} lists {path!r} twice, in the lines {first} and {second}; remove one of them.")
+    return FileTable(paths, borders, rows.labels, folder_names(paths, borders, rows.labels))
+
+
+class _Rows(NamedTuple):
+    """The images of some lines: as in `FileTable`, and the number of each one's line, [N], from 1 on."""
+
+    paths: Bytes
+    borders: Positions
+    labels: npt.NDArray[np.int32]
+    lines: Positions
+
+
+def _blocks(content: bytes) -> Iterator[tuple[Bytes, int]]:
+    """The list in blocks of whole lines, and the number of each block's first line.
+
+    What reading needs beside the text is several times its size, so only some of it is read at a time.
+    """
+    start, line = len(_BYTE_ORDER_MARK) if content.startswith(_BYTE_ORDER_MARK) else 0, 1
+    while start < len(content):
+        stop = content.find(b"\n", start + _AT_ONCE) + 1 or len(content)
+        yield np.frombuffer(content, np.uint8, stop - start, start), line
+        line += content.count(b"\n", start, stop)
+        start = stop
+
+
+def _rows(file: Path, text: Bytes, first_line: int) -> _Rows:
+    """The images of one block of lines; refuses a line that is none."""
     starts, stops = _lines(text)
     lines = np.flatnonzero(stops > starts)
-    if not len(lines):
-        raise DataError(f"{file} lists no image; give it a line 'path label' for each image.")
     starts, stops = starts[lines], stops[lines]
     labels_at = _after_last_blank(text, starts, stops)
     path_stops = _trimmed(text, starts, labels_at)
@@ -47,13 +82,28 @@ def parse_list(file: Path, content: bytes) -> FileTable:
     readable &= (path_stops > path_starts) & ~_has_control(text, starts, path_stops)
     if not readable.all():
         row = int(np.argmin(readable))
-        raise DataError(_refusal(file, int(lines[row]) + 1, text[starts[row] : stops[row]].tobytes(), row == 0))
-    paths, borders = gathered(text, path_starts, path_stops)
-    if (twice := first_repeat(paths, borders)) is not None:
-        path = paths[borders[twice[0]] : borders[twice[0] + 1]].tobytes().decode(errors="replace")
-        first, second = (int(lines[row]) + 1 for row in twice)
-        raise DataError(f"{file} lists {path!r} twice, in the lines {first} and {second}; remove one of them.")
-    return FileTable(paths, borders, labels, folder_names(paths, borders, labels))
+        is_first = first_line == 1 and row == 0
+        raise DataError(
+            _refusal(file, int(lines[row]) + first_line, text[starts[row] : stops[row]].tobytes(), is_first)
+        )
+    return _Rows(*gathered(text, path_starts, path_stops), labels, lines + first_line)
+
+
+def _joined(blocks: Iterable[_Rows]) -> _Rows:
+    """The rows of all blocks, one behind the other."""
+    found = list(blocks)
+    lengths = [np.diff(rows.borders) for rows in found]
+    return _Rows(
+        paths=_concatenated([rows.paths for rows in found], np.uint8),
+        borders=np.concatenate([[0], np.cumsum(_concatenated(lengths, np.int64))]),
+        labels=_concatenated([rows.labels for rows in found], np.int32),
+        lines=_concatenated([rows.lines for rows in found], np.int64),
+    )
+
+
+def _concatenated(arrays: list[npt.NDArray[Any]], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """The arrays one behind the other; there may be none."""
+    return np.concatenate(arrays) if arrays else np.zeros(0, dtype)
 
 
 def folder_names(paths: Bytes, borders: Positions, labels: npt.NDArray[np.int32]) -> tuple[str, ...]:

@@ -12,10 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from deitlt.data.class_order import sort_classes
-from deitlt.data.completion import Labeller, TeacherSees, check_teacher_sees, complete_batch
-from deitlt.data.dataset import EvaluatedImages, View, ViewedImages
+from deitlt.data.completion import Labeller, PlacedLabeller, TeacherSees, check_teacher_sees, complete_batch
+from deitlt.data.dataset import EvaluatedImages, View
+from deitlt.data.delivery import Decoder, make_feed
+from deitlt.data.feeds import BatchView, Feed
 from deitlt.data.missing import require_files
 from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, get_dataset
+from deitlt.data.resident import Resident
 from deitlt.data.samplers import DrawSampler, EpochSampler, EvaluationSampler, ShuffledSampler
 from deitlt.data.sources import ImageSource
 from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed
@@ -25,22 +28,31 @@ from deitlt.types import DataInfo, ImageBatch, Normalisation, StudentBatch
 from deitlt.views import IMAGENET, BatchMixing, evaluation_view, weak_view
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
+VIEWS = 1  # names the stream of a batch's views; that of its mixing has no name
 
 
 class ViewFactory(Protocol):
     """Makes a view of a given size and normalisation."""
 
+    def __call__(self, image_size: int, normalisation: Normalisation) -> View | BatchView:
+        """The view of a picture -> [3, image_size, image_size] or several such, or that of a batch on its device."""
+        ...
+
+
+class EvaluationFactory(Protocol):
+    """Makes the view that images are evaluated on."""
+
     def __call__(self, image_size: int, normalisation: Normalisation) -> View:
-        """The view: a picture -> [3, image_size, image_size], or several such views."""
+        """The view of a picture -> [3, image_size, image_size]."""
         ...
 
 
 class LongTailDataModule(L.LightningDataModule):
     """One stage's data: long-tailed training batches, and splits to evaluate on.
 
-    A training batch is complete when it reaches the module: viewed in the workers, then mixed on the
-    device, then labelled by whoever teaches. Views depend on (seed, rank, epoch, index), mixing on (seed,
-    rank, epoch, step), so a resumed run repeats them.
+    A training batch is complete when it reaches the module: viewed in the workers or on the device, then mixed
+    there, then labelled by whoever teaches. Views made in workers depend on (seed, rank, epoch, index), those made
+    on the device and mixing on (seed, rank, epoch, step), so a resumed run repeats them.
 
     Args:
         name: one of `list_datasets()`.
@@ -62,9 +74,11 @@ class LongTailDataModule(L.LightningDataModule):
         on_broken: 'error' stops at an image that cannot be decoded, 'skip' goes on without it.
         verify: have `check_files` decode every file.
         exclude: image files to leave out (those that a check found broken).
+        resident: for views of batches: whether the images live on the device; 'auto' where they fit.
+        decoder: for views of batches of files: 'worker' decodes in workers, 'device' where the images are needed.
         image_size: pixels a side of a view; None for the data set's own.
         statistics: normalise with ImageNet's mean and deviation, or with the data set's 'own'.
-        view: (image_size, normalisation) -> training view of one picture.
+        view: (image_size, normalisation) -> training view of one picture, or of a batch on its device.
         evaluation: the same for evaluation.
         mixing: num_classes -> `BatchMixing`; None never mixes.
         sampler: (data, num_replicas, rank, seed=...) -> order of the training images.
@@ -98,10 +112,12 @@ class LongTailDataModule(L.LightningDataModule):
         on_broken: Literal["error", "skip"] = "error",
         verify: bool = True,
         exclude: Sequence[str] = (),
+        resident: Resident = "auto",
+        decoder: Decoder = "worker",
         image_size: int | None = None,
         statistics: Literal["imagenet", "own"] = "imagenet",
         view: ViewFactory = weak_view,
-        evaluation: ViewFactory = evaluation_view,
+        evaluation: EvaluationFactory = evaluation_view,
         mixing: Callable[[int], BatchMixing] | None = None,
         sampler: Callable[..., EpochSampler] = ShuffledSampler,
         drop_last: bool = True,
@@ -138,6 +154,7 @@ class LongTailDataModule(L.LightningDataModule):
             raise ConfigError(f"statistics={statistics} is no choice; type =imagenet or =own.")
         self.on_broken = on_broken
         self.verify, self.exclude = verify, list(exclude)
+        self.resident, self.decoder = resident, decoder
         self.image_size = image_size or self.spec.image_size
         self.normalisation = IMAGENET if statistics == "imagenet" else self.spec.normalisation
         self.view, self.evaluation = view, evaluation
@@ -149,6 +166,7 @@ class LongTailDataModule(L.LightningDataModule):
         self.watched_names = tuple(watched)
         self.seed = seed
         self._splits: LongTailSplits | None = None
+        self._feed: Feed | None = None
 
     def setup(self, stage: str | None = None) -> None:
         """Open the data, once, however often Lightning asks."""
@@ -197,7 +215,7 @@ class LongTailDataModule(L.LightningDataModule):
         return tuple(n for n in self.watched_names if n == "test" or self.splits.val is not None)
 
     def train_dataloader(self) -> Loader:
-        """Viewed images in the epoch's order, from the epoch at which training begins or goes on."""
+        """Training images in the epoch's order, from the epoch at which training begins or goes on."""
         world, rank, epoch = self._place()
         order = self.sampler(self.splits.train, num_replicas=world, rank=rank, seed=self.seed)
         # With workers the first epoch's order is fetched before the loop calls set_epoch.
@@ -207,9 +225,16 @@ class LongTailDataModule(L.LightningDataModule):
                 f"Repeated augmentation shows no image of a training set of {len(self.splits.train)}; "
                 "type data/sampler=repeated_full, which shows every one, or data/sampler=shuffled."
             )
-        images = ViewedImages(self.splits.train, self.view(self.image_size, self.normalisation), self.seed, rank)
+        feed = self._feed = self.feed()
         drop_last = self.drop_last and len(order) >= self.batch_size
-        return self._loader(images, DrawSampler(order), self.batch_size, drop_last)
+        workers = self.num_workers if feed.by_workers else 0
+        return self._loader(feed.images, DrawSampler(order), self.batch_size, drop_last, workers, feed.collate)
+
+    def feed(self) -> Feed:
+        """How this rank's training images reach the step."""
+        view = self.view(self.image_size, self.normalisation)
+        rank = self._place()[1]
+        return make_feed(self.splits.train, view, self.resident, self.decoder, self._device(), self.seed, rank)
 
     def val_dataloader(self) -> list[Loader]:
         """The watched splits."""
@@ -225,11 +250,15 @@ class LongTailDataModule(L.LightningDataModule):
         return self._evaluated(self.splits.test)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> ImageBatch | StudentBatch:
-        """Complete a batch on its device: mix it and ask the teacher, while training."""
+        """Complete a batch on its device while training: view it, mix it, and ask the teacher."""
         images, targets = batch
         if self.trainer is None or not self.trainer.training:
             return ImageBatch(images, targets)
-        return self.complete(images, targets, self._batch_stream())
+        assert self._feed is not None
+        if isinstance(self.labeller, PlacedLabeller):
+            self.labeller.at(self.trainer.current_epoch, self._step(), self.mixing_on)
+        views = self._feed.finish(images, targets.device, self._batch_stream(VIEWS))
+        return self.complete(views, targets, self._batch_stream())
 
     def complete(self, views: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator) -> StudentBatch:
         """Mix viewed images, [B, 3, H, W] a view, with targets [B], then ask the teacher about what came out."""
@@ -253,16 +282,30 @@ class LongTailDataModule(L.LightningDataModule):
         images = EvaluatedImages(source, self.evaluation(self.image_size, self.normalisation))
         return self._loader(images, EvaluationSampler(source, world, rank), self.eval_batch_size)
 
-    def _loader(self, images: Any, order: Any, batch_size: int, drop_last: bool = False) -> Loader:
+    def _loader(
+        self,
+        images: Any,
+        order: Any,
+        batch_size: int,
+        drop_last: bool = False,
+        workers: int | None = None,
+        collate: Callable[[list[Any]], Any] | None = None,
+    ) -> Loader:
+        workers = self.num_workers if workers is None else workers
         return DataLoader(
             images,
             batch_size=batch_size,
             sampler=order,
             drop_last=drop_last,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=workers,
+            collate_fn=collate,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def _device(self) -> torch.device:
+        """Where the batches go."""
+        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
 
     def _place(self) -> tuple[int, int, int]:
         """World size, rank, and the epoch that training is at."""
@@ -272,9 +315,13 @@ class LongTailDataModule(L.LightningDataModule):
         epoch = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
         return self.trainer.world_size, self.trainer.global_rank, epoch
 
-    def _batch_stream(self) -> np.random.Generator:
-        """This batch's own generator, for mixing."""
+    def _batch_stream(self, *purpose: int) -> np.random.Generator:
+        """This batch's own generator, for mixing or for the purpose that is named."""
         assert self.trainer is not None
-        step = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        key = (self.seed, self.trainer.global_rank, self.trainer.current_epoch, step)
+        key = (self.seed, self.trainer.global_rank, self.trainer.current_epoch, self._step(), *purpose)
         return np.random.default_rng(key)
+
+    def _step(self) -> int:
+        """Which batch of this rank's epoch is at hand, in whatever run it came."""
+        assert self.trainer is not None
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)

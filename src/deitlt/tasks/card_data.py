@@ -10,6 +10,7 @@ from deitlt.data import LongTailDataModule
 _OF_OTHERS = (
     *("self", "image_size", "statistics", "view", "evaluation", "mixing", "sampler", "drop_last", "labeller"),
     *("teacher_sees", "batch_size", "eval_batch_size", "num_workers", "watched", "seed", "verify"),
+    *("resident", "decoder"),
 )
 DATA_KEYS = tuple(key for key in signature(LongTailDataModule.__init__).parameters if key not in _OF_OTHERS)
 

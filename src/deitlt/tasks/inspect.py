@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from deitlt.checkpoints import find_checkpoint
 from deitlt.data import LongTailDataModule
-from deitlt.data.dataset import ViewedImages
 from deitlt.data.samplers import Draw
 from deitlt.figures import ViewExample, class_histogram, view_grid
 from deitlt.tasks.building import build_data
@@ -125,9 +123,9 @@ def _viewed_batch(datamodule: LongTailDataModule, seed: int) -> tuple[list[Pictu
     shown = [by_count[round(i * (info.num_classes - 1) / (EXAMPLES - 1))] for i in range(EXAMPLES)]
     rng = np.random.default_rng(seed)
     chosen = [int(rng.choice(np.flatnonzero(source.labels == c))) for c in shown]
-    viewed = ViewedImages(source, datamodule.view(datamodule.image_size, datamodule.normalisation), seed, rank=0)
-    views = default_collate([viewed[Draw(0, i, repeat)][0] for repeat, i in enumerate(chosen)])
-    targets = torch.tensor([int(source.labels[i]) for i in chosen])
+    feed = datamodule.feed()
+    travelled, targets = feed.collate([feed.images[Draw(0, i, repeat)] for repeat, i in enumerate(chosen)])
+    views = feed.finish(travelled, torch.device("cpu"), rng)
     if datamodule.mixing_factory is not None:
         visible = visibly(datamodule.mixing_factory(info.num_classes))
         datamodule.mixing_factory = lambda num_classes: visible

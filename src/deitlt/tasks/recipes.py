@@ -7,12 +7,15 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 RECIPE_CHOICES = ("experiment", "method")  # overrides that name a recipe rather than change it
-# Where the data lie and who reads them: the only settings that change nothing of what a recipe leads to.
+# Where the data lie, who reads them and where they are kept: the only settings that change nothing of what a recipe leads to.
 FREE = (
     "data.root",
     "data.download",
     "data.num_workers",
     "data.verify",
+    "data.resident",
+    "data.decoder",
+    "student.teacher_view.store",
 )
 COMPARED = ("data", "teacher", "student", "baseline", "protocol", "trainer.precision")
 
