@@ -1,5 +1,6 @@
 """Every choice of `teacher/views` and `student/views`, as its file has it, on large, small and grey images."""
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -9,7 +10,7 @@ from PIL import Image
 
 from deitlt.cli import config_dir
 from deitlt.data.streams import own_streams
-from deitlt.views import IMAGENET
+from deitlt.views import IMAGENET, DeviceView
 
 CHOICES = [(p.parts[-3], p.stem) for kind in ("teacher", "student") for p in config_dir().glob(f"{kind}/views/*.yaml")]
 CROPS = {"paco_cifar": 2, "paco_weak": 2, "paco_imagenet": 2, "multicrop": 6}
@@ -21,7 +22,15 @@ def view_of(kind, name, image_size, *words):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         views = OmegaConf.to_container(compose("train", overrides=choice)[kind].views, resolve=True)
     made = instantiate(views["train"], _convert_="all")(image_size=image_size, normalisation=IMAGENET)
+    if isinstance(made, DeviceView):
+        return lambda picture: (of_a_batch(made, picture),)
     return lambda picture: several if isinstance(several := made(picture), tuple) else (several,)
+
+
+def of_a_batch(view, picture):
+    """A device view of one picture, its draws from the streams that views in workers draw from."""
+    images = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    return view(images, np.random.default_rng(int(torch.randint(2**31, ()))))[0]
 
 
 @pytest.mark.parametrize(("kind", "name"), CHOICES)

@@ -2,6 +2,7 @@
 
 from deitlt.views.auto_augment import auto_augment_view
 from deitlt.views.cutout import Cutout
+from deitlt.views.device import DeviceView, device_view
 from deitlt.views.evaluation import evaluation_view
 from deitlt.views.imagenet import imagenet_view
 from deitlt.views.mixing import BatchMixing, Mixed
@@ -20,12 +21,14 @@ __all__ = [
     "IMAGENET",
     "BatchMixing",
     "Cutout",
+    "DeviceView",
     "Mixed",
     "SeveralViews",
     "TeacherView",
     "attention_targets",
     "auto_augment_view",
     "denormalise",
+    "device_view",
     "evaluation_view",
     "imagenet_view",
     "multi_crop_view",

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from deitlt.errors import ConfigError
 from deitlt.types import Pasted
@@ -76,15 +75,14 @@ class BatchMixing:
         kept = float(rng.beta(alpha, alpha))
         if not use_cutmix:
             return Mixed(_blend(images, kept), _blend(soft, kept), None)
-        mask = _rectangle(images.shape[-2], images.shape[-1], kept, rng)
-        kept = 1 - int(mask.sum()) / mask.numel()
-        mask = mask.to(images.device)
+        mask, kept = _rectangle(images, kept, rng)
         pasted = Pasted(mask, soft, soft.flip(0)) if self.attention else None
         return Mixed(torch.where(mask, images.flip(0), images), _blend(soft, kept), pasted)
 
     def soften(self, targets: Tensor) -> Tensor:
         """targets: [B] -> [B, C]: 1 - smoothing for the truth, and smoothing / C for every class."""
-        hard = F.one_hot(targets, self.num_classes).float()
+        # At once in float32, where `F.one_hot` is eight bytes a class first.
+        hard = torch.zeros(len(targets), self.num_classes, device=targets.device).scatter_(1, targets[:, None], 1.0)
         return hard * (1 - self.smoothing) + self.smoothing / self.num_classes
 
 
@@ -93,13 +91,17 @@ def _blend(values: Tensor, kept: float) -> Tensor:
     return kept * values + (1 - kept) * values.flip(0)
 
 
-def _rectangle(height: int, width: int, kept: float, rng: np.random.Generator) -> Tensor:
-    """A mask [H, W] that is True in a rectangle of about 1 - kept of the area, cut off at the borders."""
-    mask = torch.zeros(height, width, dtype=torch.bool)
+def _rectangle(images: Tensor, kept: float, rng: np.random.Generator) -> tuple[Tensor, float]:
+    """A mask [H, W] on the images' device, True in a rectangle of about 1 - kept of the area, cut off at the borders.
+
+    Beside it the share of the area that is really kept, known without asking the device.
+    """
+    height, width = images.shape[-2:]
     top, bottom = _span(height, kept, rng)
     left, right = _span(width, kept, rng)
-    mask[top:bottom, left:right] = True
-    return mask
+    mask = torch.zeros(height, width, dtype=torch.bool, device=images.device)
+    mask[top:bottom, left:right].fill_(True)
+    return mask, 1 - (bottom - top) * (right - left) / mask.numel()
 
 
 def _span(length: int, kept: float, rng: np.random.Generator) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -38,19 +39,33 @@ class TeacherView:
                 antialias=self.antialias,
                 align_corners=False,
             )
+        return images if self._renormalise is None else self._renormalise(images)
+
+    @cached_property
+    def _renormalise(self) -> Callable[[Tensor], Tensor] | None:
         if self.student is None or self.teacher is None:
-            return images
-        return renormaliser(self.student, self.teacher)(images)
+            return None
+        return renormaliser(self.student, self.teacher)
 
 
 def renormaliser(old: Normalisation, new: Normalisation) -> Callable[[Tensor], Tensor]:
     """A function that undoes one normalisation of [B, 3, H, W] and applies another, in one step."""
+    kept: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def renormalise(images: Tensor) -> Tensor:
-        old_mean, old_std, new_mean, new_std = (
-            torch.tensor(values, device=images.device, dtype=images.dtype).view(3, 1, 1)
-            for values in (old.mean, old.std, new.mean, new.std)
-        )
-        return images * (old_std / new_std) + (old_mean - new_mean) / new_std
+        place = (images.device, images.dtype)
+        if place not in kept:  # a copy to the device, which would wait for it at every batch
+            kept[place] = _factors(old, new, *place)
+        scale, shift = kept[place]
+        return images * scale + shift
 
     return renormalise
+
+
+def _factors(old: Normalisation, new: Normalisation, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """What to multiply with and what to add, [3, 1, 1] each."""
+    old_mean, old_std, new_mean, new_std = (
+        torch.tensor(values, device=device, dtype=dtype).view(3, 1, 1)
+        for values in (old.mean, old.std, new.mean, new.std)
+    )
+    return old_std / new_std, (old_mean - new_mean) / new_std
