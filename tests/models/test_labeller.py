@@ -53,3 +53,21 @@ def test_a_network_of_permuted_classes_labels_as_the_unpermuted_one(decisions):
     expected = LiveTeacher(network(), halve, decisions)(IMAGES)
     torch.testing.assert_close(LiveTeacher(permuted, halve, decisions, class_order=labels)(IMAGES), expected)
     assert not torch.equal(LiveTeacher(permuted, halve, decisions)(IMAGES), expected)
+
+
+def test_in_half_precision_weights_and_statistics_keep_their_digits():
+    teacher = LiveTeacher(network(), halve, decisions=False, dtype=torch.bfloat16)
+    with torch.autocast("cpu", enabled=False):
+        teacher(IMAGES)
+    assert all(value.dtype == torch.float32 for value in teacher.network.parameters())
+    full = LiveTeacher(network(), halve)(IMAGES)
+    assert (LiveTeacher(network(), halve, dtype=torch.bfloat16)(IMAGES) == full).float().mean() >= 5 / 6
+
+
+def test_it_goes_where_the_images_are_once(monkeypatch):
+    teacher, moves = LiveTeacher(network(), halve, class_order=torch.arange(5)), []
+    to = teacher.network.to
+    monkeypatch.setattr(teacher.network, "to", lambda device: moves.append(device) or to(device))
+    teacher(IMAGES)
+    teacher(IMAGES)
+    assert moves == [IMAGES.device]

@@ -1,19 +1,23 @@
-"""What happens around the steps of any module: SAM, deferred re-weighting, averaging, seeding, progress."""
+"""What happens around the steps of any module: SAM, re-weighting, averaging, seeding, progress, stored answers."""
 
 from deitlt.callbacks.averaging import StudentAveraging
 from deitlt.callbacks.finite import FiniteLoss
+from deitlt.callbacks.first_step import FirstStep
 from deitlt.callbacks.fusing import TokenFusion
 from deitlt.callbacks.progress import StageProgress
 from deitlt.callbacks.reweighting import DeferredReweighting
 from deitlt.callbacks.sam import SharpnessAwareMinimization
 from deitlt.callbacks.seeding import SeededSteps
+from deitlt.callbacks.stored_teacher import StoredTeacher
 
 __all__ = [
     "DeferredReweighting",
     "FiniteLoss",
+    "FirstStep",
     "SeededSteps",
     "SharpnessAwareMinimization",
     "StageProgress",
+    "StoredTeacher",
     "StudentAveraging",
     "TokenFusion",
 ]

@@ -54,7 +54,8 @@ class FiniteLoss(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look before the epoch's checkpoint is written, also at the weights: no loss has seen the last update's."""
         self._look()
-        if not all(bool(parameter.isfinite().all()) for parameter in pl_module.parameters()):
+        finite = torch.stack([parameter.isfinite().all() for parameter in pl_module.parameters()])
+        if not bool(finite.all()):
             self._stop("The weights were", trainer.global_step - 1)
 
     def _look(self) -> None:

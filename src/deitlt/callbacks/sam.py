@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ParallelStrategy
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from deitlt.errors import ConfigError
@@ -57,11 +57,13 @@ class SharpnessAwareMinimization(L.Callback):
         self.adaptive = adaptive
         self.scope = scope
         self._window: list[MicroBatch] = []
+        self._norms: list[_BatchNorm] = []
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Wrap the module's optimizer step."""
         if not pl_module.automatic_optimization:
             raise ConfigError("SAM needs a module with automatic optimisation; remove the sam callback.")
+        self._norms = [m for m in pl_module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
         plain_step = pl_module.optimizer_step
 
         def optimizer_step(
@@ -113,7 +115,7 @@ class SharpnessAwareMinimization(L.Callback):
         scale = 1.0 if scaler is None else scaler.get_scale()
         moved = ascend(parameters, self.rho(trainer.current_epoch), self.adaptive, scale)
         optimizer.zero_grad()
-        with _muted(module), _frozen_statistics(module):
+        with _muted(module), frozen_statistics(self._norms):
             self._second_pass(trainer, module, optimizer)
         restore(moved)
         return result
@@ -156,13 +158,12 @@ def _muted(module: L.LightningModule) -> Iterator[None]:
 
 
 @contextmanager
-def _frozen_statistics(module: nn.Module) -> Iterator[None]:
+def frozen_statistics(norms: list[_BatchNorm]) -> Iterator[None]:
     """BatchNorm counts each batch once, at the weights that are kept."""
-    tracking = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in tracking:
+    for norm in norms:
         norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm in tracking:
+        for norm in norms:
             norm.track_running_stats = True

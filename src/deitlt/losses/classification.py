@@ -20,7 +20,8 @@ def class_probabilities(targets: Tensor, logits: Tensor) -> Tensor:
         logits: [B, C].
     """
     if targets.ndim == 1:
-        targets = F.one_hot(targets.long(), logits.shape[1])
+        # At once in the logits' type, where `F.one_hot` is eight bytes a class first.
+        return logits.detach().new_zeros(logits.shape).scatter_(1, targets.long()[:, None], 1.0)
     return targets.to(logits.dtype)
 
 

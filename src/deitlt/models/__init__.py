@@ -2,6 +2,7 @@
 
 from deitlt.models.cifar_resnet import CifarResNet
 from deitlt.models.cosine import CosineLinear
+from deitlt.models.execution import compile_network, keep_channels_last, uncompiled
 from deitlt.models.labeller import LiveTeacher, in_class_order
 from deitlt.models.paco import PaCoNetwork, check_queue_size, create_paco_teacher
 from deitlt.models.students import StudentNetwork, check_local_size, create_student
@@ -15,9 +16,12 @@ __all__ = [
     "StudentNetwork",
     "check_local_size",
     "check_queue_size",
+    "compile_network",
     "create_paco_teacher",
     "create_student",
     "create_teacher",
     "in_class_order",
+    "keep_channels_last",
     "list_teachers",
+    "uncompiled",
 ]

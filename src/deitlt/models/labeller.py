@@ -22,7 +22,8 @@ class LiveTeacher:
         view: the student's image -> the teacher's (size, normalisation).
         decisions: return the chosen class [B] (hard distillation) or the logits [B, C] (soft).
         scale: what makes logits of the network's answers, where they are cosines.
-        dtype: the precision that the teacher answers in, whatever the student trains in.
+        dtype: the precision that the teacher answers in, whatever the student trains in. Below float32 it is
+            that of convolutions and products (autocast); weights, BatchNorm and logits stay in float32.
         class_order: [C], where each class of the data stands among the network's answers; None where both
             have the same order.
     """
@@ -42,11 +43,24 @@ class LiveTeacher:
         self.scale = scale
         self.dtype = dtype
         self.class_order = class_order
+        self._device: torch.device | None = None
 
-    @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """images: [B, 3, H, W], the student's -> decisions [B] or logits [B, C]."""
-        network = self.network.to(images.device, self.dtype)
-        with torch.autocast(images.device.type, enabled=False):
-            logits = in_class_order(network(self.view(images).to(self.dtype)), self.class_order)
-        return logits.argmax(dim=1) if self.decisions else self.scale * logits.float()
+        answers = self.answers(images)
+        return answers.argmax(dim=1) if self.decisions else self.scale * answers.float()
+
+    @torch.no_grad()
+    def answers(self, images: Tensor) -> Tensor:
+        """images: [B, 3, H, W], the student's -> what the network says of them, [B, C], not yet scaled."""
+        self._follow(images.device)
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return in_class_order(self.network(self.view(images).float()), self.class_order)
+
+    def _follow(self, device: torch.device) -> None:
+        """Go where the images are; once, as even a move to where one is costs a walk through all weights."""
+        if device == self._device:
+            return
+        self.network.to(device)
+        self.class_order = None if self.class_order is None else self.class_order.to(device)
+        self._device = device

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deitlt.metrics import Fusion, TokenAccuracy
+from deitlt.models import uncompiled
 from deitlt.optim import schedule_time
 from deitlt.types import DataInfo, ImageBatch, TokenLogits
 
@@ -75,8 +76,9 @@ class ClassifierModule(L.LightningModule):
         return dict(self._evaluated)
 
     def answers(self, network: nn.Module, images: Tensor) -> TokenLogits:
-        """images: [B, 3, H, W] -> `TokenLogits` of any network, also of one that returns [B, C]."""
-        logits = network(images)
+        """images: [B, 3, H, W] -> `TokenLogits` of any network, also of one that returns [B, C]; to evaluate it."""
+        with uncompiled():
+            logits = network(images)
         return logits if isinstance(logits, TokenLogits) else TokenLogits(logits, None)
 
     def configure_optimizers(self) -> Optimizer:

@@ -1,5 +1,6 @@
 """How weights move: SAM's ascent, schedules of learning rate and rho. Optimisers are timm's."""
 
+from deitlt.optim.fused import fused
 from deitlt.optim.rho import ConstantRho, LinearRho, RhoSchedule, StepRho
 from deitlt.optim.sam import ascend, restore
 from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, schedule_time
@@ -13,6 +14,7 @@ __all__ = [
     "WarmupCosine",
     "WarmupSteps",
     "ascend",
+    "fused",
     "restore",
     "schedule_time",
 ]

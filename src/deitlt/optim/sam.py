@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-Moved = list[tuple[Parameter, Tensor]]
+Moved = list[tuple[Tensor, Tensor]]  # a parameter, and what it was
 EPSILON = 1e-12  # keeps the division sound where the gradient is zero
 
 
@@ -26,22 +26,24 @@ def ascend(parameters: Iterable[Parameter], rho: float, adaptive: bool = False, 
     Returns:
         Each moved parameter with a copy of what it was, for `restore`.
     """
-    moving = [p for p in parameters if p.grad is not None]
+    moving: list[Tensor] = [p for p in parameters if p.grad is not None]
     if not moving:
         return []
-    kept = [p.detach().clone() for p in moving]
+    # A few kernels for all parameters: a CNN has about a hundred, each too small to pay for kernels of its own.
+    kept = [torch.empty_like(p) for p in moving]
+    torch._foreach_copy_(kept, moving)
     gradients = [p.grad for p in moving if p.grad is not None]
-    scaled = [w * g for w, g in zip(kept, gradients, strict=True)] if adaptive else gradients
-    ascent = [w * g for w, g in zip(kept, scaled, strict=True)] if adaptive else gradients
+    scaled = torch._foreach_mul(kept, gradients) if adaptive else gradients
+    ascent = torch._foreach_mul(kept, scaled) if adaptive else gradients
     # g and |g| carry the same loss scale, which cancels; the constant has to carry it too.
     step = rho / (torch.nn.utils.get_total_norm(scaled) + EPSILON * gradient_scale)
-    for parameter, direction in zip(moving, ascent, strict=True):
-        parameter.add_(direction * step)
+    torch._foreach_add_(moving, list(torch._foreach_mul(ascent, step)))
     return list(zip(moving, kept, strict=True))
 
 
 @torch.no_grad()
 def restore(moved: Moved) -> None:
     """Put every parameter back to exactly what it was; adding and subtracting would round."""
-    for parameter, kept in moved:
-        parameter.copy_(kept)
+    if moved:
+        parameters, kept = zip(*moved, strict=True)
+        torch._foreach_copy_(parameters, kept)

@@ -1,0 +1,171 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from deitlt.models import (
+    LiveTeacher,
+    compile_network,
+    create_paco_teacher,
+    create_student,
+    create_teacher,
+    keep_channels_last,
+    uncompiled,
+)
+from deitlt.models.execution import entrances
+
+SIZES = {"image_size": 8, "patch_size": 4, "width": 16, "depth": 2, "heads": 2}
+IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+TARGETS = torch.tensor([0, 1, 2, 3])
+
+
+@pytest.fixture(autouse=True)
+def no_graphs_of_others():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def student(**options):
+    torch.manual_seed(0)
+    return create_student(4, "deit_tiny_patch16_224", **{**SIZES, **options})
+
+
+def teacher():
+    torch.manual_seed(0)
+    return create_teacher(4, "cifar_resnet8")
+
+
+def loss_and_gradients(network, images=IMAGES, seed=3):
+    torch.manual_seed(seed)
+    answers = network(images)
+    logits = answers.cls + 2 * answers.dist if isinstance(answers, tuple) else answers
+    loss = F.cross_entropy(logits, TARGETS[: len(images)])
+    network.zero_grad()
+    loss.backward()
+    return loss.detach(), torch.cat([p.grad.flatten() for p in network.parameters()])
+
+
+def counting(graphs):
+    """A backend that runs graphs as they are, and keeps them."""
+    return lambda graph, inputs: graphs.append(graph) or graph.forward
+
+
+@pytest.mark.parametrize("make", [student, teacher])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_equals_eager(make, backend):
+    eager, compiled = make(), make()
+    names = list(eager.state_dict())
+    compile_network(compiled, backend=backend)
+    torch.testing.assert_close(loss_and_gradients(compiled), loss_and_gradients(eager), rtol=1e-4, atol=1e-6)
+    assert list(compiled.state_dict()) == names
+    for name, value in eager.state_dict().items():  # BatchNorm's statistics, too
+        torch.testing.assert_close(compiled.state_dict()[name], value)
+
+
+def test_compiled_drop_path_repeats_its_draws():
+    network = student(drop_path=0.5)
+    compile_network(network, backend="aot_eager")
+    first, again, other = (loss_and_gradients(network, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[1], other[1])
+    torch.testing.assert_close(first, loss_and_gradients(student(drop_path=0.5), seed=1), rtol=1e-4, atol=1e-6)
+
+
+def test_each_size_of_a_batch_has_one_graph():
+    graphs, network = [], student()
+    compile_network(network, backend=counting(graphs))
+    for images in (IMAGES, IMAGES, IMAGES[:3], IMAGES[..., :4, :4], IMAGES):
+        assert network(images).cls.shape == (len(images), 4)
+    assert len(graphs) == 3
+
+
+def test_an_evaluation_makes_no_graph():
+    graphs, network = [], student().eval()
+    compile_network(network, backend=counting(graphs))
+    with uncompiled():
+        assert torch.equal(network(IMAGES).dist, student().eval()(IMAGES).dist)
+    assert graphs == []
+    network(IMAGES)
+    assert len(graphs) == 1
+
+
+def test_a_copy_is_not_compiled_and_is_a_network_of_its_own():
+    graphs, network = [], student()
+    compile_network(network, backend=counting(graphs))
+    loss_and_gradients(network)
+    average = copy.deepcopy(network)
+    with torch.no_grad():
+        average.vit.head.bias.add_(1)
+    assert torch.equal(average.eval()(IMAGES).cls, student().eval()(IMAGES).cls + 1)
+    assert len(graphs) == 1
+
+
+def test_compiled_attention_targets_are_those_of_eager_attention():
+    network = student(drop_path=0.0)
+    compile_network(network, backend=counting([]))
+    network(IMAGES)
+    logits, attention = network.forward_with_attention(IMAGES)
+    expected_logits, expected = student(drop_path=0.0).forward_with_attention(IMAGES)
+    assert torch.equal(attention, expected)
+    assert torch.equal(logits.cls, expected_logits.cls)
+
+
+@pytest.mark.parametrize("decisions", [True, False])
+def test_a_compiled_teacher_labels_as_an_eager_one(decisions):
+    graphs, network = [], teacher()
+    compile_network(network, backend=counting(graphs))
+    compiled, eager = (LiveTeacher(net, lambda x: x[..., ::2, ::2], decisions) for net in (network, teacher()))
+    images = torch.randn(6, 3, 16, 16)
+    torch.testing.assert_close(compiled(images), eager(images))
+    assert len(graphs) == 1
+
+
+def channels_last_convolutions(network):
+    """How many convolutions answer in that layout, of how many."""
+    found = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(
+                lambda _, inputs, y: found.append(
+                    all(x.is_contiguous(memory_format=torch.channels_last) for x in (inputs[0], y))
+                )
+            )
+    return found
+
+
+def test_channels_last_equals_contiguous():
+    plain, laid_out = teacher(), teacher()
+    names = list(plain.state_dict())
+    keep_channels_last(laid_out)
+    found, others = channels_last_convolutions(laid_out), channels_last_convolutions(plain)
+    torch.testing.assert_close(loss_and_gradients(laid_out), loss_and_gradients(plain), rtol=1e-4, atol=1e-5)
+    assert len(found) == 7
+    assert all(found)
+    assert not any(others)
+    assert list(laid_out.state_dict()) == names
+
+
+def test_channels_last_weights_go_into_a_contiguous_network_and_back():
+    plain, laid_out = teacher().eval(), create_teacher(4, "cifar_resnet8").eval()
+    keep_channels_last(laid_out)
+    laid_out.load_state_dict(plain.state_dict())
+    assert laid_out.layer2[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(laid_out(IMAGES), plain(IMAGES))
+    plain.load_state_dict(copy.deepcopy(laid_out).state_dict())
+    assert torch.equal(plain.layer2[0].conv1.weight, laid_out.layer2[0].conv1.weight)
+
+
+def test_both_of_pacos_cnns_are_laid_out_and_compiled():
+    graphs, network, plain = [], *(create_paco_teacher(4, "cifar_resnet8", dim=8, queue_size=8) for _ in range(2))
+    plain.load_state_dict(network.state_dict())
+    keep_channels_last(network)
+    compile_network(network, backend=counting(graphs))
+    assert entrances(network) == [network.encoder_q.backbone, network.encoder_k.backbone]
+    queries, logits = network.queries(IMAGES)
+    torch.testing.assert_close((queries, logits), plain.queries(IMAGES), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(network.keys(IMAGES), plain.keys(IMAGES), rtol=1e-4, atol=1e-5)
+    assert len(graphs) == 2
+    assert list(network.state_dict()) == list(plain.state_dict())
