@@ -1,9 +1,18 @@
 import numpy as np
 import pytest
 
+from deitlt.data import lists, slices
 from deitlt.data.file_index import FileIndex
 from deitlt.data.lists import parse_list
 from deitlt.errors import DataError
+
+
+@pytest.fixture(autouse=True, params=["at once", "line by line"])
+def block(request, monkeypatch):
+    """Whatever is told of a list has to be so when it is read and hashed in blocks of a line, too."""
+    if request.param == "line by line":
+        monkeypatch.setattr(lists, "_AT_ONCE", 1)
+        monkeypatch.setattr(slices, "_AT_ONCE", 1)
 
 
 def parsed(tmp_path, content):

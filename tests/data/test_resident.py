@@ -70,7 +70,3 @@ def test_another_word_is_refused():
 def test_arrays_are_known_to_be_of_one_size_and_files_are_not(tmp_path):
     assert one_size(Subset(ARRAYS, [1, 2]))
     assert not one_size(files(tmp_path, (5, 4)))
-
-
-def test_there_is_some_memory():
-    assert resident.free_memory(CPU) > 2**20

@@ -1,10 +1,13 @@
 from collections import Counter
 
+import numpy as np
 import pytest
 
+from deitlt.data import samplers
 from deitlt.data.samplers import (
     Draw,
     DrawSampler,
+    EpochSampler,
     EvaluationSampler,
     FullRepeatedAugmentationSampler,
     RepeatedAugmentationSampler,
@@ -113,3 +116,17 @@ def test_evaluation_counts_every_image_once(n, world):
 
 def test_evaluation_deals_images_out_in_turn():
     assert list(EvaluationSampler(range(5), 2, 1)) == [(1, True), (3, True), (0, False)]
+
+
+@pytest.mark.parametrize(("n", "world", "repeats"), [(7, 2, 1), (10, 3, 3), (5, 4, 2), (1, 3, 2)])
+def test_an_order_that_is_dealt_in_parts_is_the_same(n, world, repeats, monkeypatch):
+    def dealt():
+        shares = [EpochSampler(range(n), world, rank, num_repeats=repeats, seed=1) for rank in range(world)]
+        return [list(share) for share in shares]
+
+    whole = dealt()
+    monkeypatch.setattr(samplers, "_AT_ONCE", 2)
+    assert dealt() == whole
+    repeated = np.repeat(EpochSampler(range(n), 1, 0, seed=1)._order(), repeats)
+    even = np.resize(repeated, len(whole[0]) * world)  # an order that is too short goes on from its front
+    assert whole == [even[rank::world].tolist() for rank in range(world)]

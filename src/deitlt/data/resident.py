@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deitlt.data.feeds import pixels_of
+from deitlt.data.memory import free_memory
 from deitlt.data.sources import ImageSource
 from deitlt.data.verify import path_of
 from deitlt.errors import ConfigError
@@ -54,14 +55,6 @@ def load_resident(source: ImageSource, resident: Resident, device: torch.device)
 def one_size(source: ImageSource) -> bool:
     """Whether all images are known to be of one size without decoding them: arrays are, files may not be."""
     return path_of(source) is None
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that a device has left; of the CPU, what the system says is available."""
-    if device.type == "cuda":
-        free: int = torch.cuda.mem_get_info(device)[0]
-        return free
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def _stacked(source: ImageSource, first: Tensor) -> Tensor | None:

@@ -9,17 +9,25 @@ import numpy as np
 from deitlt.data.sources import FileSource, ImageSource, Relabelled, Subset, decode
 from deitlt.errors import DataError
 
+_AT_ONCE = 2**14
+
 
 def find_broken(source: ImageSource) -> list[str]:
-    """Decodes every file of a source once, on all cores, and returns the broken ones.
+    """Decodes the file of every image, on all cores, and returns the broken ones.
 
     Returns:
         The paths that cannot be decoded, each once, sorted; none for a source without files.
     """
-    paths = sorted(set(_paths(source)))
+    path = path_of(source)
+    if path is None:
+        return []
+    broken: set[str] = set()
     with ThreadPool(os.cpu_count()) as pool:  # threads suffice: Pillow decodes outside Python's lock
-        broken = pool.imap(_is_broken, paths, chunksize=32)
-        return [path for path, is_broken in zip(paths, broken, strict=True) if is_broken]
+        for first in range(0, len(source), _AT_ONCE):  # all names at once would be gigabytes for ten million files
+            files = [path(i) for i in range(first, min(first + _AT_ONCE, len(source)))]
+            found = pool.imap(_is_broken, files, chunksize=32)
+            broken.update(file for file, is_broken in zip(files, found, strict=True) if is_broken)
+    return sorted(broken)
 
 
 def drop(source: ImageSource, paths: list[str]) -> ImageSource:
