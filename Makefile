@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check format clean
+.PHONY: help install demo benchmark-gpu test test-all check format clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,9 @@ install: $(INSTALLED) ## make the environment in .venv (about 6 GB: it holds tor
 
 demo: $(INSTALLED) ## train teacher, DeiT-LT student and a plain ViT on embedded digits, print the table
 	$(BIN)/deitlt train experiment=demo
+
+benchmark-gpu: $(INSTALLED) ## measure every figure of docs/speed.md on this machine and its GPU, into benchmark-gpu.json
+	$(BIN)/deitlt benchmark part=all output=benchmark-gpu.json
 
 test: check ## check, then the tests (under 8 minutes on 2 cores)
 	$(BIN)/pytest -m 'not slow' -n 2

@@ -49,7 +49,7 @@ WRONG = {
     "train student.epochs=abc": ("student.epochs=abc is not a whole number", "type student.epochs="),
     "train data.download=maybe": ("data.download=maybe is not true or false",),
     "train stages=student": ("stages=student is not a list", "type stages="),
-    "train trainer.precision=12": ("trainer.precision=12", "known: 16-mixed, 32-true, bf16-mixed"),
+    "train trainer.precision=12": ("trainer.precision=12", "known: 16-mixed, 32-true, auto, bf16-mixed"),
     "train seed=-1": ("seed=-1", "seed=0 or more"),
     "train student.epochs=null": ("student.epochs=null", "needed"),
     "train ~student.model": ("student.model is needed",),
@@ -139,7 +139,8 @@ def test_the_help_of_a_verb_names_its_choices(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["train", "--help"])
     shown = capsys.readouterr().out
-    assert "student/views: multicrop, paper, small, three_augment, transmix" in shown
+    views = "device, device_small, device_unscaled, multicrop, paper, small, three_augment, transmix"
+    assert f"student/views: {views}" in shown
     assert "cifar10_lt_if100" in shown
 
 

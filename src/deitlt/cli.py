@@ -28,7 +28,7 @@ HYDRA_VERBS = {
     "evaluate": ("evaluate", "measure a trained checkpoint: checkpoint=FILE_OR_RUN"),
     "predict": ("predict", "name the classes of a folder's images: checkpoint=FILE_OR_RUN images=FOLDER"),
     "export": ("export", "write a checkpoint as safetensors, ONNX and a torch.export program: checkpoint=FILE_OR_RUN"),
-    "benchmark": ("benchmark", "measure a part of the machinery on this machine: part=index"),
+    "benchmark": ("benchmark", "measure speed and memory on this machine: part=training, views, profile, index, ..."),
     "inspect": (
         "train",
         "draw what student and teacher will see, and the long tail; takes train's overrides",

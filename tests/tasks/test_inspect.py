@@ -8,8 +8,8 @@ from PIL import Image
 from deitlt.cli import main
 from deitlt.data import LongTailDataModule
 from deitlt.tasks import inspect
-from deitlt.tasks.inspect import caption, student_examples, teacher_examples, visibly
-from deitlt.views import BatchMixing, TeacherView, multi_crop_view, paired_view, weak_view
+from deitlt.tasks.inspect import caption, device_operations, student_examples, teacher_examples, visibly
+from deitlt.views import BatchMixing, TeacherView, device_view, multi_crop_view, paired_view, weak_view
 
 NAMES = ("ant", "bee", "cat")
 PACO = (
@@ -158,3 +158,11 @@ def test_what_train_refuses_inspect_refuses(complain, tiny):
     assert "is not a whole number" in complain("inspect", *tiny, "student.epochs=abc")
     crops = ("student/views=multicrop", "student.views.train.local_size=16")
     assert "local_size=16 must be" in complain("inspect", *tiny, *crops)
+
+
+def test_operations_are_shown_where_the_device_makes_them():
+    operations = device_operations(digits(view=device_view), seed=0)
+    assert len(operations) == 15 + 5
+    assert operations[0].pictures["timm"].shape == (16, 16, 3)
+    assert device_operations(digits(view=partial(device_view, rand_augment=None)), seed=0) == []
+    assert device_operations(digits(view=weak_view), seed=0) == []

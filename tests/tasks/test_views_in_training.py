@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+import torch
 
 from deitlt.cli import main
 
@@ -34,6 +35,32 @@ def test_other_views_train_too(views, tiny, teacher, tmp_path):
     words = [f"student/views={views}", "student.views.mixing.probability=1", "student.views.mixing.mixup=0"]
     metrics = trained_with(words, tiny, teacher, tmp_path / "run")
     assert set(metrics["student"]) == {"cls", "dist", "avg", "mean_prob"}  # nothing is fitted without held-out images
+
+
+@pytest.mark.parametrize("views", ["device_small", "device_unscaled"])
+def test_views_made_on_the_device_train_the_same_wherever_the_images_live(views, tiny, teacher, tmp_path):
+    runs = {
+        resident: trained_with(
+            [f"student/views={views}", f"data.resident={resident}", f"data.num_workers={workers}"],
+            tiny,
+            teacher,
+            tmp_path / resident,
+        )
+        for resident, workers in (("true", 0), ("false", 1))
+    }
+    assert runs["true"]["student"] == runs["false"]["student"]
+    weights = [load_state(tmp_path / resident) for resident in runs]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_teacher_trains_on_views_made_on_the_device(tiny, tmp_path):
+    words = ["teacher/views=device", "stages=[teacher]", f"paths.output_dir={tmp_path / 'run'}"]
+    assert main(["train", *tiny, *words]) == 0
+    assert 0 <= json.loads((tmp_path / "run" / "metrics.json").read_text())["teacher"]["all"] <= 100
+
+
+def load_state(run):
+    return torch.load(run / "student" / "last.ckpt", weights_only=True)["state_dict"]
 
 
 def test_local_crops_that_the_student_cannot_take(complain, tiny, teacher):

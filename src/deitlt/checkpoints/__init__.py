@@ -1,5 +1,6 @@
 """Reading checkpoints safely, writing them whole, and making networks of them."""
 
+from deitlt.checkpoints.answers import AnswerStore
 from deitlt.checkpoints.card import ModelCard, read_card
 from deitlt.checkpoints.finding import find_checkpoint
 from deitlt.checkpoints.foreign_card import foreign_card
@@ -13,6 +14,7 @@ from deitlt.checkpoints.writing import AtomicCheckpointIO, write_atomically
 
 __all__ = [
     "TIMM",
+    "AnswerStore",
     "AtomicCheckpointIO",
     "ModelCard",
     "StoredNetwork",

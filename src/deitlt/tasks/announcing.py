@@ -14,6 +14,7 @@ def announce(
     run: RunFolder,
     stages: list[StageConfig],
     info: DataInfo,
+    batches: list[str],
     changed: list[str],
     console: Console,
 ) -> None:
@@ -34,6 +35,8 @@ def announce(
         say(f"data: {len(config.data.exclude)} broken image files are left out")
     for stage in stages:
         say(f"{stage.name}: {stage.recipe['epochs']} epochs, {batch_plan(stage)}")
+    for words in batches:  # that were found
+        say(words)
     for change in changed:
         say(f"not as in the recipe: {change}")
 

@@ -1,28 +1,43 @@
 """`deitlt benchmark part=NAME`: measures a part of the machinery, prints a table and writes JSON."""
 
-import os
-import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
 from deitlt.errors import ConfigError, nearest
+from deitlt.tasks.benchmarks.epoch import epoch_rows, measure_epoch
 from deitlt.tasks.benchmarks.index import index_rows, measure_index
+from deitlt.tasks.benchmarks.machine import machine
+from deitlt.tasks.benchmarks.profile import measure_profile, profile_rows
+from deitlt.tasks.benchmarks.ranks import measure_ranks, ranks_rows
+from deitlt.tasks.benchmarks.recipe_time import measure_recipe, recipe_table
+from deitlt.tasks.benchmarks.scaling import measure_scaling, scaling_rows
+from deitlt.tasks.benchmarks.targets import measure_all, targets_table
+from deitlt.tasks.benchmarks.training import measure_training
+from deitlt.tasks.benchmarks.training_table import training_table
+from deitlt.tasks.benchmarks.views import measure_views, views_rows
 from deitlt.tasks.run_folder import write_json
 
 Plain = dict[str, Any]
-Rows = list[tuple[str, str]]
+Rows = Sequence[Sequence[str]]
 
 # Part -> what measures it, and what says its results in rows of a table.
 PARTS: dict[str, tuple[Callable[[DictConfig], Plain], Callable[[Plain], Rows]]] = {
-    "index": (lambda config: measure_index(config.rows, config.workers, config.repeats), index_rows),
+    "index": (lambda config: measure_index(config.rows, config.workers, config.repeats, config.strings), index_rows),
+    "views": (measure_views, views_rows),
+    "epoch": (measure_epoch, epoch_rows),
+    "ranks": (measure_ranks, ranks_rows),
+    "scaling": (measure_scaling, scaling_rows),
+    "profile": (measure_profile, profile_rows),
+    "all": (measure_all, targets_table),
+    "training": (measure_training, training_table),
+    "recipe": (measure_recipe, recipe_table),
 }
+HEADED = ("training", "recipe", "all")  # their first row names the columns; the others have a name and a value
 
 
 def main(config: DictConfig) -> None:
@@ -44,23 +59,12 @@ def main(config: DictConfig) -> None:
     console.print(f"more: {output}", highlight=False, soft_wrap=True, markup=False)
 
 
-def machine() -> Plain:
-    """What the numbers depend on; nothing that names the machine."""
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "cpu_cores": os.cpu_count(),
-        "gpus": gpus,
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-
-
 def _table(part: str, rows: Rows) -> Table:
     table = Table(title=f"benchmark of the {part}", title_justify="left")
-    table.add_column("measured")
-    table.add_column("value", justify="right")
-    for row in rows:
+    head, body = (rows[0], rows[1:]) if part in HEADED else (("measured", "value"), rows)
+    table.add_column(head[0])
+    for name in head[1:]:
+        table.add_column(name, justify="right")
+    for row in body:
         table.add_row(*row)
     return table

@@ -6,14 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
+from torch import nn
 
 from deitlt.callbacks import (
     DeferredReweighting,
     FiniteLoss,
+    FirstStep,
     SeededSteps,
     SharpnessAwareMinimization,
     StageProgress,
@@ -23,8 +26,16 @@ from deitlt.callbacks import (
 from deitlt.checkpoints import AtomicCheckpointIO, ModelCard, initialise
 from deitlt.data import LongTailDataModule
 from deitlt.errors import ConfigError
-from deitlt.models import LiveTeacher, StudentNetwork, check_local_size, check_queue_size
+from deitlt.models import (
+    LiveTeacher,
+    StudentNetwork,
+    check_local_size,
+    check_queue_size,
+    compile_network,
+    keep_channels_last,
+)
 from deitlt.modules import ClassifierModule
+from deitlt.optim import fused
 from deitlt.tasks.batches import BatchPlan, plan_batches
 from deitlt.tasks.stage_config import StageConfig
 from deitlt.tasks.teachers import check_teacher
@@ -72,14 +83,33 @@ def build_module(stage: StageConfig, info: DataInfo) -> ClassifierModule:
     if (rows := recipe["model"].get("queue_size")) is not None:
         check_queue_size(rows, batch_plan(stage).images_per_update)
         _refuse_lone_views(recipe["views"])
+    optimizer = make(recipe["optimizer"])
     module: ClassifierModule = make(recipe["module"])(
         network=network,
         loss=loss,
         info=info,
-        optimizer=make(recipe["optimizer"]),
+        optimizer=fused(optimizer) if _fuses(stage) else optimizer,
         schedule=make(recipe["schedule"]),
     )
+    _make_fast(stage, network, is_cnn=stage.kind == "teacher")
     return module
+
+
+def _make_fast(stage: StageConfig, network: nn.Module, is_cnn: bool) -> None:
+    """Lay a network out and compile it as the stage's device likes it."""
+    if is_cnn and stage.trainer["accelerator"] == "gpu":
+        keep_channels_last(network)
+    if stage.trainer["compile"]:
+        compile_network(network)
+
+
+def _fuses(stage: StageConfig) -> bool:
+    """Whether all weights are updated in one kernel: on a GPU, but where gradients are both scaled and clipped.
+
+    A fused optimiser takes the loss's scale off by itself, too late for clipping; Lightning refuses it.
+    """
+    scales_and_clips = stage.trainer["precision"] == "16-mixed" and stage.recipe["gradient_clip"] is not None
+    return stage.trainer["accelerator"] == "gpu" and not scales_and_clips
 
 
 def initialise_student(stage: StageConfig, module: ClassifierModule) -> str | None:
@@ -124,11 +154,11 @@ def _refuse_local_crops(recipe: Mapping[str, Any]) -> None:
 def build_card(stage: StageConfig, datamodule: LongTailDataModule) -> ModelCard:
     """What the stage's checkpoints say of themselves."""
     info, view = datamodule.info, datamodule.normalisation
-    made_by = ("_target_", "_partial_")
+    not_of_it = ("_target_", "_partial_", "checkpointing")  # who makes it, and how it was trained
     return ModelCard(
         kind="teacher" if stage.kind == "teacher" else "student",
         maker=stage.recipe["model"]["_target_"].rpartition(".")[2],
-        model={key: value for key, value in stage.recipe["model"].items() if key not in made_by},
+        model={key: value for key, value in stage.recipe["model"].items() if key not in not_of_it},
         image_size=datamodule.image_size,
         mean=list(view.mean),
         std=list(view.std),
@@ -163,9 +193,15 @@ def build_labeller(stage: StageConfig, datamodule: LongTailDataModule) -> LiveTe
         student=datamodule.normalisation if options["renormalise"] else None,
         teacher=teacher.card.normalisation if options["renormalise"] else None,
     )
-    decisions = stage.recipe["distillation"]["kind"] == "hard"
+    network = teacher.stored.build()
+    _make_fast(stage, network, is_cnn=True)
     return LiveTeacher(
-        teacher.stored.build(), view, decisions, scale=teacher.card.logit_scale, class_order=teacher.class_order
+        network,
+        view,
+        decisions=stage.recipe["distillation"]["kind"] == "hard",
+        scale=teacher.card.logit_scale,
+        dtype=torch.float32 if options.get("precision", "32-true") == "32-true" else torch.bfloat16,
+        class_order=teacher.class_order,
     )
 
 
@@ -173,6 +209,7 @@ def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> lis
     """Seeding first, for those that remember streams; checkpoints last, after all that may stop a run."""
     recipe, folder = stage.recipe, Path(stage.folder)
     callbacks: list[L.Callback] = [SeededSteps(stage.seed), StageProgress(stage.name, console), Timer()]
+    callbacks.append(FirstStep(stage.name, console if stage.trainer["compile"] else None))
     if (drw := recipe["drw"]) is not None:
         callbacks.append(DeferredReweighting(drw["start_epoch"], info.counts, drw["beta"], drw["stop_mixing"]))
     if (sam := recipe["sam"])["enabled"]:

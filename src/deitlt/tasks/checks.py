@@ -14,7 +14,7 @@ NULLABLE = (
     *("drw", "ema", "mixing", "gradient_clip", "devices", "checkpoint", "rand_augment", "width", "depth", "heads"),
     *("imbalance_factor", "max_count", "group_cuts", "train_csv", "test_csv", "data", "data_root", "resume"),
     *("train_list", "test_list", "class_order"),
-    *("wandb", "entity", "mode", "threshold", "init"),
+    *("wandb", "entity", "mode", "threshold", "init", "store", "generated", "compare"),
 )
 # What the libraries below would refuse in their own words, or only after hours.
 LEAST = {
@@ -30,18 +30,31 @@ LEAST = {
     "rows": 2,
     "workers": 1,
     "repeats": 1,
+    **dict.fromkeys(("views.batch", "views.batches", "epoch.batches", "profile.batches", "profile.warmup"), 1),
+    **dict.fromkeys(("ranks.batch", "ranks.batches", "ranks.warmup"), 1),
+    "ranks.devices": 2,
+    "training.batches": 1,
+    "generated": 2,
 }
 # Last words of the keys that hold a number or null.
-NUMBERS = ("imbalance_factor", "max_count", "gradient_clip", "width", "depth", "heads", "threshold")
+NUMBERS = ("imbalance_factor", "max_count", "gradient_clip", "width", "depth", "heads", "threshold", "generated")
+FOUND_BATCHES = ("teacher.batch_size", "student.batch_size")  # numbers that may be 'auto'
 LABEL_ORDERS = ("auto", "original", "sorted")
 CHOICES = {
-    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "trainer.precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),
+    "trainer.compile": ("auto", "true", "false"),
+    "student.teacher_view.precision": ("32-true", "bf16-mixed"),
     "trainer.strategy": ("auto", "ddp"),
     "on_broken": ("error", "skip"),
+    "data.on_broken": ("error", "skip"),
+    "data.resident": ("auto", "true", "false"),
+    "data.decoder": ("worker", "device"),
     "label_order": LABEL_ORDERS,
     "teacher.label_order": LABEL_ORDERS,
     "student.views.teacher_sees": ("both", "global"),
     "logger.wandb.mode": ("online", "offline", "disabled"),
+    "compare": ("timm",),
+    "training.measured": ("teacher", "sam_teacher", "student", "sam_student", "baseline", "sam_baseline"),  # each
     "formats": ("safetensors", "onnx", "torch_export", "authors"),  # each of the list
 }
 
@@ -111,7 +124,8 @@ def check_types(run: DictConfig, chosen: DictConfig) -> None:
             continue
         kinds = {bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
         is_number = type(wanted) is float and type(value) is int
-        if type(wanted) in kinds and not is_number and not key.endswith(".devices"):
+        is_found = key.endswith(".devices") or (key in FOUND_BATCHES and value == "auto")
+        if type(wanted) in kinds and not is_number and not is_found:
             raise ConfigError(f"{key}={value} is not {kinds[type(wanted)]}; type {key}={wanted}, say.")
 
 
@@ -124,7 +138,8 @@ def check_ranges(run: DictConfig) -> None:
     for key, choices in CHOICES.items():
         value = OmegaConf.select(run, key)
         for one in value if isinstance(value, ListConfig) else [value]:
-            if value is not None and one not in choices:
+            word = str(one).lower() if isinstance(one, bool) else one
+            if value is not None and word not in choices:
                 raise ConfigError(f"{key}={value} is no choice; {nearest(str(one), choices)}")
 
 

@@ -1,6 +1,8 @@
-"""Which devices a stage gets."""
+"""Which devices a stage gets, and what is done with them: precision, compiling."""
 
 import os
+import shutil
+from importlib.util import find_spec
 
 import torch
 
@@ -36,3 +38,50 @@ def count_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
             f"type trainer.devices={there_are} or fewer."
         )
     return chosen, devices
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """Resolve 'auto': bf16 on a GPU whose matrix units have it, else what the CPU computes in anyway.
+
+    Args:
+        precision: auto | 32-true | bf16-mixed | 16-mixed; anything but 'auto' comes back as it is.
+        accelerator: cpu | gpu.
+    """
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if accelerator == "gpu" and _has_bf16() else "32-true"
+
+
+def choose_compile(compile_: bool | str, accelerator: str) -> bool:
+    """Resolve 'auto': compile for a GPU, where it can be done; a CPU gains less than a short run pays for it.
+
+    Args:
+        compile_: auto | true | false.
+        accelerator: cpu | gpu.
+
+    Raises:
+        ConfigError: compiling was asked for, and something that it needs is missing.
+    """
+    asked = str(compile_).lower()
+    missing = None if asked == "false" else _missing_to_compile(accelerator)
+    if asked == "true" and missing is not None:
+        raise ConfigError(
+            f"trainer.compile=true needs {missing}, which this machine does not have; install it, or type "
+            "trainer.compile=false."
+        )
+    return asked == "true" or (asked == "auto" and accelerator == "gpu" and missing is None)
+
+
+def _has_bf16() -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _missing_to_compile(accelerator: str) -> str | None:
+    """What torch's compiler would look for in vain: it writes C++ for a CPU, and for a GPU Triton with a C launcher."""
+    if accelerator == "gpu" and find_spec("triton") is None:
+        return "Triton (pip install triton)"
+    variable, names = ("CC", ("gcc", "clang")) if accelerator == "gpu" else ("CXX", ("g++", "clang++"))
+    given = os.environ.get(variable)
+    if any(shutil.which(name) for name in ([given] if given else names)):
+        return None
+    return f"a compiler ({given or ' or '.join(names)})"

@@ -13,18 +13,19 @@ from torch import Tensor
 from deitlt.checkpoints import find_checkpoint
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import Draw
-from deitlt.figures import ViewExample, class_histogram, view_grid
+from deitlt.figures import ViewExample, class_histogram, operation_examples, view_grid
 from deitlt.tasks.building import build_data
 from deitlt.tasks.run_folder import RunFolder
 from deitlt.tasks.stage_config import StageConfig, check_run
 from deitlt.tasks.teachers import check_teacher
 from deitlt.tasks.train import make_stage
 from deitlt.types import Normalisation, StudentBatch
-from deitlt.views import BatchMixing, TeacherView, denormalise
+from deitlt.views import BatchMixing, DeviceView, TeacherView, denormalise
 
 Picture = NDArray[Any]  # [H, W, 3]
 
 VIEWS, TEACHER_VIEWS, CLASSES = "views.png", "teacher_views.png", "classes.png"
+OPERATIONS = "operations.png"
 EXAMPLES = 8  # a batch of so many is mixed and shown
 EVENLY = 20.0  # a Beta parameter whose proportions lie near one half: of a mixture both images are to be seen
 
@@ -35,6 +36,7 @@ def main(config: DictConfig) -> None:
     views.png: the student's training views, and what its teacher, if it has one, is asked about; of the
     baseline where `stages` has no student, and absent where it has neither. teacher_views.png: the teacher's
     own training views, by the recipe, where `stages` has a teacher or the student learns from one.
+    operations.png: RandAugment on the device beside timm's, where the student's views are made there.
     classes.png: the classes' counts, always.
     """
     check_run(config)
@@ -45,6 +47,8 @@ def main(config: DictConfig) -> None:
     pages = {}
     if "student" in stages:
         pages[VIEWS] = _student_page(stages["student"], data["student"], data.get("teacher"))
+        if beside := device_operations(data["student"], config.seed):
+            pages[OPERATIONS] = "RandAugment by timm and on the device", beside
     if "teacher" in stages:
         whose = "the teacher" if config.teacher.checkpoint is None else "the recipe's teacher"
         pages[TEACHER_VIEWS] = f"What {whose} trains on", teacher_examples(data["teacher"], config.seed)
@@ -84,6 +88,21 @@ def teacher_examples(datamodule: LongTailDataModule, seed: int) -> list[ViewExam
             pictures[head] = _picture(part.images[row], datamodule.normalisation)
         examples.append(ViewExample(pictures, caption(batch.targets[i], datamodule.info.class_names)))
     return examples
+
+
+def device_operations(datamodule: LongTailDataModule, seed: int) -> list[ViewExample]:
+    """timm's operations and ours on an image of the most frequent class; none where workers make the views.
+
+    Args:
+        datamodule: the student's.
+        seed: of the choice of the image and of its views.
+    """
+    view: object = datamodule.view(datamodule.image_size, datamodule.normalisation)
+    if not isinstance(view, DeviceView) or view.augment is None:
+        return []
+    source, most = datamodule.splits.train, int(np.argmax(datamodule.info.counts))
+    chosen = int(np.random.default_rng(seed).choice(np.flatnonzero(source.labels == most)))
+    return operation_examples(view, np.asarray(source[chosen]), seed=seed)
 
 
 def _student_page(

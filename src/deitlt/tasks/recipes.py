@@ -7,7 +7,7 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 RECIPE_CHOICES = ("experiment", "method")  # overrides that name a recipe rather than change it
-# Where the data lie, who reads them and where they are kept: the only settings that change nothing of what a recipe leads to.
+# Where the data lie, who reads them and where they are kept: what changes nothing of what a recipe leads to.
 FREE = (
     "data.root",
     "data.download",

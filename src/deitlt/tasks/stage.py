@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from rich.console import Console
+from torch._dynamo.exc import BackendCompilerFailed
 
+from deitlt.callbacks import FirstStep
 from deitlt.checkpoints import read_checkpoint
 from deitlt.data import LongTailDataModule
+from deitlt.errors import TrainingError
 from deitlt.figures import per_class_accuracy
 from deitlt.modules import RAW, ClassifierModule
 from deitlt.tasks.building import (
@@ -26,6 +30,7 @@ from deitlt.tasks.building import (
 )
 from deitlt.tasks.run_folder import RunFolder, write_json, write_text
 from deitlt.tasks.stage_config import StageConfig
+from deitlt.tasks.stored_answers import with_store
 from deitlt.tracking import AppendingCSVLogger
 
 LAST, BEST, WANDB_ID = "last.ckpt", "best.ckpt", "wandb_run_id.txt"
@@ -33,17 +38,20 @@ LAST, BEST, WANDB_ID = "last.ckpt", "best.ckpt", "wandb_run_id.txt"
 
 def run_stage(stage: StageConfig, console: Console) -> None:
     """Train one stage, from its last checkpoint if there is one, and write its result.json."""
-    _quieten()
+    quieten()
+    torch.compiler.reset()  # graphs of an earlier stage's networks would count towards the limit of this one's
     folder = Path(stage.folder)
     last = folder / LAST
     L.seed_everything(stage.seed, verbose=False)  # fresh weights; training draws from streams of its own
     datamodule = build_data(stage)
-    datamodule.labeller = build_labeller(stage, datamodule)
+    datamodule.labeller = labeller = with_store(stage, datamodule, build_labeller(stage, datamodule))
     module = build_module(stage, datamodule.info)
     module.card = build_card(stage, datamodule).as_plain()
     module.watched = datamodule.watched
     loggers = _loggers(stage, last)
     callbacks = build_callbacks(stage, datamodule.info, console)
+    if isinstance(labeller, L.Callback):
+        callbacks.append(labeller)  # it stores what it was asked in an epoch at the epoch's end
     trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
     if not last.exists() and (started := initialise_student(stage, module)) and trainer.is_global_zero:
         console.print(started, highlight=False, soft_wrap=True, markup=False)
@@ -52,26 +60,39 @@ def run_stage(stage: StageConfig, console: Console) -> None:
         trainer.save_checkpoint(last)  # the last epoch had none
     trainer.test(module, datamodule=datamodule, ckpt_path=_chosen(stage, folder), verbose=False)
     if trainer.is_global_zero:
-        result = _result(stage, module, _seconds_trained(trainer))
+        result = _result(stage, module, trainer)
         _log_result(stage, loggers, module, datamodule)
         write_json(folder / "result.json", result)
     _finish(loggers)
 
 
 def _fit(trainer: L.Trainer, module: ClassifierModule, datamodule: LongTailDataModule, last: Path) -> None:
-    """Train from the last checkpoint, if there is one; Ctrl-C stays Ctrl-C."""
+    """Train from the last checkpoint, if there is one; Ctrl-C stays Ctrl-C.
+
+    Raises:
+        TrainingError: a network cannot be compiled.
+    """
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
+    except BackendCompilerFailed as error:
+        lines = str(error.inner_exception).strip().splitlines() or [type(error.inner_exception).__name__]
+        reason = lines[0].rstrip(".:")
+        raise TrainingError(f"The networks cannot be compiled ({reason}); type trainer.compile=false.") from error
     except SystemExit as leaving:  # Lightning answers Ctrl-C with exit(1)
         if trainer.interrupted:
             raise KeyboardInterrupt from leaving
         raise
 
 
-def _seconds_trained(trainer: L.Trainer) -> float:
-    """Seconds of training, those before a resume included: the timer is kept in the checkpoint."""
-    timer = next(callback for callback in trainer.callbacks if isinstance(callback, Timer))  # type: ignore[attr-defined]
-    return timer.time_elapsed("train")
+def _seconds(trainer: L.Trainer) -> dict[str, float | None]:
+    """Seconds of training, those before a resume included, for the timer is kept in the checkpoint; of its first step.
+
+    The first step is that of this process, None where there was none.
+    """
+    found = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    timer, first = found[Timer], found[FirstStep]
+    first_step = None if first.seconds is None else round(first.seconds, 2)
+    return {"seconds": round(timer.time_elapsed("train"), 1), "first_step_seconds": first_step}
 
 
 def _chosen(stage: StageConfig, folder: Path) -> Path | None:
@@ -79,12 +100,12 @@ def _chosen(stage: StageConfig, folder: Path) -> Path | None:
     return None if stage.protocol == "last" else folder / BEST
 
 
-def _result(stage: StageConfig, module: ClassifierModule, seconds: float) -> dict[str, Any]:
+def _result(stage: StageConfig, module: ClassifierModule, trainer: L.Trainer) -> dict[str, Any]:
     found = module.results["test"]
     return {
         "networks": {name: asdict(results) for name, results in found.items()},
         "checkpoint": str(Path(stage.folder) / (LAST if stage.protocol == "last" else BEST)),
-        "seconds": round(seconds, 1),
+        **_seconds(trainer),
     }
 
 
@@ -161,7 +182,7 @@ def _finish(loggers: list[Logger]) -> None:
             finish(logger)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Keep Lightning's chatter off the terminal; what a user has to know is printed by us."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -28,8 +28,8 @@ class StageConfig:
     """Everything that one stage needs, as plain values.
 
     name: of `STAGES`. folder: where its files go. recipe: the node `teacher` or `student`. trainer: with
-    accelerator and devices resolved. teacher: the checkpoint that labels the student's images, or None.
-    run: the whole run's configuration, for the loggers. group: the run's name, which its stages share.
+    accelerator, devices, precision and compile resolved. teacher: the checkpoint that labels the student's
+    images, or None. run: the whole run's configuration, for the loggers. group: the run's name, which its stages share.
     """
 
     name: str

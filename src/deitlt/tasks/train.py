@@ -13,8 +13,9 @@ from deitlt.checkpoints import TIMM, find_checkpoint, read_card, write_atomicall
 from deitlt.data.class_order import CLASS_ORDERS
 from deitlt.errors import ConfigError
 from deitlt.tasks.announcing import announce, say_how_to_upload
+from deitlt.tasks.auto_batch import settle_batch
 from deitlt.tasks.building import batch_plan, build_data
-from deitlt.tasks.devices import count_devices
+from deitlt.tasks.devices import choose_compile, choose_precision, count_devices
 from deitlt.tasks.launching import launch_stage
 from deitlt.tasks.recipes import RECIPE_CHOICES, compose_with, difference, differences
 from deitlt.tasks.rehearsal import rehearse
@@ -35,7 +36,7 @@ Plain = dict[str, Any]
 # Made absolute, so that the run can be resumed and its checkpoints evaluated from another folder.
 PATHS = (
     *("data.root", "data.train_csv", "data.test_csv", "data.train_list", "data.test_list", "data.class_order"),
-    *("teacher.checkpoint", "student.checkpoint", "student.init"),
+    *("teacher.checkpoint", "student.checkpoint", "student.init", "student.teacher_view.store"),
 )
 
 
@@ -97,10 +98,11 @@ def train(config: DictConfig, run: RunFolder, changed: list[str], console: Conso
     if not stages:
         raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
     info = _check_stages(config, run, stages)
+    stages, batches = _settle_batches(config, run, stages)
     changed = changed + _batch_differences(stages)
     if not run.config.exists():
         write_atomically(run.config, lambda file: file.write(OmegaConf.to_yaml(config).encode()))
-    announce(config, run, stages, info, changed, console)
+    announce(config, run, stages, info, batches, changed, console)
     for stage in stages:
         if not run.result(stage.name).exists():
             try:
@@ -119,12 +121,14 @@ def train(config: DictConfig, run: RunFolder, changed: list[str], console: Conso
 
 
 def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
-    """The configuration of one stage, its devices resolved."""
+    """The configuration of one stage, its devices and all that follows from them resolved."""
     recipe = stage_recipe(config, name)
     check_epochs("student" if name == "baseline" else name, recipe)
     trainer = plain(config.trainer)
     wanted = trainer["devices"] if recipe["devices"] is None else recipe["devices"]
     trainer["accelerator"], trainer["devices"] = count_devices(trainer["accelerator"], wanted)
+    trainer["precision"] = choose_precision(trainer["precision"], trainer["accelerator"])
+    trainer["compile"] = choose_compile(trainer.get("compile", False), trainer["accelerator"])  # older runs have none
     return StageConfig(
         name=name,
         folder=str(run.stage(name)),
@@ -160,6 +164,19 @@ def _check_stages(config: DictConfig, run: RunFolder, stages: list[StageConfig])
     if (student := _given(config, "student")) is not None:
         read_card(find_checkpoint(student, ("student",)))
     return info
+
+
+def _settle_batches(
+    config: DictConfig, run: RunFolder, stages: list[StageConfig]
+) -> tuple[list[StageConfig], list[str]]:
+    """The stages, each with a number for its batch, and what was found where that is 'auto'."""
+    settled = []
+    for stage in stages:
+        given = _given(config, "teacher") if stage.distils else None
+        teacher = make_stage(config, run, "teacher") if stage.distils and given is None else None
+        path = None if given is None else str(find_checkpoint(given, ("teacher",)).absolute())
+        settled.append(settle_batch(replace(stage, teacher=path), teacher))
+    return [stage for stage, _ in settled], [said for _, said in settled if said is not None]
 
 
 def _given(config: DictConfig, stage: str) -> str | None:
