@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -13,38 +13,23 @@ from torch.utils.data import DataLoader
 
 from deitlt.data.class_order import sort_classes
 from deitlt.data.completion import Labeller, PlacedLabeller, TeacherSees, check_teacher_sees, complete_batch
-from deitlt.data.dataset import EvaluatedImages, View
+from deitlt.data.dataset import EvaluatedImages
 from deitlt.data.delivery import Decoder, make_feed
-from deitlt.data.feeds import BatchView, Feed
+from deitlt.data.feeds import Feed
 from deitlt.data.missing import require_files
 from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, get_dataset
 from deitlt.data.resident import Resident
 from deitlt.data.samplers import DrawSampler, EpochSampler, EvaluationSampler, ShuffledSampler
 from deitlt.data.sources import ImageSource
 from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed
-from deitlt.data.verify import drop, find_broken
-from deitlt.errors import ConfigError, DataError
-from deitlt.types import DataInfo, ImageBatch, Normalisation, StudentBatch
+from deitlt.data.verify import drop, find_broken, require_sound
+from deitlt.data.view_factories import EvaluationFactory, ViewFactory
+from deitlt.errors import ConfigError
+from deitlt.types import DataInfo, ImageBatch, StudentBatch
 from deitlt.views import IMAGENET, BatchMixing, evaluation_view, weak_view
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 VIEWS = 1  # names the stream of a batch's views; that of its mixing has no name
-
-
-class ViewFactory(Protocol):
-    """Makes a view of a given size and normalisation."""
-
-    def __call__(self, image_size: int, normalisation: Normalisation) -> View | BatchView:
-        """The view of a picture -> [3, image_size, image_size] or several such, or that of a batch on its device."""
-        ...
-
-
-class EvaluationFactory(Protocol):
-    """Makes the view that images are evaluated on."""
-
-    def __call__(self, image_size: int, normalisation: Normalisation) -> View:
-        """The view of a picture -> [3, image_size, image_size]."""
-        ...
 
 
 class LongTailDataModule(L.LightningDataModule):
@@ -188,13 +173,7 @@ class LongTailDataModule(L.LightningDataModule):
         if self.on_broken == "skip":
             whole = self._read()
             return sorted({*find_broken(whole.train), *find_broken(whole.test)})
-        for source in self._sources():
-            if broken := find_broken(source):
-                others = f", nor can {len(broken) - 1} more" if len(broken) > 1 else ""
-                raise DataError(
-                    f"{broken[0]} cannot be decoded as an image{others}; replace it, "
-                    "or type data.on_broken=skip to go on without such files."
-                )
+        require_sound(self._sources())
         return []
 
     @property

@@ -1,7 +1,7 @@
 """Finds image files that cannot be decoded before a long training finds them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.pool import ThreadPool
 
 import numpy as np
@@ -28,6 +28,17 @@ def find_broken(source: ImageSource) -> list[str]:
             found = pool.imap(_is_broken, files, chunksize=32)
             broken.update(file for file, is_broken in zip(files, found, strict=True) if is_broken)
     return sorted(broken)
+
+
+def require_sound(sources: Sequence[ImageSource]) -> None:
+    """Raises DataError where a file of the sources cannot be decoded: names the first one."""
+    for source in sources:
+        if broken := find_broken(source):
+            others = f", nor can {len(broken) - 1} more" if len(broken) > 1 else ""
+            raise DataError(
+                f"{broken[0]} cannot be decoded as an image{others}; replace it, "
+                "or type data.on_broken=skip to go on without such files."
+            )
 
 
 def drop(source: ImageSource, paths: list[str]) -> ImageSource:
