@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from PIL import Image
 from tests.data.batch_views import SeeThrough
 
@@ -121,10 +122,12 @@ def test_what_cannot_be_decoded_on_the_device_is_refused(files):
 
 
 def test_workers_can_be_given_what_travels(files):
+    some = Subset(files, [1, 0, 2])  # as every long-tailed split is
     for feed in (
-        feed_of(files, SeeThrough()),
-        feed_of(files, SeeThrough(), decoder="device"),
+        feed_of(some, SeeThrough()),
+        feed_of(some, SeeThrough(), decoder="device"),
         feed_of(SOURCE, SeeThrough()),
+        feed_of(SOURCE, SeeThrough(), resident=True),
     ):
         copy = pickle.loads(pickle.dumps(feed.images))
         assert len(copy) == len(feed.images)
@@ -134,3 +137,12 @@ def test_workers_can_be_given_what_travels(files):
 def test_a_view_of_batches_is_known_by_what_it_can_do():
     assert isinstance(SeeThrough(), BatchView)
     assert not isinstance(lambda image: image, BatchView)
+
+
+def test_lightning_moves_a_batch_of_files_as_it_is(files):
+    feed = feed_of(files, SeeThrough(), decoder="device")
+    travelled, targets = feed.collate([feed.images[Draw(0, i, 0)] for i in range(3)])
+    seen = []
+    moved = apply_to_collection((travelled, targets), object, lambda item: seen.append(item) or item)
+    assert moved[0] is travelled
+    assert len(seen) <= 3  # the pair, or its two parts, and not the files' bytes

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from deitlt.data import resident
-from deitlt.data.resident import load_resident, one_size
+from deitlt.data.resident import choose_resident, load_resident
 from deitlt.data.sources import ArrayImages, FileImages, Subset
 from deitlt.errors import ConfigError
 
@@ -26,47 +26,47 @@ def files(folder, *sizes):
     return FileImages(paths, [0] * len(paths))
 
 
-@pytest.mark.parametrize("choice", ["auto", True])
-def test_all_images_are_held_in_their_order(choice):
-    found = load_resident(Subset(ARRAYS, np.arange(2400)), choice, CPU)
+def test_all_images_are_held_in_their_order():
+    source = Subset(ARRAYS, np.arange(2400))
+    assert choose_resident(source, "auto", CPU)
+    assert choose_resident(source, True, CPU)
+    found = load_resident(source, CPU)
     assert found.dtype == torch.uint8
     assert torch.equal(found, torch.from_numpy(PIXELS[:2400]).permute(0, 3, 1, 2))
 
 
 def test_files_of_one_size_are_decoded(tmp_path):
-    found = load_resident(files(tmp_path, (5, 4), (5, 4), (5, 4)), "auto", CPU)
+    source = files(tmp_path, (5, 4), (5, 4), (5, 4))
+    assert choose_resident(source, "auto", CPU)
+    found = load_resident(source, CPU)
     assert found.shape == (3, 3, 4, 5)
     assert found[:, 0].flatten(1).unique(dim=1).flatten().tolist() == [0, 1, 2]
 
 
 def test_nothing_is_held_that_shall_not_be():
-    assert load_resident(ARRAYS, False, CPU) is None
+    assert not choose_resident(ARRAYS, False, CPU)
 
 
 def test_images_of_differing_sizes_are_streamed_or_refused(tmp_path):
     source = files(tmp_path, (5, 4), (5, 4), (4, 5))
-    assert load_resident(source, "auto", CPU) is None
-    with pytest.raises(ConfigError, match=r"these differ; type data\.resident=false"):
-        load_resident(source, True, CPU)
+    assert not choose_resident(source, "auto", CPU)
+    for ask in (lambda: choose_resident(source, True, CPU), lambda: load_resident(source, CPU)):
+        with pytest.raises(ConfigError, match=r"these differ; type data\.resident=false"):
+            ask()
 
 
 def test_auto_leaves_three_quarters_of_the_memory(memory):
     needed = 2500 * 36
     memory(4 * needed)
-    assert load_resident(ARRAYS, "auto", CPU) is not None
+    assert choose_resident(ARRAYS, "auto", CPU)
     memory(4 * needed - 1)
-    assert load_resident(ARRAYS, "auto", CPU) is None
-    assert load_resident(ARRAYS, True, CPU) is not None
+    assert not choose_resident(ARRAYS, "auto", CPU)
+    assert choose_resident(ARRAYS, True, CPU)
     memory(needed - 1)
     with pytest.raises(ConfigError, match=r"0\.0 GiB are free there; type data\.resident=false"):
-        load_resident(ARRAYS, True, CPU)
+        choose_resident(ARRAYS, True, CPU)
 
 
 def test_another_word_is_refused():
     with pytest.raises(ConfigError, match=r"data\.resident=yes is no choice; type =auto, =true or =false\."):
-        load_resident(ARRAYS, "yes", CPU)
-
-
-def test_arrays_are_known_to_be_of_one_size_and_files_are_not(tmp_path):
-    assert one_size(Subset(ARRAYS, [1, 2]))
-    assert not one_size(files(tmp_path, (5, 4)))
+        choose_resident(ARRAYS, "yes", CPU)

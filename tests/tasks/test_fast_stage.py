@@ -125,10 +125,19 @@ def test_both_encoders_of_paco_are_prepared(compose_train, tmp_path):
         assert len(encoder.backbone._forward_pre_hooks) == 1
 
 
-@pytest.mark.parametrize(("clip", "is_fused"), [(None, True), (1.0, False)])
-def test_a_scaled_loss_that_is_clipped_is_not_fused(stage_of, clip, is_fused):
-    stage = stage_of("student", f"student.gradient_clip={'null' if clip is None else clip}")
-    stage.trainer.update(accelerator="gpu", precision="16-mixed")
+@pytest.mark.parametrize(
+    ("precision", "clip", "is_fused"),
+    [
+        ("16-mixed", "null", True),
+        ("16-mixed", "1.0", False),
+        ("bf16-mixed", "null", True),
+        ("bf16-mixed", "1.0", False),
+        ("32-true", "1.0", True),
+    ],
+)
+def test_what_is_clipped_in_mixed_precision_is_not_fused(stage_of, precision, clip, is_fused):
+    stage = stage_of("student", f"student.gradient_clip={clip}")
+    stage.trainer.update(accelerator="gpu", precision=precision)
     fused = {group["fused"] for group in built(stage).configure_optimizers().param_groups}
     assert fused == ({True} if is_fused else {None})
 

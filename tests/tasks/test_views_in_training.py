@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from deitlt.cli import main
 
@@ -46,9 +47,11 @@ def test_views_made_on_the_device_train_the_same_wherever_the_images_live(views,
             teacher,
             tmp_path / resident,
         )
-        for resident, workers in (("true", 0), ("false", 1))
+        for resident, workers in (("auto", 0), ("false", 1))
     }
-    assert runs["true"]["student"] == runs["false"]["student"]
+    assert runs["auto"]["student"] == runs["false"]["student"]
+    settled = [OmegaConf.load(tmp_path / resident / "student" / "stage.yaml").data.resident for resident in runs]
+    assert settled == [True, False]  # and a resumed run keeps it
     weights = [load_state(tmp_path / resident) for resident in runs]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 

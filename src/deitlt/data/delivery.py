@@ -15,8 +15,9 @@ from deitlt.data.feeds import (
     StreamedImages,
     WorkerViews,
 )
-from deitlt.data.resident import Resident, load_resident, one_size
+from deitlt.data.resident import Resident, choose_resident
 from deitlt.data.sources import ImageSource
+from deitlt.data.verify import path_of
 from deitlt.errors import ConfigError
 
 Decoder = Literal["worker", "device"]
@@ -36,7 +37,7 @@ def make_feed(
     Args:
         source: the training images.
         view: of one picture, or of a batch.
-        resident: whether the images are to live on the device.
+        resident: whether the images are to live on the device; 'auto' chooses now, by the memory that is free.
         decoder: where files that are streamed are decoded.
         device: where the batches go.
         seed: the run's.
@@ -47,15 +48,15 @@ def make_feed(
     """
     if not isinstance(view, BatchView):
         return WorkerViews(source, view, seed, rank)
-    if (pixels := load_resident(source, resident, device)) is not None:
-        return ResidentImages(pixels, source.labels, view)
+    if choose_resident(source, resident, device) if resident == "auto" else resident:
+        return ResidentImages(source, view)
     if decoder == "device":
         return _encoded(source, view, seed, rank)
-    return StreamedImages(source, view) if one_size(source) else StreamedCrops(source, view, seed, rank)
+    return StreamedImages(source, view) if path_of(source) is None else StreamedCrops(source, view, seed, rank)
 
 
 def _encoded(source: ImageSource, view: BatchView, seed: int, rank: int) -> Feed:
-    if one_size(source):
+    if path_of(source) is None:
         raise ConfigError("data.decoder=device decodes files, and these images have none; type data.decoder=worker.")
     if not isinstance(view.worker_crop(), transforms.RandomResizedCrop):
         raise ConfigError(

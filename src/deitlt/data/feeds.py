@@ -6,7 +6,7 @@ differ in size.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from torch.utils.data import Dataset, default_collate
 from torchvision import transforms
 
 from deitlt.data.dataset import View, ViewedImages
-from deitlt.data.decoding import decode_cropped, decode_jpegs, decode_whole, draw_box, read_bytes, resize_box
+from deitlt.data.decoding import Box, decode_cropped, decode_jpegs, draw_box, read_bytes, resize_box
+from deitlt.data.pixels import pixels_of
+from deitlt.data.resident import load_resident
 from deitlt.data.samplers import Draw
 from deitlt.data.sources import ImageSource
 from deitlt.data.streams import own_streams
@@ -79,18 +81,20 @@ class WorkerViews:
 class ResidentImages:
     """Images that live on the device: their indices travel, and the batch is gathered there.
 
+    They are decoded when the first batch comes, onto its device, and stay there.
+
     Args:
-        pixels: [N, 3, H, W] uint8; they move to the device of the first batch, and stay there.
-        labels: [N] class ids.
+        source: images of one size.
         view: of a whole batch.
     """
 
     by_workers = False
 
-    def __init__(self, pixels: Tensor, labels: np.ndarray[Any, np.dtype[np.int64]], view: BatchView) -> None:
-        self.pixels = pixels
+    def __init__(self, source: ImageSource, view: BatchView) -> None:
+        self.source = source
         self.view = view
-        self.images: Dataset[Any] = Indices(labels)
+        self.images: Dataset[Any] = Indices(source.labels)
+        self.pixels: Tensor | None = None
 
     def collate(self, pairs: list[Any]) -> Any:
         """Indices [B], and targets [B]."""
@@ -98,8 +102,8 @@ class ResidentImages:
 
     def finish(self, travelled: Tensor, device: torch.device, rng: np.random.Generator) -> Tensor:
         """indices: [B] -> the views of those images."""
-        if self.pixels.device != device:
-            self.pixels = self.pixels.to(device)
+        if self.pixels is None:
+            self.pixels = load_resident(self.source, device)
         return self.view(self.pixels.index_select(0, travelled), rng)
 
 
@@ -152,18 +156,38 @@ class EncodedCrops:
         self.images: Dataset[Any] = EncodedImages(source, crop, seed, rank)
 
     def collate(self, pairs: list[Any]) -> Any:
-        """(content, box) of each image, and targets [B]; bytes stay on the host, where the decoder wants them."""
-        encoded, targets = zip(*pairs, strict=True)
-        return list(encoded), torch.tensor(targets)
+        """The files' content, and targets [B]; the content stays on the host, where the decoder wants it."""
+        files, targets = zip(*pairs, strict=True)
+        return Files(files), torch.tensor(targets)
 
-    def finish(self, travelled: list[Any], device: torch.device, rng: np.random.Generator) -> Tensor:
-        """(content, box) of each image -> their views."""
-        whole = decode_jpegs([content for content, _ in travelled], device)
+    def finish(self, travelled: "Files", device: torch.device, rng: np.random.Generator) -> Tensor:
+        """The files -> the views of their images."""
+        whole = decode_jpegs([file.content for file in travelled.files], device)
         size = self.view.image_size
         crops = [
-            resize_box(image, box, size, self.interpolation) for image, (_, box) in zip(whole, travelled, strict=True)
+            resize_box(image, file.box, size, self.interpolation)
+            for image, file in zip(whole, travelled.files, strict=True)
         ]
         return self.view(torch.stack(crops), rng, cropped=True)
+
+
+class File(NamedTuple):
+    """A file's content, and the part of its image that is wanted."""
+
+    content: bytes
+    box: Box
+
+
+class Files:
+    """Files on their way to the device.
+
+    No tuple, list or dataclass: Lightning's transfer looks into those, and would walk through every byte.
+    """
+
+    __slots__ = ("files",)
+
+    def __init__(self, files: Sequence[File]) -> None:
+        self.files = tuple(files)
 
 
 class Indices(Dataset[tuple[int, int]]):
@@ -184,20 +208,19 @@ class WholeImages(Dataset[tuple[Tensor, int]]):
 
     def __init__(self, source: ImageSource) -> None:
         self.source = source
-        self.path = path_of(source)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
-        return pixels_of(self.source, self.path, draw.index), int(self.source.labels[draw.index])
+        return pixels_of(self.source, draw.index), int(self.source.labels[draw.index])
 
 
 class CroppedImages(Dataset[tuple[Tensor, int]]):
     """Random crops of a source's images, uint8 [3, S, S]; a crop depends on (seed, rank, draw) alone."""
 
     def __init__(self, source: ImageSource, view: BatchView, seed: int, rank: int) -> None:
-        self.source, self.path = source, path_of(source)
+        self.source = source
         self.crop, self.image_size = view.worker_crop(), view.image_size
         self.seed, self.rank = seed, rank
 
@@ -205,36 +228,28 @@ class CroppedImages(Dataset[tuple[Tensor, int]]):
         return len(self.source)
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+        path = path_of(self.source)
+        assert path is not None, "arrays are streamed whole"
         with own_streams(self.seed, self.rank, *draw):
-            if self.path is None:
-                crop = self.crop(pixels_of(self.source, None, draw.index))
-            else:
-                crop = decode_cropped(self.path(draw.index), self.crop, self.image_size)
-        assert isinstance(crop, Tensor)
+            crop = decode_cropped(path(draw.index), self.crop, self.image_size)
         return crop, int(self.source.labels[draw.index])
 
 
-class EncodedImages(Dataset[tuple[Any, int]]):
+class EncodedImages(Dataset[tuple[File, int]]):
     """A source's files as they are, each with the part of it that a random resized crop takes."""
 
     def __init__(self, source: ImageSource, crop: transforms.RandomResizedCrop, seed: int, rank: int) -> None:
-        self.source, self.path, self.crop = source, path_of(source), crop
+        self.source, self.crop = source, crop
         self.seed, self.rank = seed, rank
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, draw: Draw) -> tuple[Any, int]:
-        assert self.path is not None
-        path = self.path(draw.index)
-        content = read_bytes(path)
+    def __getitem__(self, draw: Draw) -> tuple[File, int]:
+        path = path_of(self.source)
+        assert path is not None, "arrays are not encoded"
+        name = path(draw.index)
+        content = read_bytes(name)
         with own_streams(self.seed, self.rank, *draw):
-            box = draw_box(path, content, self.crop)
-        return (content, box), int(self.source.labels[draw.index])
-
-
-def pixels_of(source: ImageSource, path: Callable[[int], str] | None, index: int) -> Tensor:
-    """An image of a source, decoded as fast as its kind allows: [3, H, W] uint8."""
-    if path is not None:
-        return decode_whole(path(index))
-    return torch.from_numpy(np.array(source[index])).permute(2, 0, 1).contiguous()
+            box = draw_box(name, content, self.crop)
+        return File(content, box), int(self.source.labels[draw.index])

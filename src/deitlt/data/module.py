@@ -15,10 +15,10 @@ from deitlt.data.class_order import sort_classes
 from deitlt.data.completion import Labeller, PlacedLabeller, TeacherSees, check_teacher_sees, complete_batch
 from deitlt.data.dataset import EvaluatedImages
 from deitlt.data.delivery import Decoder, make_feed
-from deitlt.data.feeds import Feed
+from deitlt.data.feeds import BatchView, Feed
 from deitlt.data.missing import require_files
 from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, get_dataset
-from deitlt.data.resident import Resident
+from deitlt.data.resident import Resident, choose_resident
 from deitlt.data.samplers import DrawSampler, EpochSampler, EvaluationSampler, ShuffledSampler
 from deitlt.data.sources import ImageSource
 from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed
@@ -214,6 +214,19 @@ class LongTailDataModule(L.LightningDataModule):
         view = self.view(self.image_size, self.normalisation)
         rank = self._place()[1]
         return make_feed(self.splits.train, view, self.resident, self.decoder, self._device(), self.seed, rank)
+
+    def choose_resident(self, device: torch.device) -> Resident:
+        """Whether the training images will live on a device; the choice as it stands where no view asks for it.
+
+        Raises:
+            ConfigError: they were asked to, and cannot.
+        """
+        view = self.view(self.image_size, self.normalisation)
+        if not isinstance(view, BatchView):
+            return self.resident
+        chosen = choose_resident(self.splits.train, self.resident, device)
+        make_feed(self.splits.train, view, chosen, self.decoder, device, self.seed, rank=0)  # or an error
+        return chosen
 
     def val_dataloader(self) -> list[Loader]:
         """The watched splits."""

@@ -18,7 +18,8 @@ def own_streams(*key: int) -> Iterator[None]:
     """Within the block, everything drawn depends on `key` alone; afterwards the streams go on as before.
 
     It covers the three streams that timm's and torchvision's transforms draw from: Python's `random`,
-    NumPy's global stream and torch's CPU stream. Streams on devices are not touched.
+    NumPy's global stream and torch's CPU stream. Streams on devices are not touched. (Of a pair of Gaussians that
+    NumPy's legacy functions draw at once, one that was not yet asked for is lost.)
 
     Args:
         key: integers from 0, always equally many for one purpose.

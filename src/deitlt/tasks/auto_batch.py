@@ -59,7 +59,8 @@ def _find(stage: StageConfig, teacher: StageConfig | None) -> tuple[int, str]:
         if stage.distils and stage.teacher is None:
             assert teacher is not None
             stage = replace(stage, teacher=str(_write_fresh(teacher, Path(folder) / "fresh.ckpt")))
-        found = search(sizes, StepMemory(stage), free, margin, is_run=on_gpu)
+        step, window = StepMemory(stage), _window_bytes(stage)
+        found = search(sizes, lambda images: step(images) + window, free, margin, is_run=on_gpu)
     release()
     if found is None:
         raise ConfigError(
@@ -67,6 +68,15 @@ def _find(stage: StageConfig, teacher: StageConfig | None) -> tuple[int, str]:
             f"are free, less {margin:.0%}; type a smaller {stage.kind}.image_size or {stage.kind}/model."
         )
     return found.images, str(found)
+
+
+def _window_bytes(stage: StageConfig) -> int:
+    """Bytes of the images that SAM keeps for its second pass: those of a device's whole update, one view each."""
+    if not stage.recipe["sam"]["enabled"]:
+        return 0
+    pixels: int = 3 * stage.recipe["image_size"] ** 2
+    images: int = stage.recipe["images_per_update"] // stage.trainer["devices"]
+    return 4 * pixels * images
 
 
 def _write_fresh(teacher: StageConfig, file: Path) -> Path:

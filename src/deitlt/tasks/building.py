@@ -104,12 +104,13 @@ def _make_fast(stage: StageConfig, network: nn.Module, is_cnn: bool) -> None:
 
 
 def _fuses(stage: StageConfig) -> bool:
-    """Whether all weights are updated in one kernel: on a GPU, but where gradients are both scaled and clipped.
+    """Whether all weights are updated in one kernel: on a GPU, but where gradients are clipped in mixed precision.
 
-    A fused optimiser takes the loss's scale off by itself, too late for clipping; Lightning refuses it.
+    A fused optimiser takes a loss's scale off by itself, too late for clipping; so Lightning refuses to clip for one
+    in any mixed precision, with a scale or without.
     """
-    scales_and_clips = stage.trainer["precision"] == "16-mixed" and stage.recipe["gradient_clip"] is not None
-    return stage.trainer["accelerator"] == "gpu" and not scales_and_clips
+    clips_mixed = "mixed" in stage.trainer["precision"] and stage.recipe["gradient_clip"] is not None
+    return stage.trainer["accelerator"] == "gpu" and not clips_mixed
 
 
 def initialise_student(stage: StageConfig, module: ClassifierModule) -> str | None:

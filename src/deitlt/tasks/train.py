@@ -19,6 +19,7 @@ from deitlt.tasks.devices import choose_compile, choose_precision, count_devices
 from deitlt.tasks.launching import launch_stage
 from deitlt.tasks.recipes import RECIPE_CHOICES, compose_with, difference, differences
 from deitlt.tasks.rehearsal import rehearse
+from deitlt.tasks.residence import settle_residence
 from deitlt.tasks.results import collect, draw, show
 from deitlt.tasks.run_folder import RunFolder, write_json
 from deitlt.tasks.stage_config import (
@@ -98,7 +99,7 @@ def train(config: DictConfig, run: RunFolder, changed: list[str], console: Conso
     if not stages:
         raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
     info = _check_stages(config, run, stages)
-    stages, batches = _settle_batches(config, run, stages)
+    stages, batches = _settle_batches(config, run, [settle_residence(stage) for stage in stages])
     changed = changed + _batch_differences(stages)
     if not run.config.exists():
         write_atomically(run.config, lambda file: file.write(OmegaConf.to_yaml(config).encode()))

@@ -86,11 +86,8 @@ class DeviceView:
             ConfigError: with `cropped` where the view is to augment before it crops.
         """
         assert images.dtype == torch.uint8, f"a view is made of levels, not of {images.dtype}"
-        if cropped and self.unscaled:
-            raise ConfigError(
-                f"{self.where}.unscaled=true augments images before they are cropped, but these are of many sizes and "
-                f"come cropped; type {self.where}.unscaled=false, or data.resident=true for data of one size."
-            )
+        if cropped:
+            self._refuse_crops()
         draws = self._draw(images, rng, cropped)
         views = _empty((len(images), 3, self.image_size, self.image_size), images.device)
         with torch.autocast(images.device.type, enabled=False):  # whose short numbers would not hold a level
@@ -99,8 +96,20 @@ class DeviceView:
         return self._erased(views, rng)
 
     def worker_crop(self) -> Callable[[Image], Image]:
-        """This view's crop, for one picture in a worker; its draws come from torch's and Python's global streams."""
+        """This view's crop, for one picture in a worker; its draws come from torch's and Python's global streams.
+
+        Raises:
+            ConfigError: the view is to augment before it crops.
+        """
+        self._refuse_crops()
         return random_crop(self.where, self.crop, self.image_size, self.scale, self.padding, self.interpolation)
+
+    def _refuse_crops(self) -> None:
+        if self.unscaled:
+            raise ConfigError(
+                f"{self.where}.unscaled=true augments images before they are cropped, but files of many sizes come "
+                f"cropped; type {self.where}.unscaled=false, or data.resident=true for files of one size."
+            )
 
     def _draw(self, images: Tensor, rng: np.random.Generator, cropped: bool) -> ViewDraws:
         batch, source, side = len(images), (images.shape[-2], images.shape[-1]), (self.image_size, self.image_size)

@@ -76,7 +76,7 @@ ROWS: list[tuple[str, Cell]] = [
     ("the whole, images/s", _speed("whole")),
     ("the whole in a bare loop, images/s", _speed("bare")),
     ("Lightning over bare loop, time", lambda stage: f"{stage['lightning_over_bare']:.3f}"),
-    ("waiting for batches", lambda stage: f"{stage['waiting_share']:.1%}"),
+    ("waiting for the loader", lambda stage: f"{stage['waiting_share']:.1%}"),
     ("waiting at epochs' ends", lambda stage: f"{stage['waiting_share_between_epochs']:.1%}"),
     ("loader, ms a batch", _milliseconds("loader")),
     ("views and mixing, ms a batch", _milliseconds("hook")),
