@@ -102,7 +102,7 @@ def test_a_batch_of_jpegs_is_decoded_on_its_device(tmp_path):
 def test_the_device_refuses_what_it_cannot_decode(tmp_path):
     png, device = io.BytesIO(), torch.device("cpu")
     Image.new("RGB", (4, 4)).save(png, "png")
-    with pytest.raises(DataError, match=r"JPEG files alone.*type =worker"):
+    with pytest.raises(DataError, match=r"only JPEG files.*type data\.decoder=worker"):
         decode_jpegs([png.getvalue()], device)
     with pytest.raises(DataError, match=r"type data\.decoder=worker"):
         decode_jpegs([read_bytes(written(tmp_path))[:200]], device)

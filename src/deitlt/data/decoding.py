@@ -104,7 +104,7 @@ def decode_jpegs(contents: list[bytes], device: torch.device) -> list[Tensor]:
         DataError: one of them is no JPEG, or cannot be decoded there.
     """
     if any(not content.startswith(JPEG) for content in contents):
-        raise DataError("data.decoder=device decodes JPEG files alone, and others are among these; type =worker.")
+        raise DataError("data.decoder=device decodes only JPEG files, and others are here; type data.decoder=worker.")
     try:
         return cast(list[Tensor], _decode_jpeg([_encoded(content) for content in contents], device))
     except RuntimeError as error:

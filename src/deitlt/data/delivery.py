@@ -60,7 +60,7 @@ def _encoded(source: ImageSource, view: BatchView, seed: int, rank: int) -> Feed
         raise ConfigError("data.decoder=device decodes files, and these images have none; type data.decoder=worker.")
     if not isinstance(view.worker_crop(), transforms.RandomResizedCrop):
         raise ConfigError(
-            "data.decoder=device makes random resized crops alone; type data.decoder=worker, or "
-            "student.views.train.crop=resized."
+            f"data.decoder=device makes only random resized crops; type data.decoder=worker, or "
+            f"{getattr(view, 'where', 'student.views.train')}.crop=resized."
         )
     return EncodedCrops(source, view, seed, rank)

@@ -63,6 +63,7 @@ def _fresh(config: DictConfig) -> tuple[DictConfig, list[str]]:
     config = OmegaConf.create({**plain(config), "recipe": {**named, "differences": changed}})
     for key in PATHS:
         value = OmegaConf.select(config, key)
+        value = None if value is None else str(value)
         is_name = str(value).startswith(TIMM) or (key == "data.class_order" and value in CLASS_ORDERS)
         if value is not None and not is_name:
             OmegaConf.update(config, key, str(Path(value).expanduser().absolute()))
@@ -159,12 +160,20 @@ def _check_stages(config: DictConfig, run: RunFolder, stages: list[StageConfig])
     datamodule = build_data(make_stage(config, run, config.stages[0]))
     info = datamodule.info
     for stage in stages:
+        _refuse_store(stage)
         rehearse(stage, info)
     if (teacher := _given(config, "teacher")) is not None:
         check_teacher(find_checkpoint(teacher, ("teacher",)), datamodule, plain(config.teacher))
     if (student := _given(config, "student")) is not None:
         read_card(find_checkpoint(student, ("student",)))
     return info
+
+
+def _refuse_store(stage: StageConfig) -> None:
+    """Raise ConfigError where the teacher's answers could not be kept: the student's turn may come hours later."""
+    store = stage.recipe.get("teacher_view", {}).get("store")
+    if store is not None and Path(store).exists() and not Path(store).is_dir():
+        raise ConfigError(f"student.teacher_view.store={store} is a file; type student.teacher_view.store=FOLDER.")
 
 
 def _settle_batches(

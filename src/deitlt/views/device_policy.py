@@ -156,7 +156,8 @@ def parse_policy(where: str, description: str) -> Policy:
     key = f"{where}.rand_augment"
     try:
         made = rand_augment_transform(description)
-    except (AssertionError, ValueError):
+        assert made.num_layers > 0
+    except (AssertionError, ValueError, AttributeError):
         raise ConfigError(
             f"{key}={description} is no RandAugment of timm's; type {key}=rand-m9-mstd0.5-inc1, or null for none."
         ) from None

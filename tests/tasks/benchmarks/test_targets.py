@@ -142,6 +142,13 @@ def test_each_result_is_written_before_the_next_job(ran, monkeypatch, tmp_path):
 def test_a_job_that_there_is_not_is_named(complain):
     sentence = complain("benchmark", "part=all", "all.jobs=[cpu_view]", output=None)
     assert "all.jobs has 'cpu_view', which is none; did you mean 'cpu_views'?" in sentence
+    assert "all.jobs=[] names no job" in complain("benchmark", "part=all", "all.jobs=[]", output=None)
+
+
+def test_views_are_measured_as_the_paper_has_them_where_the_row_says():
+    views = {job.name: job.words for job in JOBS if "part=views" in job.words}
+    assert all("experiment=cifar10_lt_if100" in words for words in views.values())  # with RandAugment
+    assert ("trainer=cpu" in views["cpu_views"], "trainer=gpu" in views["gpu_views"]) == (True, True)
 
 
 @pytest.mark.slow

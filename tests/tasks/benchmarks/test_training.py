@@ -109,6 +109,8 @@ def test_times_are_said_in_a_unit_that_reads_well():
         (["compare=tim"], "compare=tim is no choice; did you mean 'timm'?"),
         (["generated=many"], "generated=many is no number; type generated=null for none."),
         (["student.batch_size=auto", "generated=900"], "student.batch_size=auto is sought with the data set's own"),
+        (["part=profile", "profile.stage=studnt"], "part=profile measures stages, and 'studnt' is none; did you mean"),
+        (["part=epoch", "epoch.stage=teachr"], "did you mean 'teacher'?"),
         (["part=recipe", "stages=[student]"], "The student has no teacher"),
     ],
 )

@@ -18,7 +18,7 @@ from rich.console import Console
 from deitlt.checkpoints import find_checkpoint
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import EpochSampler
-from deitlt.errors import ConfigError, DataError, sentence
+from deitlt.errors import ConfigError, DataError, nearest, sentence
 from deitlt.modules import ClassifierModule
 from deitlt.tasks.benchmarks.stand_in import SHAPES, generate
 from deitlt.tasks.building import (
@@ -31,7 +31,7 @@ from deitlt.tasks.building import (
 )
 from deitlt.tasks.run_folder import RunFolder
 from deitlt.tasks.stage import quieten
-from deitlt.tasks.stage_config import StageConfig
+from deitlt.tasks.stage_config import STAGES, StageConfig
 from deitlt.tasks.train import make_stage
 
 SAM = "sam_"  # before a stage's name: with sharpness-aware minimisation, and without it where it is not there
@@ -154,8 +154,11 @@ def measured_stage(config: DictConfig, name: str, folder: Path) -> StageConfig:
     """The configuration of a stage with SAM or without it, on one device.
 
     Raises:
-        ConfigError: if it has several devices.
+        ConfigError: if it has several devices, or is none.
     """
+    if name.removeprefix(SAM) not in STAGES:
+        known = [f"{sam}{stage}" for stage in STAGES for sam in ("", SAM)]
+        raise ConfigError(f"part={config.part} measures stages, and {name!r} is none; {nearest(name, known)}")
     stage = make_stage(config, RunFolder(folder), name.removeprefix(SAM))
     if stage.trainer["devices"] != 1:
         raise ConfigError(

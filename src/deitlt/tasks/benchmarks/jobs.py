@@ -33,6 +33,7 @@ class Job:
     words: tuple[str, ...]
 
 
+_VIEWS = ("part=views", "experiment=cifar10_lt_if100")  # whose views are the paper's, all operations on
 _ON_GPU = (*_CIFAR, "student/views=device", "teacher/views=device", "trainer=gpu")
 _EPOCH = "training.batches=96"  # an epoch of CIFAR-10-LT at imbalance 100 in batches of 128
 
@@ -40,7 +41,7 @@ JOBS = (
     Job("index", CPU, ("part=index", "rows=10000000", "workers=8", "strings=false")),
     Job("cpu_training", CPU, ("part=training", *_SMALL, "training.measured=[teacher,sam_teacher,student]")),
     Job("cpu_timm", CPU, ("part=training", *_SMALL, "training.measured=[student]", "compare=timm", "repeats=3")),
-    Job("cpu_views", CPU, ("part=views", "workers=2", "views.sizes=[[32,32],[32,224],[256,224]]")),
+    Job("cpu_views", CPU, (*_VIEWS, "trainer=cpu", "workers=2", "views.sizes=[[32,32],[32,224],[256,224]]")),
     Job(
         "cpu_epoch",
         CPU,
@@ -53,7 +54,7 @@ JOBS = (
     Job("cpu_ranks", CPU, ("part=ranks", *_SMALL, "student/views=device_small", "ranks.batch=64", "repeats=3")),
     Job("cpu_scaling", CPU, ("part=scaling", "repeats=3")),
     Job("cpu_profile", CPU, ("part=profile", *_SMALL, "student/views=device_small")),
-    Job("gpu_views", GPU, ("part=views", "workers=16", "views.sizes=[[32,224],[256,224]]")),
+    Job("gpu_views", GPU, (*_VIEWS, "trainer=gpu", "workers=16", "views.sizes=[[32,224],[256,224]]")),
     Job("gpu_student", GPU, ("part=training", *_ON_GPU, "training.measured=[student]", _EPOCH)),
     Job("gpu_teacher", GPU, ("part=training", *_ON_GPU, "training.measured=[teacher,sam_teacher]", _EPOCH)),
     Job(

@@ -163,6 +163,8 @@ def _chosen(config: DictConfig) -> Sequence[Job]:
     """The jobs that are wanted."""
     names = None if config.all.jobs is None else list(config.all.jobs)
     known = [job.name for job in JOBS]
+    if names == []:
+        raise ConfigError(f"all.jobs=[] names no job; type all.jobs=null for all, or some of: {', '.join(known)}.")
     for name in names or ():
         if name not in known:
             raise ConfigError(f"all.jobs has {name!r}, which is none; {nearest(str(name), known)}")

@@ -47,7 +47,13 @@ def measure_views(config: DictConfig) -> Plain:
     for source, size in options.sizes:
         made = {name: make(view)(size, IMAGENET) for name, view in views.items()}
         sizes.append({"source_pixels": source, "pixels": size, "views": _compare(made, source, config, device)})
-    return {"device": device.type, "workers": config.workers, "batch": options.batch, "sizes": sizes}
+    return {
+        "device": device.type,
+        "workers": config.workers,
+        "batch": options.batch,
+        "views": views,
+        "sizes": sizes,
+    }
 
 
 def _check(options: DictConfig) -> None:
