@@ -8,7 +8,7 @@ from deitlt.cli import main
 from deitlt.data.large import open_list
 from deitlt.tasks.benchmarks.generated_list import class_sizes, write_list
 from deitlt.tasks.benchmarks.index import index_rows, measure_index
-from deitlt.tasks.benchmarks.index_memory import in_own_process, memory_of, memory_of_epoch, peak_bytes
+from deitlt.tasks.benchmarks.index_memory import fresh_peak, in_own_process, memory_of, memory_of_epoch, peak_bytes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory processes share")
 
@@ -95,7 +95,7 @@ def test_the_peak_of_a_process_grows_with_what_it_takes():
 
 
 def _taking(size):
-    before = peak_bytes()
+    before = fresh_peak()
     whole = bytearray(size)
     whole[::4096] = b"x" * len(whole[::4096])
     return before, peak_bytes()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from deitlt.data.large import open_list
 from deitlt.tasks.benchmarks.generated_list import write_list
-from deitlt.tasks.benchmarks.index_memory import Memory, in_own_process, memory_of_epoch, peak_bytes
+from deitlt.tasks.benchmarks.index_memory import Memory, fresh_peak, in_own_process, memory_of_epoch, peak_bytes
 
 Plain = dict[str, Any]
 STRINGS_UP_TO = 1_000_000  # rows; a list of Python strings takes a gigabyte for each five million, in each worker
@@ -71,7 +71,7 @@ def measure_index(rows: int, workers: int, repeats: int, strings: bool | None = 
 
 def opening(file: Path) -> Opening:
     """Open a list's index, which parses the list where there is none yet."""
-    before, start = peak_bytes(), time.perf_counter()
+    before, start = fresh_peak(), time.perf_counter()
     index = open_list(file)
     seconds = time.perf_counter() - start
     return Opening(seconds, index.nbytes, int(index.table.labels.max()) + 1, peak_bytes() - before)

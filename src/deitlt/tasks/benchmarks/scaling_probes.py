@@ -16,7 +16,7 @@ from deitlt.longtail import class_counts, frequency_groups
 from deitlt.losses import CrossEntropyLoss, DistillationLoss, effective_number_weights
 from deitlt.metrics import GroupedAccuracy
 from deitlt.models import create_student
-from deitlt.tasks.benchmarks.index_memory import peak_bytes
+from deitlt.tasks.benchmarks.index_memory import fresh_peak, peak_bytes
 from deitlt.tasks.benchmarks.timing import Work, seconds
 from deitlt.types import TokenLogits
 
@@ -151,7 +151,7 @@ def _cost(work: Work, repeats: int) -> Cost:
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated() if on_gpu else peak_bytes()
+    before = torch.cuda.memory_allocated() if on_gpu else fresh_peak()
     times = [seconds(work, device)]
     while len(times) <= repeats and sum(times) < LONG:
         times.append(seconds(work, device))
