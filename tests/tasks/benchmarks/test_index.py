@@ -8,7 +8,8 @@ from deitlt.cli import main
 from deitlt.data.large import open_list
 from deitlt.tasks.benchmarks.generated_list import class_sizes, write_list
 from deitlt.tasks.benchmarks.index import index_rows, measure_index
-from deitlt.tasks.benchmarks.index_memory import fresh_peak, in_own_process, memory_of, memory_of_epoch, peak_bytes
+from deitlt.tasks.benchmarks.index_memory import in_own_process, memory_of, memory_of_epoch
+from deitlt.tasks.benchmarks.memory import fresh_peak, peak_bytes
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory processes share")
 

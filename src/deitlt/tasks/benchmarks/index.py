@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from deitlt.data.large import open_list
 from deitlt.tasks.benchmarks.generated_list import write_list
-from deitlt.tasks.benchmarks.index_memory import Memory, fresh_peak, in_own_process, memory_of_epoch, peak_bytes
+from deitlt.tasks.benchmarks.index_memory import Memory, in_own_process, memory_of_epoch
+from deitlt.tasks.benchmarks.memory import fresh_peak, peak_bytes
 
 Plain = dict[str, Any]
 STRINGS_UP_TO = 1_000_000  # rows; a list of Python strings takes a gigabyte for each five million, in each worker

@@ -2,12 +2,9 @@
 
 import multiprocessing
 import re
-import resource
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,19 +135,3 @@ def _memory(folder: Path) -> Memory:
     mapped = re.findall(rf"{re.escape(ENDING)}\n(?:.*\n)*?Pss:\s+(\d+) kB", maps)
     own = parts["Pss_Anon"] + parts["Pss_Shmem"] + 1024 * sum(map(int, mapped))
     return Memory(parts["Pss"], own)
-
-
-def fresh_peak() -> int:
-    """Forget the peak so far, a forked process's being its parent's; the bytes that are resident now."""
-    with suppress(OSError):  # only Linux forgets
-        Path("/proc/self/clear_refs").write_text("5")
-    return peak_bytes()
-
-
-def peak_bytes() -> int:
-    """The most memory that this process has had resident since its start or since `fresh_peak`."""
-    with suppress(OSError):
-        if told := re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE):
-            return 1024 * int(told[1])
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import re
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,20 @@ class PeakMemory:
         peak = _kib("/proc/self/status", "VmHWM")
         since = "" if self._starts_anew else ", since it was started"
         return {"of": f"the process's resident set{since}", "mib": None if peak is None else peak / 1024, **found}
+
+
+def fresh_peak() -> int:
+    """Forget the peak so far, a forked process's being its parent's; the bytes that are resident now."""
+    _forget_peak()  # only Linux does
+    return peak_bytes()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had resident since its start or since `fresh_peak`."""
+    if (told := _kib("/proc/self/status", "VmHWM")) is not None:
+        return 1024 * told
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _forget_peak() -> bool:

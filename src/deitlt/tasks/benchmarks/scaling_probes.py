@@ -16,7 +16,7 @@ from deitlt.longtail import class_counts, frequency_groups
 from deitlt.losses import CrossEntropyLoss, DistillationLoss, effective_number_weights
 from deitlt.metrics import GroupedAccuracy
 from deitlt.models import create_student
-from deitlt.tasks.benchmarks.index_memory import fresh_peak, peak_bytes
+from deitlt.tasks.benchmarks.memory import fresh_peak, peak_bytes
 from deitlt.tasks.benchmarks.timing import Work, seconds
 from deitlt.types import TokenLogits
 
