@@ -1,6 +1,8 @@
 import json
+import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -74,7 +76,8 @@ def test_pages_that_processes_share_count_once():
 
 def _memory_with_child():
     """Bytes of a forked process and of its own fork together."""
-    return in_own_process(_of_both, os.getpid())
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as fork:
+        return fork.submit(_of_both, os.getpid()).result()
 
 
 def _of_both(parent):

@@ -76,10 +76,18 @@ class RowReads(Dataset[int]):
 def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
     """What a call returns in a process that has done nothing else.
 
-    Forked, so that nothing is imported anew, and what it has from here is the same for each measurement.
+    Forked from a server that has imported the package and nothing more: what it starts with is the same for each
+    measurement, however much this process holds, or has held and let go of. Its own children start as this one's do.
     """
-    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as own:
+    method = multiprocessing.get_start_method()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deitlt.tasks.benchmark"])
+    with ProcessPoolExecutor(1, context, _start_others_by, (method,)) as own:
         return own.submit(work, *arguments).result()
+
+
+def _start_others_by(method: str) -> None:
+    multiprocessing.set_start_method(method, force=True)
 
 
 def memory_of_epoch(train: Path, test: Path, workers: int, as_strings: bool) -> Memory | None:
