@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from deitlt.models import (
     LiveTeacher,
+    attend_by_products,
     compile_network,
     create_paco_teacher,
     create_student,
@@ -169,3 +170,15 @@ def test_both_of_pacos_cnns_are_laid_out_and_compiled():
     torch.testing.assert_close(network.keys(IMAGES), plain.keys(IMAGES), rtol=1e-4, atol=1e-5)
     assert len(graphs) == 2
     assert list(network.state_dict()) == list(plain.state_dict())
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_attention_by_products_is_that_of_the_one_kernel(precision):
+    one, products = student(drop_path=0.0), student(drop_path=0.0)
+    attend_by_products(products)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        expected, found = loss_and_gradients(one), loss_and_gradients(products)
+    tolerance = 1e-5 if precision == torch.float32 else 0.03
+    torch.testing.assert_close(found[0], expected[0], rtol=tolerance, atol=0)
+    assert (found[1] - expected[1]).norm() < tolerance * expected[1].norm()
+    assert not torch.equal(found[1], expected[1])  # it was computed in another way

@@ -108,6 +108,15 @@ def test_a_gpus_teacher_is_laid_out_fused_and_compiled(stage_of):
     assert not any("_orig_mod" in name for name in module.state_dict())
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "precision", "fused"),
+    [("cpu", "bf16-mixed", False), ("cpu", "32-true", True), ("gpu", "bf16-mixed", True)],
+)
+def test_only_a_cpus_bfloat16_attends_by_products(stage_of, accelerator, precision, fused):
+    network = built(stage_of("student", accelerator=accelerator, precision=precision)).network
+    assert {block.attn.fused_attn for block in network.vit.blocks} == {fused}
+
+
 def test_a_gpus_student_is_fused_and_compiled(stage_of):
     module = built(stage_of("student", accelerator="gpu", compile=True))
     assert module.network._compiled_call_impl is not None

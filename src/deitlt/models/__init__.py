@@ -2,7 +2,7 @@
 
 from deitlt.models.cifar_resnet import CifarResNet
 from deitlt.models.cosine import CosineLinear
-from deitlt.models.execution import compile_network, keep_channels_last, uncompiled
+from deitlt.models.execution import attend_by_products, compile_network, keep_channels_last, uncompiled
 from deitlt.models.labeller import LiveTeacher, in_class_order
 from deitlt.models.paco import PaCoNetwork, check_queue_size, create_paco_teacher
 from deitlt.models.students import StudentNetwork, check_local_size, create_student
@@ -14,6 +14,7 @@ __all__ = [
     "LiveTeacher",
     "PaCoNetwork",
     "StudentNetwork",
+    "attend_by_products",
     "check_local_size",
     "check_queue_size",
     "compile_network",

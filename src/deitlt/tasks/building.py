@@ -29,6 +29,7 @@ from deitlt.errors import ConfigError
 from deitlt.models import (
     LiveTeacher,
     StudentNetwork,
+    attend_by_products,
     check_local_size,
     check_queue_size,
     compile_network,
@@ -96,9 +97,11 @@ def build_module(stage: StageConfig, info: DataInfo) -> ClassifierModule:
 
 
 def _make_fast(stage: StageConfig, network: nn.Module, is_cnn: bool) -> None:
-    """Lay a network out and compile it as the stage's device likes it."""
+    """Lay a network out, choose its kernels and compile it as the stage's device likes it."""
     if is_cnn and stage.trainer["accelerator"] == "gpu":
         keep_channels_last(network)
+    if stage.trainer["accelerator"] == "cpu" and "bf16" in stage.trainer["precision"]:
+        attend_by_products(network)
     if stage.trainer["compile"]:
         compile_network(network)
 
