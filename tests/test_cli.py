@@ -43,6 +43,7 @@ WRONG = {
     "train student/view=paper": ("student/view is no group", "did you mean 'student/views'"),
     "train data=cifar1O": ("data=cifar1O is no choice", "did you mean 'cifar10'"),
     "train student/views=multi": ("student/views=multi", "did you mean 'multicrop'?"),
+    "train experiment=null": ("experiment=null is no choice", "type ~experiment"),
     "train experiment=cifar10_lt": ("experiment=cifar10_lt", "did you mean 'cifar10_lt_if"),
     "train student.epochs": ("'student.epochs' is no override", "KEY=VALUE"),
     "train student.epochs=[1": ("'student.epochs=[1'", "KEY=VALUE"),
@@ -136,11 +137,9 @@ def test_without_a_verb_there_is_the_help_and_code_2(capsys):
 
 
 def test_the_help_of_a_verb_names_its_choices(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        main(["train", "--help"])
-    shown = capsys.readouterr().out
-    views = "device, device_small, device_unscaled, multicrop, paper, small, three_augment, transmix"
-    assert f"student/views: {views}" in shown
+    assert main(["train", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "student/views device, device_small, device_unscaled, multicrop, paper, small, three_augment" in shown
     assert "cifar10_lt_if100" in shown
 
 

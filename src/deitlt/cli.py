@@ -10,9 +10,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 
-from deitlt.errors import ConfigError, UserError, nearest, sentence
+from deitlt.errors import ConfigError, Preempted, UserError, nearest, sentence
+from deitlt.tasks.config_folder import config_dir
+from deitlt.tasks.processes import SWEEP_VARIABLE
 
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -28,6 +30,7 @@ HYDRA_VERBS = {
     "evaluate": ("evaluate", "measure a trained checkpoint: checkpoint=FILE_OR_RUN"),
     "predict": ("predict", "name the classes of a folder's images: checkpoint=FILE_OR_RUN images=FOLDER"),
     "export": ("export", "write a checkpoint as safetensors, ONNX and a torch.export program: checkpoint=FILE_OR_RUN"),
+    "analyze": ("analyze", "measure attention, ranks, experts and more of a run or checkpoint: checkpoint=FILE_OR_RUN"),
     "benchmark": ("benchmark", "measure speed and memory on this machine: part=training, views, profile, index, ..."),
     "inspect": (
         "train",
@@ -35,19 +38,23 @@ HYDRA_VERBS = {
     ),
 }
 SWEEP_FLAGS = ("-m", "--multirun")
+SHOWING_FLAGS = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "--shell-completion")
 FLAGS = (  # Hydra's, without its short forms
     *("--help", "--hydra-help", "--version", "--cfg", "--resolve", "--package", "--run", "--multirun", "--info"),
     *("--config-path", "--config-name", "--config-dir", "--shell-completion", "--experimental-rerun"),
 )
 PLAIN_VERBS = {
-    "report": "one table of finished runs, over seeds: deitlt report RUN...; --paper: beside the published numbers"
+    "report": "a table of finished runs, over seeds: deitlt report RUN...; --html FILE: a page; --paper",
+    "list": "what there is to choose from: experiments, datasets, models, losses, ..., keys",
+    "workspace": "push a ready W&B dashboard: deitlt workspace [ENTITY/]PROJECT; --json prints it",
+    "completion": 'tab completion: eval "$(deitlt completion bash)", or zsh or fish',
 }
 
 HELP = """deitlt VERB [KEY=VALUE ...]
 
 {verbs}
 
-deitlt VERB --help       the choices and keys of a verb
+deitlt VERB --help       its commonest commands, its choices and its keys
 deitlt VERB --cfg job    its whole configuration, resolved with the overrides that stand beside it
 deitlt VERB -m KEY=A,B   one job for each combination of values
 
@@ -69,19 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(words)
     except UserError as error:
         return _complain(sentence(error))
+    except BrokenPipeError:  # `deitlt ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
     except OSError as error:
         return _complain(_of_the_system(error))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # `deitlt ... | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-
-
-def config_dir() -> Path:
-    """The folder of the configurations: inside the installed package, or at the root of a checkout."""
-    package = Path(__file__).resolve().parent
-    return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"
+    except Preempted as stopped:
+        return stopped.CODE
 
 
 def _dispatch(words: list[str]) -> int:
@@ -94,19 +97,63 @@ def _dispatch(words: list[str]) -> int:
 
         _say(__version__)
         return OK
+    if (verb, *overrides) == ("completion", "--query"):
+        return _complete(os.environ.get("COMP_LINE", ""))
     if verb in PLAIN_VERBS:
         module = importlib.import_module(f"deitlt.tasks.{verb}")
         code: int = module.main(overrides)
         return code
     if verb not in HYDRA_VERBS:
         raise ConfigError(f"{verb!r} is no verb; {nearest(verb, [*HYDRA_VERBS, *PLAIN_VERBS])}")
+    if {"-h", "--help"} & set(overrides):
+        from deitlt.tasks.reference import verb_help
+
+        _say(verb_help(verb, *HYDRA_VERBS[verb]))
+        return OK
+    if verb == "train" and _sweeps(overrides):
+        from deitlt.tasks.sweep import run_sweep
+
+        return run_sweep(overrides, partial(_run_hydra, verb))
     return _run_hydra(verb, overrides)
+
+
+def _sweeps(overrides: list[str]) -> bool:
+    """Whether the words run a sweep.
+
+    Raises:
+        ConfigError: they name a ready sweep, but would train once.
+    """
+    if any(word.split("=")[0] in SHOWING_FLAGS for word in overrides):
+        return False
+    if any(word in SWEEP_FLAGS for word in overrides):
+        return True
+    named = next((word for word in overrides if word.startswith("sweep=") and word != "sweep=null"), None)
+    if named is not None and SWEEP_VARIABLE not in os.environ:
+        raise ConfigError(f"{named} is a sweep, which has many jobs; type deitlt train -m {named}.")
+    return False
+
+
+def _complete(line: str) -> int:
+    """Print the words that may stand where the line ends; those of the overrides are Hydra's to find."""
+    from deitlt.tasks.completion import own_words
+
+    words = line.split()[1:] + [""] * (line[-1:] in ("", " "))
+    found = own_words(words or [""], [*HYDRA_VERBS, *PLAIN_VERBS], FLAGS)
+    if found is not None:
+        sys.stdout.writelines(f"{word}\n" for word in found)  # a verb ends in a blank: the next word begins
+    elif words[0] in HYDRA_VERBS:
+        os.environ["COMP_LINE"] = " ".join(["deitlt", *words[1:]])  # as if the verb were the program
+        return _run_hydra(words[0], ["--shell-completion", "query=fish"])
+    return OK
 
 
 def _run_hydra(verb: str, overrides: list[str]) -> int:
     """Let Hydra compose the configuration and call the verb's task, once or for each job of a sweep."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # that a host is gone is said by us, not by a C++ stack
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
+    from hydra.types import RunMode
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
@@ -117,9 +164,17 @@ def _run_hydra(verb: str, overrides: list[str]) -> int:
 
     complaints: list[int] = []
 
-    def task(config: DictConfig) -> None:
+    def task(config: DictConfig) -> float | None:
         # Hydra prints a line of its own for an error that leaves the job; and a sweep goes on with the next job.
         try:
+            if verb == "train" and HydraConfig.get().mode == RunMode.MULTIRUN:
+                from deitlt.tasks.sweep_job import run_job
+
+                return run_job(config)
+            if SWEEP_VARIABLE in os.environ:
+                from deitlt.tasks.process_tree import end_with
+
+                end_with(int(os.environ[SWEEP_VARIABLE]))
             check_values(config, config_name)  # before torch is loaded
             importlib.import_module(f"deitlt.tasks.{verb}").main(config)
         except UserError as error:
@@ -128,6 +183,7 @@ def _run_hydra(verb: str, overrides: list[str]) -> int:
             complaints.append(_complain(_of_the_system(error)))
         except (HydraException, OmegaConfBaseException) as error:
             complaints.append(_complain(explain(error, config_dir(), config_name, overrides)))
+        return None
 
     run = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(task)
     try:
@@ -144,11 +200,14 @@ def _flags_first(words: list[str]) -> list[str]:
     """-m before all overrides, for Hydra's parser wants those side by side.
 
     Raises:
-        ConfigError: for a flag that there is not.
+        ConfigError: for a flag that there is not, or null in place of a choice.
     """
     for word in words:
         if word.startswith("--") and word.split("=")[0] not in FLAGS:
             raise ConfigError(f"{word} is no flag; {nearest(word, FLAGS)}")
+        group, _, name = word.partition("=")
+        if name == "null" and group and (config_dir() / group).is_dir():  # Hydra would raise a bare ValueError
+            raise ConfigError(f"{word} is no choice; type ~{group} to leave it out.")
     return sorted(words, key=lambda word: word not in SWEEP_FLAGS)
 
 
@@ -173,7 +232,7 @@ def _hydra_environment(argv: list[str]) -> Iterator[None]:
 
 def _help() -> str:
     described = {verb: text for verb, (_, text) in HYDRA_VERBS.items()} | PLAIN_VERBS
-    return HELP.format(verbs="\n".join(f"  {verb:<9} {text}" for verb, text in described.items()))
+    return HELP.format(verbs="\n".join(f"  {verb:<10} {text}" for verb, text in described.items()))
 
 
 def _say(text: str) -> None:

@@ -29,6 +29,24 @@ class TrainingError(UserError):
     """Training that cannot go on: a loss that is not finite, a disk that is full."""
 
 
+class Preempted(SystemExit):
+    """The run was stopped and can go on from its last checkpoint: no error of anybody's, but the end of this process.
+
+    Its exit code is `CODE`, sysexits.h's EX_TEMPFAIL ("try again later"): what started the run requeues it.
+
+    Args:
+        signum: the signal; 0 where none came to this process.
+        why: what came instead, as a clause.
+    """
+
+    CODE = 75
+
+    def __init__(self, signum: int = 0, why: str = "another process was stopped") -> None:
+        super().__init__(self.CODE)
+        self.signum = signum
+        self.why = why
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """The advice that ends an error about an unknown name: the nearest known one, or all of them.
 

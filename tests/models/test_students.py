@@ -101,6 +101,7 @@ def test_distillation_equals_timms_task(kind, tau):
 
 
 def test_drop_path_acts_in_training_alone():
+    torch.manual_seed(0)  # of the draws, which now and then drop nothing
     network, images = student(drop_path=0.9), torch.randn(8, 3, 16, 16)
     assert not torch.equal(network.train()(images).cls, network(images).cls)
     assert torch.equal(network.eval()(images).cls, network(images).cls)

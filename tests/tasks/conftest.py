@@ -10,6 +10,7 @@ from PIL import Image
 
 from deitlt.cli import main
 
+sys.path.insert(0, str(Path(__file__).parent))  # same_runs
 sys.path.insert(0, str(Path(__file__).parents[1] / "tracking"))  # wandb_records, the reader of offline runs
 sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoints"))  # foreign_checkpoints, files of others
 
@@ -20,6 +21,7 @@ TINY = (
     *("teacher.schedule.factors=[[1,0.1]]", "teacher.images_per_update=16"),
     *("student.epochs=3", "student.drw.start_epoch=2", "student.schedule.warmup_epochs=1"),
     *("student.images_per_update=16", "student.model.width=16", "student.model.depth=1", "student.model.heads=2"),
+    "report=false",
 )
 
 
@@ -54,7 +56,9 @@ def trained(tmp_path_factory):
     run = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.parent)
-        assert main(["train", *TINY, "stages=[teacher,student,baseline]", f"paths.output_dir={run}"]) == 0
+        assert (
+            main(["train", *TINY, "stages=[teacher,student,baseline]", "report=true", f"paths.output_dir={run}"]) == 0
+        )
         for stage in ("teacher", "student", "baseline"):
             _scatter(run / stage / "last.ckpt")
             (run / stage / "result.json").unlink()

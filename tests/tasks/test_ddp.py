@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from deitlt.cli import main
-from deitlt.tasks import launching
+from deitlt.tasks import ranks
 
 needs_two = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a CPU device is a core, and there is one")
 pytestmark = needs_two
@@ -63,16 +62,17 @@ def test_two_processes_train_and_count_each_test_image_once(tiny_vit, tmp_path, 
 def test_an_error_of_the_users_in_a_stage_is_one_sentence(tiny, teacher, tmp_path, monkeypatch, capfd):
     run = tmp_path / "run"
 
-    def go_wrong(command, **options):  # a stage that finds something wrong that could not be found before
-        (run / "student" / launching.ERROR_FILE).write_text("The disk is full.")
-        return subprocess.CompletedProcess(command, 2, stdout="", stderr="Traceback of the other rank")
+    def go_wrong(tree, look=None):  # a stage that finds something wrong that could not be found before
+        (run / "student" / ranks.ERROR_FILE).write_text("The disk is full.")
+        return 2
 
-    monkeypatch.setattr(launching.subprocess, "run", go_wrong)
+    monkeypatch.setattr(ranks.ProcessTree, "__init__", lambda tree, command, environment: None)
+    monkeypatch.setattr(ranks.ProcessTree, "wait", go_wrong)
     assert main(["train", *tiny, teacher, "student.devices=2", f"paths.output_dir={run}"]) == 2
     captured = capfd.readouterr()
     assert captured.err == "deitlt: The disk is full.\n"
     assert not (run / "metrics.json").exists()
-    assert not (run / "student" / launching.ERROR_FILE).exists()
+    assert not (run / "student" / ranks.ERROR_FILE).exists()
 
 
 @pytest.mark.slow

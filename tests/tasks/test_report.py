@@ -42,12 +42,25 @@ def test_runs_may_be_named_one_by_one_and_written_to_a_file(two_seeds, tmp_path,
     assert "last epoch" in output.read_text()
 
 
-def test_runs_of_different_data_are_not_compared(two_seeds, capfd):
+def test_runs_of_different_data_have_tables_of_their_own(two_seeds, capfd):
     path = two_seeds / "1" / "metrics.json"
     path.write_text(path.read_text().replace('"counts": [20', '"counts": [21'))
-    assert main(["report", str(two_seeds)]) == 2
-    (line,) = capfd.readouterr().err.splitlines()
-    assert "differ in their training images per class" in line
+    assert main(["report", str(two_seeds)]) == 0
+    first, second = capfd.readouterr().out.split("## ")[1:]
+    assert first.startswith("digits, imbalance 10: 10 classes, ")
+    assert first.count("\n| digits") == second.count("\n| digits") > 3
+
+
+@pytest.mark.parametrize("words", [["--html=pages/all.html"], ["--html", "pages/all.html"]])
+def test_a_page_is_written_beside_the_table(words, two_seeds, tmp_path, capfd):
+    assert main(["report", str(two_seeds), *words]) == 0
+    shown = capfd.readouterr()
+    assert shown.err == "written to pages/all.html\n"
+    assert rows(shown.out)
+    page = (tmp_path / "pages" / "all.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "digits, imbalance 10: 2 runs" in page
+    assert "21.0 <small>± 1.4</small>" in page
 
 
 def test_the_comparison_with_the_paper_is_printed_and_written(two_seeds, tmp_path, capfd):
@@ -78,6 +91,8 @@ def test_the_comparison_takes_runs_of_different_data_and_another_file(two_seeds,
         (["--paper", "broken"], "metrics.json is not readable JSON"),
         (["--paper", "nothing"], "nothing holds no accuracy of a teacher or student"),
         (["nothing", "--output", "empty"], "--output empty is a folder; type --output empty/"),
+        (["nothing", "--html", "empty"], "--html empty is a folder; type --html empty/report.html."),
+        (["nowhere", "--html", "page.html"], "nowhere holds no finished run"),
     ],
 )
 def test_runs_that_cannot_be_compared_are_named(words, said, complain, tmp_path):

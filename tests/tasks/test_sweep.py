@@ -1,16 +1,149 @@
+"""Sweeps in this process, and what a sweep makes of jobs that a small script stands for."""
+
+import csv
 import json
+import stat
+import sys
+
+import pytest
+from PIL import Image
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
+from deitlt.tasks import sweep_job
+
+HERE = "sweep.isolated=false"  # quick; what a job of its own process is worth is shown by test_sweep_launchers.py
+
+# Stands for Python: a job finishes, is refused, is killed, is stopped or does nothing, as its seed says.
+SCRIPT = """#!{python}
+import json, os, pathlib, sys
+words = dict(word.split("=", 1) for word in sys.argv[4:] if "=" in word)
+folder = pathlib.Path((words.get("paths.output_dir") or words["resume"]).strip("'"))
+with open(folder.parent / "began.txt", "a") as file:
+    file.write(" ".join(sys.argv[4:]) + "\\n")
+assert "LOCAL_RANK" not in os.environ
+seed = words.get("seed", "0")
+if seed == "1":
+    os.kill(os.getpid(), 9)
+if seed == "2":
+    sys.exit("Traceback\\ndeitlt: teacher.epochs=0 trains nothing.")
+if seed == "3":
+    sys.exit(75)
+accuracy = {{"all": 60.0 + int(seed), "balanced": 50.0 + int(seed), "tail": 7.0}}
+(folder / "metrics.json").write_text(json.dumps({{"student": {{"avg": accuracy, "cls": accuracy}}}}))
+"""
 
 
-def test_a_sweep_makes_a_finished_run_for_each_value(tiny_vit, tmp_path):
-    assert main(["train", *tiny_vit, "paths.sweep_dir=sweep", "-m", "seed=0,1"]) == 0
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Jobs are run by the script; answers with what each was told."""
+    file = tmp_path / "python"
+    file.write_text(SCRIPT.format(python=sys.executable))
+    file.chmod(file.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setattr(sweep_job.sys, "executable", str(file))
+    monkeypatch.setenv("LOCAL_RANK", "0")  # of a group that a job must not join
+    return lambda: (tmp_path / "sweep" / "began.txt").read_text().splitlines()
+
+
+def swept(*words):
+    return main(["train", "-m", "paths.sweep_dir=sweep", *words])
+
+
+def summary(tmp_path):
+    content = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    return content, {job["folder"].rpartition("/")[2]: job for job in content["jobs"]}
+
+
+def test_a_sweep_makes_a_finished_run_for_each_value_and_ends_with_one_table(tiny_vit, tmp_path, capfd):
+    assert swept(*tiny_vit, HERE, "seed=0,1") == 0
     runs = [tmp_path / "sweep" / str(job) for job in (0, 1)]
     metrics = [json.loads((run / "metrics.json").read_text()) for run in runs]
     assert [found["seed"] for found in metrics] == [0, 1]
     weights = [read_checkpoint(run / "student" / "last.ckpt")["state_dict"] for run in runs]
     assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
+    best = max(metrics, key=lambda found: found["student"]["cls"]["balanced"])
+    printed = capfd.readouterr().out
+    assert "on the TEST set" in printed
+    assert f"best: deitlt train {' '.join(tiny_vit[:2])}" in printed
+    assert f"seed={best['seed']}" in summary(tmp_path)[0]["best"]
+    rows = list(csv.reader((tmp_path / "sweep" / "sweep.csv").read_text().splitlines()))
+    assert rows[0][:3] == ["job", "seed", "student/cls/balanced"]
+    assert rows[1][1] == str(best["seed"])
+    assert "The best job again" in (tmp_path / "sweep" / "sweep.md").read_text()
+    assert Image.open(tmp_path / "sweep" / "sweep.png").width > 100
+
+
+def test_a_job_that_is_killed_or_refused_is_reported_and_the_others_finish(script, tmp_path, capfd, environment):
+    assert swept("seed=0,1,2,5") == 1
+    content, jobs = summary(tmp_path)
+    assert [job["folder"].rpartition("/")[2] for job in content["jobs"]] == ["3", "0", "1", "2"]
+    assert jobs["3"]["value"] == 55.0
+    assert jobs["3"]["accuracy"] == {"all": 65.0, "balanced": 55.0, "tail": 7.0}
+    assert (jobs["1"]["state"], jobs["1"]["reason"]) == ("killed", "by SIGKILL")
+    assert (jobs["2"]["state"], jobs["2"]["reason"]) == ("failed", "teacher.epochs=0 trains nothing.")
+    assert content["best"] == "deitlt train seed=5"
+    said = capfd.readouterr()
+    assert "Jobs: 2 finished, 1 killed, 1 failed." in said.out
+    assert "deitlt: teacher.epochs=0 trains nothing." in said.err
+
+
+def test_the_smallest_value_is_the_best_where_the_user_says_so(script, tmp_path):
+    assert swept("seed=0,5", "objective.direction=minimize", "objective.metric=student/avg/all") == 0
+    content, _ = summary(tmp_path)
+    assert content["jobs"][0]["value"] == 60.0
+    assert content["best"] == "deitlt train seed=0"
+
+
+def test_the_same_command_does_what_is_left_and_another_one_nothing(script, tmp_path, capfd):
+    assert swept("seed=0,1,2") == 1
+    killed, refused = (tmp_path / "sweep" / job for job in "12")
+    for run in (killed, refused):
+        (run / "student").mkdir()
+        (run / "config.yaml").touch()
+    (killed / "student" / "last.ckpt").touch()  # it had finished an epoch; the other one begins anew
+    assert swept("seed=0,1,2") == 1
+    assert [words.split()[0] for words in script()[3:]] == [f"resume='{killed}'", "seed=2"]
+    assert not (refused / "config.yaml").exists()
+    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished", "finished", "failed"]
+    capfd.readouterr()
+    assert swept("seed=2,0") == 2
+    assert "sweep/0 holds the job seed=0, and not seed=2; type the sweep that was begun" in capfd.readouterr().err
+    assert len(script()) == 5
+
+
+def test_a_users_own_folder_of_configurations_reaches_every_job(script, tmp_path):
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\nseed: 7\n")
+    assert swept("--config-dir", "mine", "experiment=own", "student.epochs=150,160") == 0
+    assert all(words.startswith(f"--config-dir {tmp_path}/mine experiment=own ") for words in script())
+    assert len(script()) == 2
+
+
+def test_a_preempted_job_ends_the_sweep_with_the_code_that_requeues(script, tmp_path, capfd):
+    assert swept("seed=0,3,5") == 75
+    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished", "preempted"]
+    assert f"paths.sweep_dir={tmp_path / 'sweep'} to go on" in capfd.readouterr().err
+    assert len(script()) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("seeds=0,1",), "seeds is no key; did you mean 'seed'?"),
+        (("+foo=0,1",), "foo is no key"),
+        (("teacher/loss=foo,ldam",), "teacher/loss=foo is no choice"),
+        (("sweep=imbalanced",), "sweep=imbalanced is no choice; did you mean 'imbalance'?"),
+        (("hydra/sweeper=optuna", "seed=0,1"), "data.val_fraction=0.1"),
+        (("seed=0,1", "objective.metric=student/avg/balance"), "did you mean 'student/avg/balanced'?"),
+        (("seed=0,1", "objective.direction=up"), "objective.direction=up is no choice"),
+    ],
+)
+def test_what_is_wrong_with_every_job_is_one_sentence_before_any(complain, words, sentence):
+    assert sentence in complain("train", "-m", "paths.sweep_dir=sweep", *words, output=None)
+
+
+def test_a_ready_sweep_without_m_says_what_to_type(complain):
+    assert "type deitlt train -m sweep=rho" in complain("train", "sweep=rho")
 
 
 def test_a_runs_seed_and_configuration_make_it_again(tiny_vit, tmp_path):

@@ -21,10 +21,12 @@ def rows_of(run, stage):
 
 
 def test_a_runs_folder_holds_what_the_design_says(trained):
-    assert {"config.yaml", "metrics.json", "per_class.csv", "per_class.png"} <= {p.name for p in trained.iterdir()}
+    written = {"config.yaml", "metrics.json", "per_class.csv", "per_class.png", "report.html"}
+    assert written <= {path.name for path in trained.iterdir()}
     for stage in ("teacher", "student", "baseline"):
         names = {path.name for path in (trained / stage).iterdir()}
-        assert names == {"metrics.csv", "last.ckpt", "result.json", "stage.yaml"}
+        pictures = set() if stage == "baseline" else {"views.png"}
+        assert names == {"metrics.csv", "last.ckpt", "result.json", "stage.yaml", "analysis", *pictures}
 
 
 def test_the_metrics_hold_each_part_that_was_trained_and_no_other(trained):

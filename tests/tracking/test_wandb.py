@@ -1,5 +1,8 @@
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,8 +11,7 @@ from PIL import Image
 from wandb_records import read_run
 
 from deitlt.errors import ConfigError
-from deitlt.tracking import finish, log_per_class, log_picture, upload_hint, wandb_logger
-from deitlt.tracking import wandb as tracking
+from deitlt.tracking import finish, log_per_class, log_picture, log_pictures, log_summary, upload_hint, wandb_logger
 
 CONFIG = {"seed": 3, "data": {"name": "digits", "imbalance_factor": 0.05}}
 ROWS = [
@@ -18,18 +20,7 @@ ROWS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def own_folders(tmp_path, monkeypatch):
-    """Nothing of W&B's outside the test's folder, no key, and no warning remembered from another test."""
-    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setattr(tracking, "_warned", set())
-    yield
-    wandb.teardown()
+pytestmark = pytest.mark.usefixtures("own_wandb")
 
 
 def begin(folder, job_type="student", **changes):
@@ -64,7 +55,7 @@ def test_an_offline_run_holds_what_was_logged(tmp_path, picture, capfd):
     assert run.config["seed"] == 3
     assert run.config["data"] == CONFIG["data"]
     assert run.summary["test/dist/tail"] == {"last": 69.5, "max": 70.25}
-    assert run.summary["train/loss"] == 1.5
+    assert run.summary["train/loss"] == {"last": 1.5, "min": 1.5}
     assert run.exit_code == 0
 
 
@@ -78,14 +69,17 @@ def test_a_run_has_its_names(tmp_path):
 def test_metrics_are_drawn_against_the_epoch(tmp_path):
     logger = begin(tmp_path)
     for epoch in range(2):
-        logger.log_metrics({"epoch": epoch, "train/loss": 1.0, "val/all": 3.0, "test/cls/all": 2.0}, step=epoch)
+        logger.log_metrics(
+            {"epoch": epoch, "train/loss": 1.0, "train/lr": 0.1, "val/all": 3.0, "test/cls/all": 2.0}, step=epoch
+        )
     end(logger)
     metrics = read_run(tmp_path).metrics
     assert metrics["*"].step_metric == "epoch"
     for name in ("val/all", "test/cls/all"):
         assert metrics[name].step_metric == "epoch"
         assert (metrics[name].summary.max, metrics[name].summary.last) == (True, True)
-    assert "train/loss" not in metrics
+    assert (metrics["train/loss"].summary.min, metrics["train/loss"].summary.max) == (True, False)
+    assert "train/lr" not in metrics
 
 
 def test_the_table_of_classes_is_in_the_files(tmp_path):
@@ -126,7 +120,7 @@ def test_a_failing_wandb_is_warned_about_once(tmp_path, caplog):
     end(logger)
     for _ in range(2):
         logger.log_metrics({"epoch": 0, "a": 1.0}, step=0)
-    warnings = [record.message for record in caplog.records if record.name == "deitlt.tracking.wandb"]
+    warnings = [record.message for record in caplog.records if record.name == "deitlt.tracking.failures"]
     assert len([message for message in warnings if "record a picture, and training goes on" in message]) == 1
     assert len([message for message in warnings if "record metrics, and training goes on" in message]) == 1
 
@@ -150,39 +144,14 @@ def test_a_server_out_of_reach_leaves_an_offline_run(tmp_path, monkeypatch, capl
     assert [row["train/loss"] for row in read_run(tmp_path).history] == [2.0]
 
 
-def test_online_where_a_key_is_known_else_offline(monkeypatch, tmp_path):
-    assert tracking._mode(None) == "offline"
-    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
-    assert tracking._mode(None) == "online"
-    assert tracking._mode("offline") == "offline"
-    monkeypatch.setenv("WANDB_MODE", "dryrun")
-    assert tracking._mode("online") == "offline"
-
-
-def test_a_key_in_netrc_is_found(monkeypatch, tmp_path):
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
-    wandb.teardown()
-    (tmp_path / "netrc").write_text(f"machine wandb.example.org login user password {'k' * 40}\n")
-    assert tracking._mode(None) == "online"
-
-
-def test_a_key_that_cannot_be_one_means_offline(monkeypatch, caplog):
-    monkeypatch.setenv("WANDB_API_KEY", "not a key!")
-    assert tracking._mode(None) == "offline"
-    assert "its key cannot be used" in caplog.text
-
-
-def test_an_unknown_mode_is_refused_by_its_source(monkeypatch, tmp_path):
+def test_an_unknown_mode_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"logger\.wandb\.mode='ofline' is no mode of W&B; did you mean 'offline'\?"):
         begin(tmp_path, mode="ofline")
-    monkeypatch.setenv("WANDB_MODE", "maybe")
-    with pytest.raises(ConfigError, match="WANDB_MODE='maybe' is no mode of W&B; known: "):
-        begin(tmp_path, mode="offline")
 
 
 def test_the_environment_stays_as_it_was(tmp_path, monkeypatch):
     end(begin(tmp_path))
-    assert tracking.os.environ.get("WANDB_MODE") is None
+    assert os.environ.get("WANDB_MODE") is None
 
 
 def test_a_disabled_run_writes_nothing(tmp_path, caplog):
@@ -205,4 +174,41 @@ def test_the_hint_names_every_offline_run(tmp_path):
 
 
 def test_wandb_is_imported_only_where_it_is_used():
-    assert not hasattr(tracking, "wandb")
+    code = "import sys, deitlt.tracking; sys.exit('wandb' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_folders_pictures_stand_in_one_row(tmp_path, picture):
+    logger = begin(tmp_path)
+    log_pictures(logger, tmp_path, "pictures/analysis")
+    log_pictures(logger, tmp_path / "nothing", "pictures/none")
+    end(logger)
+    (row,) = read_run(tmp_path).history
+    assert row["pictures/analysis/views/_type"] == "image-file"
+    assert not any(name.startswith("pictures/none") for name in row)
+
+
+def test_the_summary_holds_what_was_put_into_it(tmp_path):
+    logger = begin(tmp_path)
+    log_summary(logger, {"final/dist/tail": 70.5})
+    end(logger)
+    assert read_run(tmp_path).summary["final/dist/tail"] == 70.5
+
+
+def test_a_stage_that_failed_is_a_failed_run(tmp_path):
+    logger = begin(tmp_path)
+    finish(logger, exit_code=1)
+    wandb.teardown()
+    assert read_run(tmp_path).exit_code == 1
+
+
+def test_a_run_goes_on_under_its_id_offline_too(tmp_path):
+    first = begin(tmp_path / "first")
+    first.log_metrics({"epoch": 0, "train/loss": 2.0}, step=0)
+    end(first)
+    again = begin(tmp_path / "again", run_id=first.version)
+    again.log_metrics({"epoch": 1, "train/loss": 1.0}, step=1)
+    end(again)
+    before, after = read_run(tmp_path / "first"), read_run(tmp_path / "again")
+    assert before.run.run_id == after.run.run_id == first.version
+    assert [row["epoch"] for row in (*before.history, *after.history)] == [0, 1]

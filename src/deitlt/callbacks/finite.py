@@ -53,6 +53,14 @@ class FiniteLoss(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look before the epoch's checkpoint is written, also at the weights: no loss has seen the last update's."""
+        self._look_at_all(trainer, pl_module)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """The same before a checkpoint that is written within an epoch."""
+        if trainer.state.fn == "fit":
+            self._look_at_all(trainer, pl_module)
+
+    def _look_at_all(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._look()
         finite = torch.stack([parameter.isfinite().all() for parameter in pl_module.parameters()])
         if not bool(finite.all()):

@@ -2,6 +2,7 @@
 
 from deitlt.checkpoints.answers import AnswerStore
 from deitlt.checkpoints.card import ModelCard, read_card
+from deitlt.checkpoints.fetching import WANDB, fetch_checkpoint
 from deitlt.checkpoints.finding import find_checkpoint
 from deitlt.checkpoints.foreign_card import foreign_card
 from deitlt.checkpoints.foreign_writing import authors_student_state
@@ -14,12 +15,14 @@ from deitlt.checkpoints.writing import AtomicCheckpointIO, write_atomically
 
 __all__ = [
     "TIMM",
+    "WANDB",
     "AnswerStore",
     "AtomicCheckpointIO",
     "ModelCard",
     "StoredNetwork",
     "as_index",
     "authors_student_state",
+    "fetch_checkpoint",
     "find_checkpoint",
     "foreign_card",
     "foreign_order",

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from deitlt.checkpoints.fetching import WANDB, fetch_checkpoint
 from deitlt.errors import CheckpointError
 
 NAMES = ("best.ckpt", "last.ckpt")  # the chosen epoch, where a protocol chose one
@@ -10,9 +11,13 @@ NAMES = ("best.ckpt", "last.ckpt")  # the chosen epoch, where a protocol chose o
 def find_checkpoint(path: str | Path, stages: tuple[str, ...]) -> Path:
     """The file itself, or in a run's or stage's folder the checkpoint of the first of `stages` that has one.
 
+    A name that begins with 'wandb:' is an artifact's, and is fetched.
+
     Raises:
-        CheckpointError: if the path does not exist or holds no such checkpoint.
+        CheckpointError: if the path does not exist or holds no such checkpoint, or the artifact cannot be had.
     """
+    if str(path).startswith(WANDB):
+        return fetch_checkpoint(str(path))
     path = Path(path)
     if path.is_file():
         return path

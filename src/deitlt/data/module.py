@@ -24,6 +24,7 @@ from deitlt.data.sources import ImageSource
 from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed
 from deitlt.data.verify import drop, find_broken, require_sound
 from deitlt.data.view_factories import EvaluationFactory, ViewFactory
+from deitlt.data.workers import outlive_signals
 from deitlt.errors import ConfigError
 from deitlt.types import DataInfo, ImageBatch, StudentBatch
 from deitlt.views import IMAGENET, BatchMixing, evaluation_view, weak_view
@@ -207,7 +208,8 @@ class LongTailDataModule(L.LightningDataModule):
         feed = self._feed = self.feed()
         drop_last = self.drop_last and len(order) >= self.batch_size
         workers = self.num_workers if feed.by_workers else 0
-        return self._loader(feed.images, DrawSampler(order), self.batch_size, drop_last, workers, feed.collate)
+        draws = DrawSampler(order, self._batches_done() * self.batch_size)
+        return self._loader(feed.images, draws, self.batch_size, drop_last, workers, feed.collate)
 
     def feed(self) -> Feed:
         """How this rank's training images reach the step."""
@@ -293,6 +295,7 @@ class LongTailDataModule(L.LightningDataModule):
             collate_fn=collate,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=outlive_signals,
         )
 
     def _device(self) -> torch.device:
@@ -306,6 +309,12 @@ class LongTailDataModule(L.LightningDataModule):
         # `completed`, which `current_epoch` reads, is brought up to date only after the loaders are made.
         epoch = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
         return self.trainer.world_size, self.trainer.global_rank, epoch
+
+    def _batches_done(self) -> int:
+        """Batches of the epoch at hand that a run had done which was stopped in the middle of it."""
+        if self.trainer is None or not self.trainer.fit_loop.restarting:
+            return 0
+        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.completed)
 
     def _batch_stream(self, *purpose: int) -> np.random.Generator:
         """This batch's own generator, for mixing or for the purpose that is named."""

@@ -140,10 +140,12 @@ class DrawSampler(Sampler[Draw]):
 
     Args:
         sampler: says which images come, and in which order.
+        done: showings of the epoch that `sampler` stands at which a stopped run has had: they are left out, once.
     """
 
-    def __init__(self, sampler: EpochSampler) -> None:
+    def __init__(self, sampler: EpochSampler, done: int = 0) -> None:
         self.sampler = sampler
+        self._done = {sampler.epoch: done}
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of the next pass."""
@@ -154,9 +156,11 @@ class DrawSampler(Sampler[Draw]):
 
     def __iter__(self) -> Iterator[Draw]:
         epoch = self.sampler.epoch
+        done = self._done.get(epoch, 0)
         seen = array("I", bytes(4 * len(self.sampler.data)))  # 4 bytes an image; a Counter takes a hundred
-        for index in self.sampler:
-            yield Draw(epoch, index, seen[index])
+        for place, index in enumerate(self.sampler):
+            if place >= done:
+                yield Draw(epoch, index, seen[index])
             seen[index] += 1
 
 

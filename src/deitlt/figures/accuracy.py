@@ -53,7 +53,7 @@ def per_class_accuracy(
     with house_style():
         figure = Figure(figsize=(10, 5.8), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
-        _shade(upper, spans)
+        shade_groups(upper, spans)
         values = {name: np.array(row, dtype=float)[order] for name, row in recalls.items()}
         (_dots if len(order) <= FEW_CLASSES else _lines)(upper, values, spans)
         _counts(lower, np.asarray(counts)[order], spans)
@@ -76,7 +76,8 @@ def moving_mean(values: np.ndarray, window: int) -> np.ndarray:
     return np.where(known, sums / np.maximum(numbers, 1.0), np.nan)
 
 
-def _shade(axes: Axes, spans: _Spans) -> None:
+def shade_groups(axes: Axes, spans: _Spans) -> None:
+    """Lay each group's colour behind its classes and write its name above; spans: as `group_spans` gives."""
     for name, start, stop in spans:
         axes.axvspan(start - 0.5, stop - 0.5, color=group_colour(name), alpha=0.13, linewidth=0)
         axes.annotate(

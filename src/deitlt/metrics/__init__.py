@@ -1,13 +1,20 @@
-"""Accuracy by token and by group of classes, and rules that fuse the tokens."""
+"""Accuracy and calibration by token and by group of classes, and rules that fuse the tokens."""
 
+from deitlt.metrics.calibration import GroupedCalibration, TokenCalibration
+from deitlt.metrics.confusion import ClassPairs, Confusions, TokenConfusions
 from deitlt.metrics.fusion import Fusion, WeightedTokens, fit_fusions, fusions_for, mean_of_probabilities
 from deitlt.metrics.grouped_accuracy import GroupedAccuracy
 from deitlt.metrics.token_accuracy import TokenAccuracy, logits_by_token
 
 __all__ = [
+    "ClassPairs",
+    "Confusions",
     "Fusion",
     "GroupedAccuracy",
+    "GroupedCalibration",
     "TokenAccuracy",
+    "TokenCalibration",
+    "TokenConfusions",
     "WeightedTokens",
     "fit_fusions",
     "fusions_for",

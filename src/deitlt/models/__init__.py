@@ -1,5 +1,6 @@
 """Networks: CNN teachers and transformer students."""
 
+from deitlt.models.attention import attention_weights, queries_and_keys
 from deitlt.models.cifar_resnet import CifarResNet
 from deitlt.models.cosine import CosineLinear
 from deitlt.models.execution import attend_by_products, compile_network, keep_channels_last, uncompiled
@@ -15,6 +16,7 @@ __all__ = [
     "PaCoNetwork",
     "StudentNetwork",
     "attend_by_products",
+    "attention_weights",
     "check_local_size",
     "check_queue_size",
     "compile_network",
@@ -24,5 +26,6 @@ __all__ = [
     "in_class_order",
     "keep_channels_last",
     "list_teachers",
+    "queries_and_keys",
     "uncompiled",
 ]

@@ -10,6 +10,7 @@ from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
 
 from deitlt.errors import ConfigError, nearest
+from deitlt.models.attention import attention_weights, queries_and_keys
 from deitlt.types import TokenLogits
 
 _MODULES = ("vision_transformer", "deit")  # timm's, whose models take all of our sizes
@@ -48,7 +49,7 @@ class StudentNetwork(nn.Module):
         """
         attention = cast(Attention, self.vit.blocks[-1].attn)
         seen: list[Tensor] = []
-        hook = attention.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
+        hook = attention.qkv.register_forward_hook(lambda _, __, projected: seen.append(projected.detach()))
         try:
             logits = self.forward(images)  # a compiled network would not notice the hook
         finally:
@@ -61,17 +62,11 @@ class StudentNetwork(nn.Module):
 
 
 @torch.no_grad()
-def _class_attention(attention: Attention, tokens: Tensor, first_patch: int) -> Tensor:
-    """tokens: [B, T, D] as they enter an attention -> the class token's attention to patches: [B, P].
-
-    Computed again from queries and keys: fused attention keeps none.
-    """
-    batch, length, _ = tokens.shape
-    qkv = attention.qkv(tokens).reshape(batch, length, 3, attention.num_heads, attention.head_dim)
-    queries, keys = attention.q_norm(qkv[:, :1, 0]), attention.k_norm(qkv[:, first_patch:, 1])
-    scores = torch.einsum("bqhd,bphd->bhp", queries.float(), keys.float()) * attention.scale
-    mean: Tensor = scores.softmax(dim=-1).mean(dim=1)
-    return mean
+def _class_attention(attention: Attention, projected: Tensor, first_patch: int) -> Tensor:
+    """projected: [B, T, 3 * D], what `attention.qkv` answered -> the class token's attention to patches: [B, P]."""
+    queries, keys = queries_and_keys(attention, projected)
+    weights = attention_weights(queries[:, :, :1], keys[:, :, first_patch:])
+    return weights.mean(dim=1).squeeze(1)
 
 
 def create_student(

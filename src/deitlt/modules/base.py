@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deitlt.metrics import Fusion, TokenAccuracy
+from deitlt.metrics import ClassPairs, Fusion, TokenAccuracy, TokenConfusions
 from deitlt.models import uncompiled
 from deitlt.optim import schedule_time
 from deitlt.types import DataInfo, ImageBatch, TokenLogits
@@ -64,6 +64,8 @@ class ClassifierModule(L.LightningModule):
         self._accuracy: dict[tuple[str, str], TokenAccuracy] = {}
         self.fusions: dict[str, dict[str, Fusion]] = {}  # network -> rules that the test measures beside the tokens
         self.results: dict[str, dict[str, Results]] = {}
+        self._confusions: list[TokenConfusions] = []  # of the test at hand; a list, of which nn.Module keeps no state
+        self.confusions: dict[str, ClassPairs] = {}  # token -> which classes the last test took for which
         self._images: int | None = None  # in the batch at hand; Lightning would guess it from any tensor's length
 
     def evaluate_also(self, name: str, network: nn.Module) -> None:
@@ -129,7 +131,15 @@ class ClassifierModule(L.LightningModule):
                 fusions = self.fusions.get(name) if split == "test" and not self.trainer.training else None
                 fresh = TokenAccuracy(self.info.num_classes, self.info.groups, self.tokens, fusions)
                 self._accuracy[split, name] = fresh.to(self.device)
-            self._accuracy[split, name].update(self.answers(network, batch.images), batch.targets)
+            answers = self.answers(network, batch.images)
+            self._accuracy[split, name].update(answers, batch.targets)
+            if split == "test" and name == RAW and self.trainer.testing:
+                self._count_pairs(answers, batch.targets)
+
+    def _count_pairs(self, answers: TokenLogits, targets: Tensor) -> None:
+        if not self._confusions:
+            self._confusions.append(TokenConfusions(self.info.num_classes, self.tokens, self.device))
+        self._confusions[0].update(answers, targets)
 
     @torch.no_grad()
     def _conclude(self) -> None:
@@ -142,3 +152,6 @@ class ClassifierModule(L.LightningModule):
                 # Each rank holds the same sums; sync_dist only tells Lightning so.
                 self.log_dict({f"{path}/{key}": value for key, value in values.items()}, sync_dist=True)
         self._accuracy.clear()
+        for confusions in self._confusions:
+            self.confusions = confusions.compute()
+        self._confusions.clear()

@@ -1,8 +1,10 @@
-"""Tables from finished runs: one run in the terminal, many runs as Markdown."""
+"""What finished runs found: one run's table in the terminal, many runs as Markdown or as a page."""
 
+from deitlt.report.page import report_html
 from deitlt.report.paper import PaperRow, paper_markdown, paper_rows
 from deitlt.report.rows import PROTOCOLS, AccuracyRow, accuracy_rows
-from deitlt.report.summary import Run, SummaryRow, read_runs, summary_markdown, summary_rows
+from deitlt.report.runs import Run, read_runs
+from deitlt.report.summary import SummaryRow, summary_markdown, summary_rows
 from deitlt.report.table import group_sizes_line, results_lines, results_table
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "paper_markdown",
     "paper_rows",
     "read_runs",
+    "report_html",
     "results_lines",
     "results_table",
     "summary_markdown",

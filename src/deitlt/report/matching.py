@@ -15,7 +15,7 @@ from deitlt.report.published import (
     VIT,
     Benchmark,
 )
-from deitlt.report.summary import Run
+from deitlt.report.runs import Run
 
 # What follows the data set in an experiment's name -> row of each part of its metrics.json.
 _LDAM: Final = {"teacher": TEACHER_LDAM, "student": DEIT_LT_LDAM, "baseline": VIT}

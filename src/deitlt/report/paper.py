@@ -4,14 +4,15 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from deitlt.errors import ConfigError
+from deitlt.report.data_sets import data_title
 from deitlt.report.matching import benchmark_of, changes_that_count, published_rows
 from deitlt.report.published import CITATION, PUBLISHED, ROWS, Benchmark
 from deitlt.report.rows import PROTOCOLS, AccuracyRow, accuracy_rows
+from deitlt.report.runs import Run
 from deitlt.report.scores import Score, markdown_row, score_of, score_text
-from deitlt.report.summary import Run
 
 _SCORES: Final = ("all", "head", "mid", "tail")
 _PARTS: Final = ("teacher", "student", "baseline")  # the trained weights; the table has no moving averages
@@ -119,14 +120,8 @@ def _answers(run: Run) -> Iterator[_Answer]:
         raise ConfigError(f"{run.folder} holds no accuracy of a teacher or student; train that run, or leave it out.")
     for part, found in decisive.items():
         named = published.get(part) or f"{run.experiment}, {found.label}"
-        title = benchmark.title if benchmark else _title(run.metrics)
+        title = benchmark.title if benchmark else data_title(run.metrics)
         yield _Answer(run, benchmark, title, named, part in published, found.accuracy)
-
-
-def _title(metrics: Mapping[str, Any]) -> str:
-    factor, counts = metrics.get("imbalance_factor"), metrics.get("counts") or []
-    tail = f"imbalance {1 / factor:g}" if factor else "as it is"
-    return f"{metrics.get('data') or 'data without a name'}, {tail}: {len(counts):,} classes, {sum(counts):,} images"
 
 
 def _paper_row(answers: Sequence[_Answer], folder: str) -> PaperRow:

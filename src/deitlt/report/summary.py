@@ -1,38 +1,17 @@
 """Many runs as one table: means and standard deviations over seeds."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from deitlt.errors import ConfigError
+from deitlt.report.data_sets import by_data
 from deitlt.report.rows import accuracy_rows, protocol_in_words
+from deitlt.report.runs import Run
 from deitlt.report.scores import Score, markdown_row, score_of, score_text
 
 _COLUMNS = ("all", "head", "mid", "tail")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: experiment is its name in a table, the folder's where it was composed without one."""
-
-    folder: Path
-    experiment: str
-    seed: int | None
-    metrics: dict[str, Any]
-
-    @property
-    def protocol(self) -> str:
-        """'last', 'val' or 'paper'; empty where it was not recorded."""
-        return str(self.metrics.get("protocol") or "")
-
-    @property
-    def changes(self) -> tuple[str, ...]:
-        """What the run changed in its recipe: runs that changed different things are different experiments."""
-        return tuple(str(change) for change in self.metrics.get("recipe_differences") or ())
 
 
 @dataclass(frozen=True)
@@ -50,24 +29,6 @@ class SummaryRow:
     seeds: int
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Every run in the folders or below them, each once.
-
-    Raises:
-        ConfigError: a folder holds no finished run, or a metrics.json cannot be read.
-    """
-    found: dict[Path, None] = {}
-    for folder in folders:
-        files = sorted(folder.rglob("metrics.json"))
-        if not files:
-            raise ConfigError(
-                f"{folder} holds no finished run: there is no metrics.json in it or below it; give a folder"
-                " that `deitlt train` wrote, as in `deitlt report FOLDER`"
-            )
-        found |= dict.fromkeys(file.resolve() for file in files)
-    return [_read(file) for file in found]
-
-
 def summary_rows(runs: Sequence[Run]) -> list[SummaryRow]:
     """A row for each experiment, part and token, over the seeds.
 
@@ -78,7 +39,7 @@ def summary_rows(runs: Sequence[Run]) -> list[SummaryRow]:
         ConfigError: the runs are of different data, and their numbers do not belong in one table.
     """
     _check_same_data(runs)
-    names = _names(runs)
+    names = run_names(runs)
     gathered: dict[tuple[str, str, str, str], list[dict[str, float]]] = {}
     for run, name in zip(runs, names, strict=True):
         for row in accuracy_rows(run.metrics):
@@ -91,35 +52,23 @@ def summary_rows(runs: Sequence[Run]) -> list[SummaryRow]:
 
 
 def summary_markdown(runs: Sequence[Run]) -> str:
-    """The rows as a Markdown table, `86.1 ± 1.2` over seeds, with the protocol in words under it.
+    """A Markdown table for each data set, `86.1 ± 1.2` over seeds, with the protocol in words under it."""
+    parts = by_data(runs)
+    if len(parts) == 1:
+        return _markdown(runs)
+    return "\n".join(f"## {title}\n\n{_markdown(found)}" for title, found in parts.items())
 
-    Raises:
-        ConfigError: as `summary_rows`.
-    """
+
+def _markdown(runs: Sequence[Run]) -> str:
+    """The table of runs of one data set, and the words under it."""
     lines = [markdown_row(["run", *_COLUMNS, "seeds"]), markdown_row(["---", *["---:"] * (len(_COLUMNS) + 1)])]
     for row in summary_rows(runs):
         scores = [score_text(row.scores.get(column)) for column in _COLUMNS]
         lines.append(markdown_row([f"{row.experiment}, {row.label}", *scores, str(row.seeds)]))
     protocols = "; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(r.protocol for r in runs))
     note = f"Top-1 accuracy in percent, mean ± sample standard deviation over seeds. Protocol: {protocols}."
-    changed = [f"- changed recipe {i}: {'; '.join(c)}" for i, c in enumerate(_changed_recipes(runs), start=1)]
+    changed = [f"- changed recipe {i}: {'; '.join(c)}" for i, c in enumerate(changed_recipes(runs), start=1)]
     return "\n".join([*lines, "", note, *(["", *changed] if changed else []), ""])
-
-
-def _read(file: Path) -> Run:
-    try:
-        metrics = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{file} is not readable JSON ({error}); train that run again or leave it out") from error
-    try:
-        accuracy_rows(metrics)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{file} holds no run's accuracies ({error}); train that run again or leave it out"
-        ) from error
-    named = [metrics.get("experiment"), metrics.get("method")]
-    name = " ".join(part for part in named if part) or file.parent.name
-    return Run(file.parent, name, metrics.get("seed"), metrics)
 
 
 def _check_same_data(runs: Sequence[Run]) -> None:
@@ -138,10 +87,10 @@ def _data(run: Run) -> str:
     return f"{len(counts):,} classes, {sum(counts):,} images"
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def run_names(runs: Sequence[Run]) -> list[str]:
     """Each run's name in the table, with protocol and folder added where the name alone would mislead."""
     mixed = len({run.protocol for run in runs}) > 1
-    changed = _changed_recipes(runs)
+    changed = changed_recipes(runs)
     same = Counter(_identity(run) for run in runs)
     names = []
     for run in runs:
@@ -154,7 +103,7 @@ def _names(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def _changed_recipes(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+def changed_recipes(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     """The different sets of changes among the runs, numbered from 1 in the table and told under it."""
     return list(dict.fromkeys(run.changes for run in runs if run.changes))
 

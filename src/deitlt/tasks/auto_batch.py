@@ -11,7 +11,7 @@ from deitlt.errors import ConfigError
 from deitlt.tasks.batch_search import candidates, gib, search
 from deitlt.tasks.batches import AUTO
 from deitlt.tasks.building import build_card, build_data, build_module
-from deitlt.tasks.launching import STAGE_FILE
+from deitlt.tasks.ranks import STAGE_FILE
 from deitlt.tasks.stage_config import StageConfig
 from deitlt.tasks.step_memory import StepMemory, release
 
@@ -48,9 +48,9 @@ def _with(stage: StageConfig, images: int) -> StageConfig:
 def _find(stage: StageConfig, teacher: StageConfig | None) -> tuple[int, str]:
     """The largest batch that divides a device's share of an update and fits its memory; GPUs are taken as equal."""
     datamodule = build_data(stage)
-    devices = stage.trainer["devices"]
-    order = datamodule.sampler(datamodule.splits.train, num_replicas=devices, rank=0, seed=stage.seed)
-    sizes = candidates(stage.recipe["images_per_update"], devices, most=len(order))
+    devices, ranks = stage.trainer["devices"], stage.ranks
+    order = datamodule.sampler(datamodule.splits.train, num_replicas=ranks, rank=0, seed=stage.seed)
+    sizes = candidates(stage.recipe["images_per_update"], ranks, most=len(order))
     accelerator = stage.trainer["accelerator"]
     margin, on_gpu = MARGINS[accelerator], accelerator == "gpu"
     release()
@@ -75,7 +75,7 @@ def _window_bytes(stage: StageConfig) -> int:
     if not stage.recipe["sam"]["enabled"]:
         return 0
     pixels: int = 3 * stage.recipe["image_size"] ** 2
-    images: int = stage.recipe["images_per_update"] // stage.trainer["devices"]
+    images: int = stage.recipe["images_per_update"] // stage.ranks
     return 4 * pixels * images
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
@@ -17,10 +18,12 @@ from deitlt.callbacks import (
     DeferredReweighting,
     FiniteLoss,
     FirstStep,
+    Preemption,
     SeededSteps,
     SharpnessAwareMinimization,
     StageProgress,
     StudentAveraging,
+    Throughput,
     TokenFusion,
 )
 from deitlt.checkpoints import AtomicCheckpointIO, ModelCard, initialise
@@ -38,6 +41,7 @@ from deitlt.models import (
 from deitlt.modules import ClassifierModule
 from deitlt.optim import fused
 from deitlt.tasks.batches import BatchPlan, plan_batches
+from deitlt.tasks.pruning import build_pruning
 from deitlt.tasks.stage_config import StageConfig
 from deitlt.tasks.teachers import check_teacher
 from deitlt.types import DataInfo
@@ -48,8 +52,8 @@ make = partial(instantiate, _convert_="all")  # plain lists and dicts, nothing o
 
 def batch_plan(stage: StageConfig) -> BatchPlan:
     """How the stage's images per update are shared among its devices."""
-    recipe, trainer = stage.recipe, stage.trainer
-    return plan_batches(recipe["images_per_update"], trainer["devices"], recipe["batch_size"])
+    recipe = stage.recipe
+    return plan_batches(recipe["images_per_update"], stage.ranks, recipe["batch_size"])
 
 
 def build_data(stage: StageConfig) -> LongTailDataModule:
@@ -212,7 +216,7 @@ def build_labeller(stage: StageConfig, datamodule: LongTailDataModule) -> LiveTe
 def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> list[L.Callback]:
     """Seeding first, for those that remember streams; checkpoints last, after all that may stop a run."""
     recipe, folder = stage.recipe, Path(stage.folder)
-    callbacks: list[L.Callback] = [SeededSteps(stage.seed), StageProgress(stage.name, console), Timer()]
+    callbacks: list[L.Callback] = [SeededSteps(stage.seed), StageProgress(stage.name, console), Timer(), Throughput()]
     callbacks.append(FirstStep(stage.name, console if stage.trainer["compile"] else None))
     if (drw := recipe["drw"]) is not None:
         callbacks.append(DeferredReweighting(drw["start_epoch"], info.counts, drw["beta"], drw["stop_mixing"]))
@@ -220,7 +224,9 @@ def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> lis
         callbacks.append(SharpnessAwareMinimization(make(sam["rho"]), sam["adaptive"], sam["scope"]))
     if (ema := recipe["ema"]) is not None:
         callbacks.append(StudentAveraging(ema["decay"], ema["warmup"]))
-    callbacks += [TokenFusion(), FiniteLoss(folder)]
+    if (pruning := build_pruning(stage)) is not None:
+        callbacks.append(pruning)
+    callbacks += [TokenFusion(), FiniteLoss(folder), Preemption(folder / "last.ckpt")]
     return [*callbacks, *_checkpoints(stage, folder)]
 
 
@@ -230,6 +236,7 @@ def build_trainer(stage: StageConfig, callbacks: list[L.Callback], loggers: list
     return L.Trainer(
         accelerator=options["accelerator"],
         devices=options["devices"],
+        num_nodes=stage.hosts,
         strategy=options["strategy"],
         precision=options["precision"],
         deterministic=options["deterministic"],
@@ -243,7 +250,7 @@ def build_trainer(stage: StageConfig, callbacks: list[L.Callback], loggers: list
         use_distributed_sampler=False,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],  # whoever started us: the ranks are ours
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=stage.folder,

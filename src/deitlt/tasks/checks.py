@@ -14,12 +14,14 @@ NULLABLE = (
     *("drw", "ema", "mixing", "gradient_clip", "devices", "checkpoint", "rand_augment", "width", "depth", "heads"),
     *("imbalance_factor", "max_count", "group_cuts", "train_csv", "test_csv", "data", "data_root", "resume"),
     *("train_list", "test_list", "class_order"),
-    *("wandb", "entity", "mode", "threshold", "init", "store", "generated", "compare"),
+    *("wandb", "entity", "mode", "threshold", "init", "store", "generated", "compare", "every", "folder"),
 )
 # What the libraries below would refuse in their own words, or only after hours.
 LEAST = {
     "seed": 0,
     "evaluate_every": 1,
+    "sweep.prune.after_trials": 1,
+    "sweep.prune.after_epochs": 1,
     "checkpoint_every": 1,
     "data.num_workers": 0,
     "teacher.gradient_clip": 0,
@@ -33,18 +35,27 @@ LEAST = {
     **dict.fromkeys(("views.batch", "views.batches", "epoch.batches", "profile.batches", "profile.warmup"), 1),
     **dict.fromkeys(("ranks.batch", "ranks.batches", "ranks.warmup"), 1),
     "ranks.devices": 2,
+    "trainer.num_nodes": 1,
+    "trainer.lost_after": 5,
     "training.batches": 1,
     "generated": 2,
+    **dict.fromkeys(("analysis.every", "analysis.images", "images", "agreement.images", "rollout.images"), 1),
+    **dict.fromkeys(("sharpness.images", "sharpness.products", "sharpness.probes"), 1),
 }
 # Last words of the keys that hold a number or null.
-NUMBERS = ("imbalance_factor", "max_count", "gradient_clip", "width", "depth", "heads", "threshold", "generated")
+NUMBERS = (
+    *("imbalance_factor", "max_count", "gradient_clip", "width", "depth", "heads", "threshold", "generated", "every"),
+    *("trial", "after_trials"),
+)
 FOUND_BATCHES = ("teacher.batch_size", "student.batch_size")  # numbers that may be 'auto'
-LABEL_ORDERS = ("auto", "original", "sorted")
+LABEL_ORDERS = ("auto", "original", "authors", "sorted")
+PARTS = ("attention", "rank", "diversity", "winners", "calibration", "agreement", "sharpness", "rollout")
 CHOICES = {
     "trainer.precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),
     "trainer.compile": ("auto", "true", "false"),
     "student.teacher_view.precision": ("32-true", "bf16-mixed"),
     "trainer.strategy": ("auto", "ddp"),
+    "objective.direction": ("maximize", "minimize"),
     "on_broken": ("error", "skip"),
     "data.on_broken": ("error", "skip"),
     "data.resident": ("auto", "true", "false"),
@@ -55,6 +66,9 @@ CHOICES = {
     "logger.wandb.mode": ("online", "offline", "disabled"),
     "compare": ("timm",),
     "training.measured": ("teacher", "sam_teacher", "student", "sam_student", "baseline", "sam_baseline"),  # each
+    "parts": ("all", *PARTS),  # each of the list
+    "analysis.parts": (*PARTS[:4], "agreement"),
+    "split": ("test", "val", "train"),
     "formats": ("safetensors", "onnx", "torch_export", "authors"),  # each of the list
 }
 

@@ -5,59 +5,61 @@ the stage alone: not a sweep, not a verb with overrides, not an earlier stage.
 """
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from deitlt.errors import TrainingError, UserError, sentence
+from deitlt.errors import Preempted, UserError, sentence
+from deitlt.tasks.hosts import Hosts
+from deitlt.tasks.preemption import preemptible
+from deitlt.tasks.process_tree import end_with
+from deitlt.tasks.ranks import ERROR_FILE, STAGE_FILE, Ranks, conclude
 from deitlt.tasks.run_folder import write_text
 from deitlt.tasks.stage import run_stage
 from deitlt.tasks.stage_config import StageConfig
 
-RANK_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
-STAGE_FILE, ERROR_FILE = "stage.yaml", "error.txt"
 USER_ERROR = 2
 
 
-def launch_stage(stage: StageConfig, console: Console) -> None:
+def launch_stage(stage: StageConfig, console: Console, hosts: Hosts | None = None) -> None:
     """Run a stage to its end, wherever its devices need it to run.
+
+    Args:
+        stage: it.
+        console: for what a stage in this process says.
+        hosts: the others, where there are several.
 
     Raises:
         UserError: what the stage could not do, in its own words.
+        Preempted: it was stopped, and can go on.
     """
     file = Path(stage.folder) / STAGE_FILE
     stage.save(file)
-    if stage.trainer["devices"] == 1:
+    if stage.ranks == 1:
         run_stage(stage, console)
-        return
-    error_file = file.with_name(ERROR_FILE)
-    error_file.unlink(missing_ok=True)
-    environment = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
-    command = [sys.executable, "-m", "deitlt.tasks.launching", str(file)]
-    # When one rank stops for an error of the user's, the others fail with tracebacks that say nothing more.
-    ended = subprocess.run(command, env=environment, check=False, stderr=subprocess.PIPE, text=True)
-    if ended.returncode == 0:
-        return
-    if error_file.exists():
-        said = error_file.read_text()
-        error_file.unlink()
-        raise TrainingError(said)
-    sys.stderr.write(ended.stderr)  # a bug, or a signal
-    raise SystemExit(ended.returncode)
+    elif hosts is not None:
+        hosts.run(stage, file)
+    else:
+        ranks = Ranks(file)
+        conclude(ranks.wait(), ranks)
 
 
 def main(arguments: list[str]) -> int:
-    """Run the stage of one file as one rank of its process tree."""
-    file = Path(arguments[0])
+    """Run the stage of one file as one rank of its process tree, as long as the process that started it lives."""
+    file, parent = Path(arguments[0]), int(arguments[1])
+    if "LOCAL_RANK" not in os.environ:  # the others' parent is the first rank
+        end_with(parent)
     try:
-        run_stage(StageConfig.load(file), Console(stderr=False))
+        with preemptible():
+            run_stage(StageConfig.load(file), Console(stderr=False))
     except UserError as error:
         if os.environ.get("DEITLT_DEBUG") == "1":
             raise
         write_text(file.with_name(ERROR_FILE), sentence(error))
         return USER_ERROR
+    except Preempted as stopped:
+        return stopped.CODE
     return 0
 
 

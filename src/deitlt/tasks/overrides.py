@@ -18,6 +18,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from deitlt.errors import UserError, nearest, sentence
 
+# Choices that come with packages of their own.
+PLUGINS = (r"hydra/sweeper/optuna", r"hydra/launcher/(joblib|submitit_local|submitit_slurm)")
+
 
 def explain(error: Exception, config_dir: Path, config_name: str, overrides: list[str]) -> str:
     """What is wrong with the overrides, and what to type instead.
@@ -50,6 +53,8 @@ def explain(error: Exception, config_dir: Path, config_name: str, overrides: lis
 def _unknown_choice(error: MissingConfigException) -> str:
     missing = error.missing_cfg_file or ""
     group, _, name = missing.rpartition("/")
+    if any(re.fullmatch(pattern, missing) for pattern in PLUGINS):
+        return f"{group}={name} is not installed; type pip install 'deitlt[sweep]'."
     options = [o for o in error.options or [] if o != "base"]
     if not options:
         return f"{missing} is no configuration; see deitlt --help."

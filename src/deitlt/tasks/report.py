@@ -1,4 +1,4 @@
-"""`deitlt report [--paper] RUN...`: finished runs in one Markdown table, with mean and spread over seeds."""
+"""`deitlt report RUN...`: finished runs as Markdown tables or as one page, with mean and spread over seeds."""
 
 import argparse
 import sys
@@ -6,25 +6,33 @@ from pathlib import Path
 from typing import NoReturn
 
 from deitlt.errors import ConfigError
-from deitlt.report import paper_markdown, read_runs, summary_markdown
+from deitlt.report import paper_markdown, read_runs, report_html, summary_markdown
 from deitlt.tasks.run_folder import write_text
 
 PAPER_OUTPUT = Path("paper_report.md")
+PAGE = "report.html"  # in a run's folder: of that run
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence, as everywhere, in place of the usage and SystemExit."""
-        raise ConfigError(f"{message}; type deitlt report RUN... [--output FILE], with folders of finished runs.")
+        raise ConfigError(
+            f"{message}; type deitlt report RUN... [--html FILE] [--output FILE], with folders of finished runs."
+        )
 
 
 def main(arguments: list[str]) -> int:
-    """Print the table, and write it to a file if one is named, or if it is the comparison with the paper."""
+    """Print the table; write it to a file if one is named, or if it is the comparison with the paper; and the page."""
     options = _parser().parse_args(arguments)
     output: Path | None = options.output or (PAPER_OUTPUT if options.paper else None)
     if output is not None and output.is_dir():
         raise ConfigError(f"--output {output} is a folder; type --output {output / PAPER_OUTPUT}.")
+    if options.html is not None and options.html.is_dir():
+        raise ConfigError(f"--html {options.html} is a folder; type --html {options.html / PAGE}.")
     runs = read_runs(options.runs)
+    if options.html is not None:
+        write_text(options.html, report_html(runs))
+        sys.stderr.write(f"written to {options.html}\n")
     table = paper_markdown(runs) if options.paper else summary_markdown(runs)
     sys.stdout.write(table)
     if output is not None:
@@ -36,11 +44,15 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> _Parser:
     parser = _Parser(
-        prog="deitlt report", description="Finished runs in one Markdown table, with mean and spread over seeds."
+        prog="deitlt report",
+        description="Finished runs as Markdown tables, one for each data set, with mean and spread over seeds.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or one that holds several")
     parser.add_argument(
         "--paper", action="store_true", help="put the runs, of whatever data, beside the published numbers"
+    )
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write one page with curves, pictures and the paper's claims, too"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help=f"write the table to a file, too; with --paper {PAPER_OUTPUT}"

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from deitlt.tasks.building import build_data
-from deitlt.tasks.launching import STAGE_FILE
+from deitlt.tasks.ranks import STAGE_FILE
 from deitlt.tasks.stage_config import StageConfig
 
 

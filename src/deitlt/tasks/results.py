@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +32,21 @@ def collect(config: DictConfig, info: DataInfo, results: Mapping[str, Plain], ch
         "imbalance_factor": config.data.imbalance_factor,
         "seed": config.seed,
     }
+    held_out: Plain = {}
     for stage, result in results.items():
         for network, found in result["networks"].items():
-            accuracy = found["accuracy"]
-            # A teacher has one answer, so its accuracies need no token's name.
-            metrics[_part(stage, network)] = accuracy["cls"] if stage == "teacher" else accuracy
+            metrics[_part(stage, network)] = _accuracy(stage, found["accuracy"])
+        for network, accuracy in result.get("val", {}).items():
+            held_out[_part(stage, network)] = _accuracy(stage, accuracy)
+    if held_out:
+        metrics["val"] = held_out
     return metrics | {
         "protocol": config.protocol,
         **_classes(info),
         "recipe_differences": changed,
         "seconds": {stage: result["seconds"] for stage, result in results.items()},
         "checkpoints": {stage: result["checkpoint"] for stage, result in results.items()},
+        "versions": {name: version(name) for name in ("deitlt", "torch", "lightning", "timm")},
     }
 
 
@@ -116,6 +121,12 @@ def title(metrics: Plain) -> str:
     factor = metrics["imbalance_factor"]
     tail = "as it is" if factor is None else f"imbalance {1 / factor:g}"
     return f"{metrics['data']}, {tail}"
+
+
+def _accuracy(stage: str, tokens: Plain) -> Plain:
+    """A teacher has one answer, so its accuracies need no token's name."""
+    answer: Plain = tokens["cls"] if stage == "teacher" else tokens
+    return answer
 
 
 def _part(stage: str, network: str) -> str:

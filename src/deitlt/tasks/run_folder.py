@@ -12,6 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from deitlt.checkpoints import write_atomically
 from deitlt.errors import CheckpointError, ConfigError
 
+PRUNED = "pruned.json"  # in a stage's folder: an Optuna search stopped it
+
+
+AUTO = "auto"  # for `resume`: go on with the run in paths.output_dir, if one was begun there
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -24,6 +29,8 @@ class RunFolder:
         """Where this job writes: paths.output_dir, or the sweep's folder for this job, which Hydra has made."""
         job = HydraConfig.get()
         place = job.runtime.output_dir if job.mode == RunMode.MULTIRUN else config.paths.output_dir
+        if job.mode == RunMode.MULTIRUN and config.sweep.trial is not None:
+            place = Path(job.sweep.dir) / str(config.sweep.trial)  # a search that goes on counts its jobs from 0 again
         return RunFolder(Path(place).expanduser().absolute())
 
     @property
@@ -43,6 +50,11 @@ class RunFolder:
     def result(self, name: str) -> Path:
         """What a stage found; written last, so it marks a finished stage."""
         return self.stage(name) / "result.json"
+
+    @property
+    def pruned(self) -> Path | None:
+        """What a stage wrote that an Optuna search stopped, if it stopped one."""
+        return next(iter(self.path.glob(f"*/{PRUNED}")), None)
 
     @property
     def can_be_resumed(self) -> bool:

@@ -9,16 +9,15 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from torch._dynamo.exc import BackendCompilerFailed
 
 from deitlt.callbacks import FirstStep
-from deitlt.checkpoints import read_checkpoint
 from deitlt.data import LongTailDataModule
-from deitlt.errors import TrainingError
-from deitlt.figures import per_class_accuracy
-from deitlt.modules import RAW, ClassifierModule
+from deitlt.errors import Preempted, TrainingError
+from deitlt.modules import ClassifierModule
+from deitlt.tasks.analysis_callback import build_analysis
 from deitlt.tasks.building import (
     build_callbacks,
     build_card,
@@ -28,12 +27,13 @@ from deitlt.tasks.building import (
     build_trainer,
     initialise_student,
 )
-from deitlt.tasks.run_folder import RunFolder, write_json, write_text
+from deitlt.tasks.pruning import find_pruning
+from deitlt.tasks.run_folder import PRUNED, write_json
 from deitlt.tasks.stage_config import StageConfig
+from deitlt.tasks.stage_logging import finished, log_beginning, log_result, stage_loggers
 from deitlt.tasks.stored_answers import with_store
-from deitlt.tracking import AppendingCSVLogger
 
-LAST, BEST, WANDB_ID = "last.ckpt", "best.ckpt", "wandb_run_id.txt"
+LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 def run_stage(stage: StageConfig, console: Console) -> None:
@@ -48,22 +48,34 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     module = build_module(stage, datamodule.info)
     module.card = build_card(stage, datamodule).as_plain()
     module.watched = datamodule.watched
-    loggers = _loggers(stage, last)
-    callbacks = build_callbacks(stage, datamodule.info, console)
-    if isinstance(labeller, L.Callback):
-        callbacks.append(labeller)  # it stores what it was asked in an epoch at the epoch's end
-    trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
-    if not last.exists() and (started := initialise_student(stage, module)) and trainer.is_global_zero:
-        console.print(started, highlight=False, soft_wrap=True, markup=False)
-    _fit(trainer, module, datamodule, last)
-    if trainer.current_epoch % stage.checkpoint_every:
-        trainer.save_checkpoint(last)  # the last epoch had none
+    loggers = stage_loggers(stage, last)
+    with finished(loggers):
+        callbacks = [*build_callbacks(stage, datamodule.info, console), *build_analysis(stage)]
+        if isinstance(labeller, L.Callback):
+            callbacks.append(labeller)  # it stores what it was asked in an epoch at the epoch's end
+        trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
+        if not last.exists() and (started := initialise_student(stage, module)) and trainer.is_global_zero:
+            console.print(started, highlight=False, soft_wrap=True, markup=False)
+        log_beginning(stage, loggers)
+        _fit(trainer, module, datamodule, last)
+        if trainer.current_epoch % stage.checkpoint_every:
+            trainer.save_checkpoint(last)  # the last epoch had none
+        if (pruning := find_pruning(callbacks)) is not None and pruning.pruned_at is not None:
+            if trainer.is_global_zero:
+                write_json(folder / PRUNED, {"epoch": pruning.pruned_at, pruning.metric: pruning.value})
+            return
+        _conclude(stage, trainer, module, datamodule)
+
+
+def _conclude(stage: StageConfig, trainer: L.Trainer, module: ClassifierModule, datamodule: LongTailDataModule) -> None:
+    """Test the weights that the protocol reports, and write what was found."""
+    folder, loggers = Path(stage.folder), trainer.loggers
+    _validate(stage, trainer, module, datamodule, loggers)
     trainer.test(module, datamodule=datamodule, ckpt_path=_chosen(stage, folder), verbose=False)
     if trainer.is_global_zero:
         result = _result(stage, module, trainer)
-        _log_result(stage, loggers, module, datamodule)
+        log_result(stage, loggers, module, datamodule, Path(result["checkpoint"]))
         write_json(folder / "result.json", result)
-    _finish(loggers)
 
 
 def _fit(trainer: L.Trainer, module: ClassifierModule, datamodule: LongTailDataModule, last: Path) -> None:
@@ -78,10 +90,27 @@ def _fit(trainer: L.Trainer, module: ClassifierModule, datamodule: LongTailDataM
         lines = str(error.inner_exception).strip().splitlines() or [type(error.inner_exception).__name__]
         reason = lines[0].rstrip(".:")
         raise TrainingError(f"The networks cannot be compiled ({reason}); type trainer.compile=false.") from error
+    except Preempted:
+        raise
     except SystemExit as leaving:  # Lightning answers Ctrl-C with exit(1)
         if trainer.interrupted:
             raise KeyboardInterrupt from leaving
         raise
+
+
+def _validate(
+    stage: StageConfig,
+    trainer: L.Trainer,
+    module: ClassifierModule,
+    datamodule: LongTailDataModule,
+    loggers: list[Logger],
+) -> None:
+    """Measure the weights that are tested on the validation split, too, if there is one; its curve gets no point."""
+    module.results.pop("val", None)
+    if "val" in datamodule.watched:
+        trainer.loggers = []
+        trainer.validate(module, datamodule=datamodule, ckpt_path=_chosen(stage, Path(stage.folder)), verbose=False)
+        trainer.loggers = loggers
 
 
 def _seconds(trainer: L.Trainer) -> dict[str, float | None]:
@@ -101,85 +130,13 @@ def _chosen(stage: StageConfig, folder: Path) -> Path | None:
 
 
 def _result(stage: StageConfig, module: ClassifierModule, trainer: L.Trainer) -> dict[str, Any]:
-    found = module.results["test"]
+    found, held_out = module.results["test"], module.results.get("val", {})
     return {
         "networks": {name: asdict(results) for name, results in found.items()},
+        "val": {name: results.accuracy for name, results in held_out.items()},
         "checkpoint": str(Path(stage.folder) / (LAST if stage.protocol == "last" else BEST)),
         **_seconds(trainer),
     }
-
-
-def _loggers(stage: StageConfig, last: Path) -> list[Logger]:
-    csv = AppendingCSVLogger(stage.folder)
-    if last.exists():
-        csv.keep_until(read_checkpoint(last)["global_step"])
-    loggers: list[Logger] = [csv]
-    if (options := stage.logger["wandb"]) is not None:
-        from deitlt.tracking.wandb import wandb_logger  # W&B is imported only where it is used
-
-        run = RunFolder(Path(stage.folder).parent)
-        known = Path(stage.folder) / WANDB_ID
-        logger = wandb_logger(
-            project=options["project"],
-            entity=options["entity"],
-            group=stage.group,
-            job_type=stage.name,
-            name=f"{stage.group}-{stage.name}",
-            folder=run.path,
-            config=stage.run,
-            tags=options["tags"],
-            mode=options["mode"],
-            run_id=known.read_text() if known.exists() else None,
-        )
-        loggers.append(logger)
-        if isinstance(logger.version, str):
-            write_text(known, logger.version)  # a resumed stage goes on with its run
-    return loggers
-
-
-def _log_result(
-    stage: StageConfig, loggers: list[Logger], module: ClassifierModule, datamodule: LongTailDataModule
-) -> None:
-    """Give W&B the accuracy of each class, as a table and as a picture."""
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            from deitlt.tracking.wandb import log_per_class, log_picture
-
-            info, raw = datamodule.info, module.results["test"][RAW].per_class
-            picture = Path(stage.folder) / "per_class.png"
-            tokens = {token: raw[token] for token in module.tokens}  # of the answers, the experts and their mean
-            names = {token.upper(): recalls for token, recalls in tokens.items()} if module.names_tokens else raw
-            per_class_accuracy(names, info.counts, info.class_names, info.groups, picture, stage.name)
-            log_per_class(logger, per_class_rows(module, datamodule))
-            log_picture(logger, "pictures/per_class", picture)
-
-
-def per_class_rows(module: ClassifierModule, datamodule: LongTailDataModule) -> list[dict[str, Any]]:
-    """One row a class: its name, training images, group, and each token's recall in percent."""
-    info = datamodule.info
-    group_of = {c: name for name, classes in info.groups.items() for c in classes}
-    tokens = {
-        token if name == "raw" else f"{name} {token}": recalls
-        for name, results in module.results["test"].items()
-        for token, recalls in results.per_class.items()
-    }
-    return [
-        {
-            "class": info.class_names[c],
-            "train images": info.counts[c],
-            "group": group_of.get(c, ""),
-            **{token: recalls[c] for token, recalls in tokens.items()},
-        }
-        for c in range(info.num_classes)
-    ]
-
-
-def _finish(loggers: list[Logger]) -> None:
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            from deitlt.tracking.wandb import finish
-
-            finish(logger)
 
 
 def quieten() -> None:

@@ -58,6 +58,16 @@ class StageConfig:
         return self.kind == "student" and self.recipe["distillation"]["kind"] != "none"
 
     @property
+    def hosts(self) -> int:
+        """How many hosts train it; runs of older versions had one."""
+        return int(self.trainer.get("num_nodes", 1))
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train it, one for each device of each host."""
+        return int(self.trainer["devices"]) * self.hosts
+
+    @property
     def watched(self) -> tuple[str, ...]:
         """Splits to evaluate while training, where they exist."""
         return ("val", "test") if self.watch_test or self.protocol == "paper" else ("val",)

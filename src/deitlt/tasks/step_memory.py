@@ -50,7 +50,7 @@ class StepMemory:
         with tempfile.TemporaryDirectory(prefix="deitlt-batch-") as folder, nullcontext() if self.on_gpu else live:
             module = self._train(images, Path(folder))
         gradients = [p for p in module.network.parameters() if p.requires_grad]
-        buckets = sum(p.nbytes for p in gradients) if self.stage.trainer["devices"] > 1 else 0  # DDP copies them
+        buckets = sum(p.nbytes for p in gradients) if self.stage.ranks > 1 else 0  # DDP copies them
         return buckets + (torch.cuda.max_memory_allocated() - before if self.on_gpu else live.peak)
 
     def _train(self, images: int, folder: Path) -> ClassifierModule:

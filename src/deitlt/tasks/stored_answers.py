@@ -52,7 +52,7 @@ def schedule_text(stage: StageConfig, datamodule: LongTailDataModule, live: Live
     content = {
         "versions": {name: version(name) for name in LIBRARIES},
         "accelerator": stage.trainer["accelerator"],
-        "devices": stage.trainer["devices"],
+        "devices": stage.ranks,
         "seed": stage.seed,
         "teacher": _teacher(live),
         "data": _without(stage.data, FREE_OF_DATA),

@@ -9,19 +9,23 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from deitlt.checkpoints import TIMM, find_checkpoint, read_card, write_atomically
+from deitlt.checkpoints import TIMM, WANDB, fetch_checkpoint, find_checkpoint, read_card, write_atomically
 from deitlt.data.class_order import CLASS_ORDERS
 from deitlt.errors import ConfigError
 from deitlt.tasks.announcing import announce, say_how_to_upload
 from deitlt.tasks.auto_batch import settle_batch
 from deitlt.tasks.building import batch_plan, build_data
 from deitlt.tasks.devices import choose_compile, choose_precision, count_devices
+from deitlt.tasks.hosts import LOST_AFTER, Hosts, follow, leading, place_of, words_typed
 from deitlt.tasks.launching import launch_stage
-from deitlt.tasks.recipes import RECIPE_CHOICES, compose_with, difference, differences
+from deitlt.tasks.objective import check_objective
+from deitlt.tasks.preemption import preemptible
+from deitlt.tasks.recipes import RECIPE_CHOICES, compose_with, difference, differences, leaves
 from deitlt.tasks.rehearsal import rehearse
 from deitlt.tasks.residence import settle_residence
 from deitlt.tasks.results import collect, draw, show
-from deitlt.tasks.run_folder import RunFolder, write_json
+from deitlt.tasks.run_folder import AUTO, PRUNED, RunFolder, write_json
+from deitlt.tasks.run_report import write_run_report
 from deitlt.tasks.stage_config import (
     StageConfig,
     check_epochs,
@@ -30,6 +34,7 @@ from deitlt.tasks.stage_config import (
     refuse_strange_targets,
     stage_recipe,
 )
+from deitlt.tasks.stage_logging import group_of, settle_loggers
 from deitlt.tasks.teachers import check_teacher
 from deitlt.types import DataInfo
 
@@ -44,14 +49,31 @@ PATHS = (
 def main(config: DictConfig) -> None:
     """Train the stages, or go on with a run that was interrupted."""
     console = Console()
-    if config.resume is None:
-        run = RunFolder.of_job(config)
-        run.refuse_if_used()
-        config, changed = _fresh(config)
-    else:
+    place, words = place_of(config), words_typed(config)
+    lost_after = float(OmegaConf.select(config, "trainer.lost_after", default=LOST_AFTER))
+    if place is not None and not place.is_first:
+        with preemptible(console=console):
+            follow(place, words, lost_after)
+        return
+    with leading(place, words, lost_after) as hosts:
+        run, config, changed = _open(config)
+        if run.metrics.exists():  # a scheduler may start a finished run again
+            console.print(f"{run.path} holds a finished run", markup=False, soft_wrap=True, highlight=False)
+            return
+        with preemptible(run, console):
+            train(config, run, changed, console, hosts)
+
+
+def _open(config: DictConfig) -> tuple[RunFolder, DictConfig, list[str]]:
+    """The run that is to be trained, its configuration, and what that changes in its recipe."""
+    if config.resume not in (None, AUTO):
         run = RunFolder(Path(config.resume).expanduser().absolute())
-        config, changed = _resumed(run)
-    train(config, run, changed, console)
+        return run, *_resumed(run)
+    run = RunFolder.of_job(config)
+    if config.resume == AUTO and run.config.exists():
+        return run, *_gone_on(config, run)
+    run.refuse_if_used()
+    return run, *_fresh(config)
 
 
 def _fresh(config: DictConfig) -> tuple[DictConfig, list[str]]:
@@ -60,10 +82,12 @@ def _fresh(config: DictConfig) -> tuple[DictConfig, list[str]]:
     choices = HydraConfig.get().runtime.choices
     changed = differences(config, compose_with("train", overrides, RECIPE_CHOICES))
     named = {"experiment": choices.get("experiment"), "method": choices.get("method")}
-    config = OmegaConf.create({**plain(config), "recipe": {**named, "differences": changed}})
+    config = OmegaConf.create({**plain(config), "recipe": {**named, "differences": changed, "overrides": overrides}})
     for key in PATHS:
         value = OmegaConf.select(config, key)
         value = None if value is None else str(value)
+        if str(value).startswith(WANDB):
+            value = str(fetch_checkpoint(str(value)))  # once: an alias may mean another version when the run is resumed
         is_name = str(value).startswith(TIMM) or (key == "data.class_order" and value in CLASS_ORDERS)
         if value is not None and not is_name:
             OmegaConf.update(config, key, str(Path(value).expanduser().absolute()))
@@ -89,36 +113,61 @@ def _resumed(run: RunFolder) -> tuple[DictConfig, list[str]]:
     return OmegaConf.create(content), content["recipe"]["differences"]  # what was looked at, and no interpolation
 
 
-def train(config: DictConfig, run: RunFolder, changed: list[str], console: Console) -> Plain:
+def _gone_on(config: DictConfig, run: RunFolder) -> tuple[DictConfig, list[str]]:
+    """The configuration that a run was begun with, by the very words that are typed again."""
+    stored = OmegaConf.load(run.config)
+    assert isinstance(stored, DictConfig)
+    content = plain(stored)
+    refuse_strange_targets(content, str(run.config))
+    ours, theirs = dict(leaves(_fresh(config)[0])), dict(leaves(stored))
+    for key in sorted(ours.keys() | theirs.keys()):
+        if not key.startswith(("resume", "recipe", "data.exclude")) and ours.get(key) != theirs.get(key):
+            raise ConfigError(
+                f"{run.path} was begun with {key}={theirs.get(key)}, and {key}={ours.get(key)} cannot go on with it; "
+                "type the same words, or another paths.output_dir=FOLDER."
+            )
+    return OmegaConf.create(content), content["recipe"]["differences"]
+
+
+def train(
+    config: DictConfig, run: RunFolder, changed: list[str], console: Console, hosts: Hosts | None = None
+) -> Plain:
     """Run every stage that has no result yet, and write what the run found.
 
     Everything that can be wrong is looked for before anything is written or trained.
     """
     check_run(config)
+    check_objective(config)
     _leave_out_broken(config, run)
     stages = [make_stage(config, run, name) for name in config.stages if _given(config, name) is None]
     if not stages:
         raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
     info = _check_stages(config, run, stages)
-    stages, batches = _settle_batches(config, run, [settle_residence(stage) for stage in stages])
+    stages, batches = _settle_batches(config, run, [settle_residence(stage) for stage in settle_loggers(stages)])
     changed = changed + _batch_differences(stages)
     if not run.config.exists():
         write_atomically(run.config, lambda file: file.write(OmegaConf.to_yaml(config).encode()))
     announce(config, run, stages, info, batches, changed, console)
     for stage in stages:
         if not run.result(stage.name).exists():
+            (run.stage(stage.name) / PRUNED).unlink(missing_ok=True)  # whoever resumes it wants it trained to its end
             try:
-                launch_stage(_with_teacher(stage, config, run), console)
+                launch_stage(_with_teacher(stage, config, run), console, hosts)
             except KeyboardInterrupt:
                 advice = f"type deitlt train resume={run.path}" if run.can_be_resumed else "no epoch was finished"
                 console.print(f"interrupted; {advice}", markup=False, soft_wrap=True, highlight=False)
                 raise
+            if run.pruned is not None:
+                console.print(f"{stage.name}: stopped by the search it is a trial of; see {run.pruned}", soft_wrap=True)
+                return {}
     results = {stage.name: json.loads(run.result(stage.name).read_text()) for stage in stages}
     metrics = collect(config, info, results, changed)
     draw(metrics, results, run)
     write_json(run.metrics, metrics)
     show(metrics, run, console)
     say_how_to_upload(config, run, console)
+    if config.get("report", True):  # older runs have no such key
+        write_run_report(run, (_with_teacher(stage, config, run) for stage in stages), console)
     return metrics
 
 
@@ -145,7 +194,7 @@ def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
         logger=plain(config.logger),
         teacher=None,
         run=plain(config),
-        group="-".join(run.path.parts[-2:]),
+        group=group_of(run),
     )
 
 

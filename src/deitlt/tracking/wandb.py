@@ -1,35 +1,25 @@
 """A stage's run in Weights & Biases: online where a key is known, else offline and ready for upload.
 
-W&B watches a training and must never stop it: what fails there is warned about once, and training goes on.
 `import wandb` takes half a second, so it happens where a run is made, not when this file is imported.
 """
 
 import logging
-import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from deitlt.errors import ConfigError, nearest
-
-if TYPE_CHECKING:
-    from wandb.sdk.wandb_run import Run
+from deitlt.tracking.failures import forgiving, warn_once
+from deitlt.tracking.modes import keep_silent, known_mode, wanted_mode
+from deitlt.tracking.names import define_metrics
 
 _log = logging.getLogger(__name__)
-_warned: set[str] = set()  # what has failed before, so that a broken W&B fills no terminal
-_MODES = {
-    "online": "online",
-    "run": "online",
-    "offline": "offline",
-    "dryrun": "offline",
-    "disabled": "disabled",
-}
+BEGIN_PATIENCE = 30  # seconds for a server to take a run
+END_PATIENCE = 300  # seconds for the upload of what is left at a run's end, checkpoints among it
 
 
 class StageWandbLogger(WandbLogger):
@@ -43,7 +33,7 @@ class StageWandbLogger(WandbLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log the metrics at a global step."""
-        with _forgiving("metrics"):
+        with forgiving("metrics"):
             if new := metrics.keys() - self._defined:
                 define_metrics(self.experiment, new)
                 self._defined |= new
@@ -52,7 +42,7 @@ class StageWandbLogger(WandbLogger):
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         """Add a module's hyper-parameters to the run's configuration."""
-        with _forgiving("hyper-parameters"):
+        with forgiving("hyper-parameters"):
             super().log_hyperparams(params)
 
 
@@ -75,24 +65,25 @@ def wandb_logger(
     Args:
         project: W&B's project.
         entity: the user or team; None is the key's own.
-        group: what the stages of one run have in common.
+        group: what the stages of one run, or all jobs of one sweep, have in common.
         job_type: the stage.
         name: the run's name.
         folder: where W&B's files go, as FOLDER/wandb.
         config: what the run was started with, resolved to plain containers.
         tags: words to filter by.
-        mode: 'online', 'offline', 'disabled', or None for online where a key is known. The environment's
-            WANDB_MODE wins over it.
+        mode: 'online', 'offline' or 'disabled', as `settle_mode` found it; None asks the environment.
         run_id: the id of an earlier run that this one goes on with.
 
     Raises:
         ConfigError: the mode is none of these.
     """
-    os.environ.setdefault("WANDB_SILENT", "true")  # W&B reads it once, before any setting can be passed
-    chosen = _mode(mode)
+    keep_silent()
+    chosen = wanted_mode(None) if mode is None else known_mode(mode, "logger.wandb.mode")
     folder.mkdir(parents=True, exist_ok=True)
     run: dict[str, Any] = {"entity": entity, "group": group, "job_type": job_type, "tags": list(tags)}
-    make = partial(StageWandbLogger, name, folder, run_id, project=project, config=dict(config), **run)
+    make = partial(
+        StageWandbLogger, name, folder, run_id, project=project, config=dict(config), settings=_patience(), **run
+    )
     logger = make(mode=chosen)
     if _begin(logger) is False and chosen == "online":
         logger = make(mode="offline")
@@ -100,55 +91,28 @@ def wandb_logger(
     return logger
 
 
-def define_metrics(run: "Run", names: Iterable[str] = ()) -> None:
-    """Draw every metric against the epoch; the summary keeps the best and the last accuracy.
-
-    W&B groups metrics by prefix. What stands under val/ and test/ are accuracies in percent, so the best is
-    the greatest; of all others the summary keeps the last value.
-
-    Args:
-        run: the W&B run.
-        names: metrics to define one by one: where two patterns match a name, W&B takes either, so that a
-            pattern for test/* beside the one for all would hold only now and then.
-    """
-    run.define_metric("epoch", hidden=True)
-    run.define_metric("*", step_metric="epoch")
-    for name in sorted(names):
-        if name.startswith(("val/", "test/")):
-            run.define_metric(name, step_metric="epoch", summary="max,last")
+@rank_zero_only
+def log_summary(logger: WandbLogger, values: Mapping[str, Any]) -> None:
+    """Put values into the run's summary: numbers, words, or plain containers of them."""
+    with forgiving("the summary"):
+        logger.experiment.summary.update(dict(values))
 
 
 @rank_zero_only
-def log_per_class(logger: WandbLogger, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Log the table 'per_class'.
+def finish(logger: WandbLogger, exit_code: int = 0) -> None:
+    """Close the stage's run and wait for its upload: the next stage begins a run of its own.
 
     Args:
         logger: the stage's.
-        rows: one a class, such as {'class': 'cat', 'train images': 50, 'group': 'tail', 'CLS': 12.5}; the
-            first row's keys are the columns, and None is an empty cell.
+        exit_code: 0, or another where the stage did not come to its end; W&B shows the run as failed then.
     """
-    with _forgiving("the table of classes"):
-        import wandb
-
-        columns: list[str | int] = list(rows[0]) if rows else []
-        table = wandb.Table(columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows])
-        logger.experiment.log({"per_class": table})
-
-
-@rank_zero_only
-def log_picture(logger: WandbLogger, name: str, path: Path) -> None:
-    """Log a picture's file under a name, such as 'pictures/views'."""
-    with _forgiving("a picture"):
-        import wandb
-
-        logger.experiment.log({name: wandb.Image(str(path))})
-
-
-@rank_zero_only
-def finish(logger: WandbLogger) -> None:
-    """Close the stage's run and wait for its upload: the next stage begins a run of its own."""
-    with _forgiving("the end of a run"):
-        logger.experiment.finish()
+    with forgiving("the end of a run"):
+        folder = Path(logger.experiment.dir).parent
+        try:
+            logger.experiment.finish(exit_code=exit_code)
+        except TimeoutError:
+            hint = f"type wandb sync {shlex.quote(str(folder))} to go on"
+            warn_once("the upload", f"W&B's upload was left after {END_PATIENCE} seconds; {hint}.")
 
 
 def upload_hint(folder: Path) -> str:
@@ -160,27 +124,12 @@ def upload_hint(folder: Path) -> str:
     return f"wandb sync {' '.join(shlex.quote(str(run)) for run in runs)}" if runs else ""
 
 
-def _mode(mode: str | None) -> str:
-    wanted = os.environ.get("WANDB_MODE") or mode
-    if wanted is None:
-        return "online" if _has_key() else "offline"
-    if wanted not in _MODES:
-        source = "WANDB_MODE" if os.environ.get("WANDB_MODE") else "logger.wandb.mode"
-        raise ConfigError(f"{source}={wanted!r} is no mode of W&B; {nearest(wanted, _MODES)}")
-    return _MODES[wanted]
-
-
-def _has_key() -> bool:
-    """Whether W&B finds a key in the environment, in netrc or in its settings; asks nobody for one."""
+def _patience() -> dict[str, Any]:
+    """W&B's settings that keep a broken network from holding a run up, as far as its version has them."""
     import wandb
 
-    try:
-        return bool(wandb.login(prompt=False, verify=False))
-    except TypeError:  # W&B before `prompt`
-        return bool(wandb.api.api_key)
-    except wandb.Error as error:  # a key that cannot be one
-        _log.warning("W&B records offline, for its key cannot be used: %s", error)
-        return False
+    wanted = {"init_timeout": BEGIN_PATIENCE, "finish_timeout": END_PATIENCE, "finish_timeout_raises": True}
+    return {name: value for name, value in wanted.items() if name in wandb.Settings.model_fields}
 
 
 @rank_zero_only
@@ -193,19 +142,8 @@ def _begin(logger: WandbLogger) -> bool:
         if wandb.run is not None:
             wandb.run.finish()
         define_metrics(logger.experiment)
-    except Exception as error:  # see _forgiving
-        _log.warning("W&B could not begin a run (what can be is recorded offline): %s", error)
+    except Exception as error:  # see forgiving
+        warn_once("online", f"W&B could not begin a run (what can be is recorded offline): {error}")
         return False
     _log.info("W&B run: %s", getattr(logger.experiment, "url", None) or "recorded offline")
     return True
-
-
-@contextmanager
-def _forgiving(what: str) -> Iterator[None]:
-    """Turn any error inside into one warning for each kind of thing that was logged."""
-    try:
-        yield
-    except Exception as error:  # W&B's errors have no common base: sockets, protobuf, files
-        if what not in _warned:
-            _warned.add(what)
-            _log.warning("W&B failed to record %s, and training goes on without: %s", what, error)

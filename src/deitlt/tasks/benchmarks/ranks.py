@@ -16,7 +16,8 @@ from deitlt.tasks.benchmarks.bench import Workload, measured_stage, teacher_chec
 from deitlt.tasks.benchmarks.rank import RESULT
 from deitlt.tasks.benchmarks.timing import Seconds, median, ratio
 from deitlt.tasks.building import batch_plan
-from deitlt.tasks.launching import RANK_VARIABLES, STAGE_FILE
+from deitlt.tasks.processes import RANK_VARIABLES
+from deitlt.tasks.ranks import STAGE_FILE
 from deitlt.tasks.stage_config import StageConfig
 
 Plain = dict[str, Any]

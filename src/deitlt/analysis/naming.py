@@ -1,0 +1,117 @@
+"""The numbers of an analysis as curves of a run, and as the rows of a table.
+
+An analysis in plain values, as JSON holds it, is the one form that is written, logged and drawn.
+"""
+
+from collections.abc import Iterator, Mapping
+from statistics import fmean
+from typing import Any, NamedTuple
+
+Plain = Mapping[str, Any]
+
+
+class Number(NamedTuple):
+    """One number of an analysis, and where it stands; what does not apply is None.
+
+    part: such as 'attention_distance' or 'rank/effective'. token: 'cls', 'dist', 'patches', 'avg', 'features', or
+    for agreement the kind of image. block and head count from 0. group: 'all', 'head', 'mid', 'tail', or a class id.
+    """
+
+    part: str
+    token: str | None
+    block: int | None
+    head: int | None
+    group: str | None
+    value: float
+
+
+def numbers(analysis: Plain) -> list[Number]:
+    """Every number of an analysis, in the order of its parts."""
+    found: list[Number] = []
+    for part, read in _READERS.items():
+        if part in analysis:
+            found += read(analysis[part])
+    return found
+
+
+def scalars(analysis: Plain) -> dict[str, float]:
+    """The analysis as curves: ``analysis/PART/[TOKEN or MEASURE]/[blockNN or GROUP]`` -> value.
+
+    - ``analysis/distance/cls/block00``: pixels, mean over the heads;
+    - ``analysis/rank/dist/block03`` and ``analysis/effective_rank/dist/block03``;
+    - ``analysis/diversity/disagreement/tail`` in percent, ``analysis/diversity/cosine_distance/tail``, and
+      ``analysis/diversity/cosine_distance/block03``;
+    - ``analysis/winners/dist``: classes;
+    - ``analysis/calibration/avg/tail``, ``analysis/agreement/mixed/tail`` and ``analysis/consistency/mixed/tail``:
+      percent;
+    - ``analysis/sharpness/eigenvalue/tail`` and ``analysis/sharpness/trace/tail``.
+
+    A teacher's features have no block: ``analysis/rank/features``. What stands for a single head or class is not here.
+    """
+    curves: dict[str, list[float]] = {}
+    for number in numbers(analysis):
+        if number.part == "recall":
+            continue
+        place = number.group if number.block is None else f"block{number.block:02d}"
+        words = (_CURVES.get(number.part, number.part), number.token, place)
+        curves.setdefault("/".join(["analysis", *(word for word in words if word is not None)]), []).append(
+            number.value
+        )
+    return {name: fmean(values) for name, values in curves.items()}
+
+
+_CURVES = {"attention_distance": "distance", "rank/components": "rank", "rank/effective": "effective_rank"}
+
+
+def _distances(part: Plain) -> Iterator[Number]:
+    for token, blocks in part.items():
+        if token != "unit":
+            for b, heads in enumerate(blocks):
+                yield from (Number("attention_distance", token, b, h, None, value) for h, value in enumerate(heads))
+
+
+def _ranks(part: Plain) -> Iterator[Number]:
+    for token, measures in part.items():
+        if token == "width":
+            continue
+        for measure, values in measures.items():
+            if isinstance(values, list):
+                yield from (Number(f"rank/{measure}", token, b, None, None, value) for b, value in enumerate(values))
+            else:
+                yield Number(f"rank/{measure}", token, None, None, None, values)
+
+
+def _diversity(part: Plain) -> Iterator[Number]:
+    for measure in ("cosine_distance", "disagreement"):
+        yield from (Number("diversity", measure, None, None, g, v) for g, v in part.get(measure, {}).items())
+    for b, value in enumerate(part.get("per_block", ())):
+        yield Number("diversity", "cosine_distance", b, None, None, value)
+
+
+def _winners(part: Plain) -> Iterator[Number]:
+    yield from (Number("winners", token, None, None, None, part[token]) for token in ("cls", "dist", "tie"))
+    for found in part["classes"]:
+        for token in ("cls", "dist"):
+            yield Number("recall", token, None, None, str(found["class"]), found[token])
+
+
+def _by_token(name: str, part: Plain) -> Iterator[Number]:
+    for token, groups in part.items():
+        yield from (Number(name, token, None, None, group, value) for group, value in groups.items())
+
+
+def _sharpness(part: Plain) -> Iterator[Number]:
+    for measure in ("eigenvalue", "trace"):
+        yield from (Number("sharpness", measure, None, None, g, found[measure]) for g, found in part.items())
+
+
+_READERS = {
+    "attention_distance": _distances,
+    "rank": _ranks,
+    "diversity": _diversity,
+    "winners": _winners,
+    "calibration": lambda part: _by_token("calibration", part),
+    "agreement": lambda part: _by_token("agreement", part),
+    "consistency": lambda part: _by_token("consistency", part),
+    "sharpness": _sharpness,
+}

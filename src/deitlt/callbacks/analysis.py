@@ -1,0 +1,113 @@
+"""What becomes of the network while it is trained, measured now and then on a few of its images."""
+
+import json
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from deitlt.analysis import STUDENT_PARTS, analyse_student, analyse_teacher, scalars
+from deitlt.checkpoints import write_atomically
+from deitlt.data import LongTailDataModule
+from deitlt.data.selection import choose_evenly, evaluated_batches
+from deitlt.models import StudentNetwork
+from deitlt.modules import ClassifierModule
+
+FOLDER = "analysis"  # of a stage's, for what is measured at an epoch: epoch_0010.json
+AGREEMENT = "agreement"
+Plain = dict[str, Any]
+
+
+class AnalysisWhileTraining(L.Callback):
+    """Analyses the trained weights every few epochs and after the last, and the teacher before the first.
+
+    Nothing of the test set is looked at: the images are the validation split's where there is one, else training
+    images in the evaluation view; always the same ones, as many of each class as there are. Numbers go to the
+    trainer's loggers, named as in `scalars`, and to FOLDER/analysis/epoch_NNNN.json, where NNNN epochs had been
+    trained.
+
+    It leaves training as it is: no random stream moves, each layer keeps its mode, nothing is stored in the
+    checkpoint. Only the first rank measures; there is no collective in it, and the others wait at their next one.
+
+    Args:
+        folder: the stage's.
+        every: epochs between two analyses.
+        images: how many are looked at.
+        parts: of 'attention', 'rank', 'diversity', 'winners', 'agreement'; what a network lacks is left out.
+        batch_size: images at once.
+        agreement: measures how often the teacher names the true class of what the student is shown, as an analysis'
+            parts 'agreement' and 'consistency'; None where nobody teaches. It is asked once, before the first
+            epoch: twelve hours later nobody needs to know.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        images: int,
+        parts: Collection[str],
+        batch_size: int = 64,
+        agreement: Callable[[LongTailDataModule], Plain] | None = None,
+    ) -> None:
+        self.folder = folder / FOLDER
+        self.every, self.images, self.batch_size = every, images, batch_size
+        self.parts = [part for part in parts if part in STUDENT_PARTS]
+        self.agreement = agreement if AGREEMENT in parts else None
+        self._first: dict[str, float] = {}  # curves of what was measured before the first epoch, until its end
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Ask the teacher, unless training goes on from a checkpoint."""
+        if not trainer.is_global_zero or self.agreement is None or trainer.current_epoch > 0:
+            return
+        began = time.monotonic()
+        with isolate_rng():
+            found = self.agreement(_data_of(trainer))
+        seconds = {AGREEMENT: round(time.monotonic() - began, 3)}
+        analysis = {"kind": "student", "epoch": 0, "split": "train", **found, "seconds": seconds}
+        self._write(analysis)
+        self._first = scalars(analysis)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Analyse the network where this epoch's turn has come."""
+        if not trainer.is_global_zero:
+            return
+        curves, self._first = self._first, {}
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every == 0 or epoch == trainer.max_epochs:
+            assert isinstance(pl_module, ClassifierModule)
+            with isolate_rng():
+                analysis = self._analyse(pl_module, _data_of(trainer), epoch)
+            self._write(analysis)
+            curves |= scalars(analysis)
+        if curves:
+            pl_module.log_dict(curves, rank_zero_only=True)
+
+    def _analyse(self, module: ClassifierModule, datamodule: LongTailDataModule, epoch: int) -> Plain:
+        """One pass over the images; a teacher has features alone."""
+        began = time.monotonic()
+        split = "train" if datamodule.splits.val is None else "val"
+        source = datamodule.splits.train if datamodule.splits.val is None else datamodule.splits.val
+        chosen = choose_evenly(source.labels, self.images, seed=0)
+        batches = evaluated_batches(datamodule, source, chosen, self.batch_size)
+        if isinstance(module.network, StudentNetwork):
+            kind = "student"
+            found = analyse_student(module.network, batches, module.info, self.parts).as_plain()
+        else:
+            kind = "teacher"
+            found = analyse_teacher(module.network, batches).as_plain() if "rank" in self.parts else {}
+        seconds = {"pass": round(time.monotonic() - began, 3)}
+        return {"kind": kind, "epoch": epoch, "images": len(chosen), "split": split, **found, "seconds": seconds}
+
+    def _write(self, analysis: Plain) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(analysis, indent=1, allow_nan=False)
+        write_atomically(self.folder / f"epoch_{analysis['epoch']:04d}.json", lambda file: file.write(text.encode()))
+
+
+def _data_of(trainer: L.Trainer) -> LongTailDataModule:
+    datamodule = getattr(trainer, "datamodule", None)
+    assert isinstance(datamodule, LongTailDataModule), "the images come from the data module"
+    return datamodule

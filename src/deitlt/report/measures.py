@@ -1,0 +1,82 @@
+"""Single numbers of a run, as the paper's claims need them; None where a run did not measure one."""
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from deitlt.report.evidence import Evidence, dig
+
+
+def accuracy(run: Evidence, part: str, token: str, group: str) -> float | None:
+    """Percent of one token of the trained weights, of a teacher with token ''; a ViT with CLS alone has no AVG."""
+    return _number(run.metrics, part, *([token] if token else []), group)
+
+
+def distils(run: Evidence) -> bool:
+    """Whether the run's student has a DIST token."""
+    return "dist" in (run.metrics.get("student") or {})
+
+
+def has_sam(run: Evidence) -> bool | None:
+    """Whether the student's teacher was trained with SAM; None where it has none, or nobody wrote down its recipe."""
+    enabled = dig(run.stages, "teacher", "recipe", "sam", "enabled")
+    return None if enabled is None or not distils(run) else bool(enabled)
+
+
+def is_out_of_distribution(run: Evidence) -> bool | None:
+    """Whether the teacher was trained on other views than the student's; None where that is not known."""
+    if not distils(run) or not run.config:
+        return None
+    return run.metrics.get("method") != "deit"  # DeiT's teacher is the one that learned the student's views
+
+
+def agreement(run: Evidence, kind: str) -> float | None:
+    """Percent of images on which teacher and truth agree; kind: 'clean', 'augmented', 'mixed' or 'cropped'."""
+    found = [_number(analysis, "agreement", kind, "all") for analysis in run.analyses.values()]
+    return next((value for value in found if value is not None), None)
+
+
+def by_block(run: Evidence, stage: str, measure: str, token: str) -> list[float]:
+    """One value a block: of 'attention_distance' the mean of the heads, in pixels, else of the tokens' rank.
+
+    measure: 'attention_distance', 'components', 'effective'. Empty where it was not measured.
+    """
+    analysis = run.analyses.get(stage) or {}
+    if measure == "attention_distance":
+        heads = dig(analysis, measure, token) or ()
+        return [mean(block) for block in heads if block]
+    return [float(value) for value in dig(analysis, "rank", token, measure) or ()]
+
+
+def early_distance(run: Evidence, stage: str) -> float | None:
+    """Mean attention distance of the patches in pixels, mean of the first two blocks, which the paper plots."""
+    blocks = by_block(run, stage, "attention_distance", "patches")
+    return mean(blocks[:2]) if blocks else None
+
+
+def mean_rank(run: Evidence) -> float | None:
+    """Principal components for 99 % of the variance of DIST's features, mean over the blocks."""
+    blocks = by_block(run, "student", "components", "dist")
+    return mean(blocks) if blocks else None
+
+
+def disagreement(run: Evidence, group: str = "all") -> float | None:
+    """Percent of images that CLS and DIST put into different classes."""
+    return _number(run.analyses.get("student") or {}, "diversity", "disagreement", group)
+
+
+def disagreement_by_epoch(run: Evidence, group: str = "all") -> list[tuple[float, float]]:
+    """(epoch, percent) of the analyses while training."""
+    history: Sequence[Mapping[str, Any]] = run.history.get("student") or ()
+    found = [(float(a["epoch"]), _number(a, "diversity", "disagreement", group)) for a in history]
+    return [(epoch, value) for epoch, value in found if value is not None]
+
+
+def sharpness(run: Evidence) -> float | None:
+    """The largest eigenvalue of the teacher's Hessian."""
+    return _number(run.analyses.get("teacher") or {}, "sharpness", "all", "eigenvalue")
+
+
+def _number(content: Any, *keys: str) -> float | None:
+    value = dig(content, *keys)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

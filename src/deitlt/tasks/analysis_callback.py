@@ -1,0 +1,36 @@
+"""A stage's analysis while it is trained, made of its configuration."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from deitlt.callbacks import AnalysisWhileTraining, StoredTeacher
+from deitlt.data import LongTailDataModule
+from deitlt.models import LiveTeacher
+from deitlt.tasks.stage_config import StageConfig
+from deitlt.tasks.teacher_inputs import teacher_agreement
+
+
+def build_analysis(stage: StageConfig) -> list[AnalysisWhileTraining]:
+    """The callback; none where it is switched off, or in a run that was begun before there was one."""
+    options = stage.run.get("analysis")
+    if options is None or options["every"] is None:
+        return []
+    asked = partial(ask_teacher, stage, options["images"]) if stage.distils else None
+    folder = Path(stage.folder)
+    return [AnalysisWhileTraining(folder, options["every"], options["images"], options["parts"], agreement=asked)]
+
+
+def ask_teacher(stage: StageConfig, images: int, datamodule: LongTailDataModule) -> dict[str, Any]:
+    """The agreement of a student's teacher with the truth, as the analysis holds it.
+
+    Args:
+        stage: the student's.
+        images: training images at most.
+        datamodule: its data, with the teacher as their labeller.
+    """
+    teacher = datamodule.labeller
+    live = teacher.live if isinstance(teacher, StoredTeacher) else teacher
+    assert isinstance(live, LiveTeacher), "nobody teaches"
+    device = None if datamodule.trainer is None else datamodule.trainer.strategy.root_device
+    return dict(teacher_agreement(stage, datamodule, live, images, device))

@@ -1,0 +1,46 @@
+"""An analysis in W&B: in the run of the stage that it is of, where that was recorded, else in one of its own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import DictConfig
+
+from deitlt.analysis import scalars
+from deitlt.tasks.analysis_pictures import FOLDER
+from deitlt.tasks.analysis_subjects import Subject
+from deitlt.tasks.stage_artifacts import run_name
+from deitlt.tasks.stage_logging import WANDB_ID
+
+
+def log_analysis(analysis: Mapping[str, Any], subject: Subject, options: DictConfig) -> None:
+    """Log its numbers as final/analysis/... and its pictures as pictures/analysis/...
+
+    They are of the reported weights and of the split that was asked for, so they are no points of the curves
+    analysis/..., which training drew.
+
+    Args:
+        analysis: in plain values.
+        subject: whose it is; its pictures are drawn.
+        options: the configuration's logger.wandb.
+    """
+    from deitlt.tracking import finish, log_pictures, log_summary, settle_mode, wandb_logger
+
+    place, stage = subject.trained.path.parent, subject.stage
+    known = place / WANDB_ID
+    group = "analysis" if stage is None else stage.group
+    run = group if stage is None else run_name(stage)
+    logger = wandb_logger(
+        project=options.project,
+        entity=options.entity,
+        group=group,
+        job_type=subject.name,
+        name=f"{run}-{subject.name}",
+        folder=subject.folder if stage is None else place.parent,
+        config={} if stage is None else stage.run,
+        tags=list(options.tags),
+        mode=settle_mode(options.mode),
+        run_id=known.read_text() if known.exists() else None,
+    )
+    log_summary(logger, {f"final/{name}": value for name, value in scalars(analysis).items()})
+    log_pictures(logger, subject.folder / FOLDER, "pictures/analysis")
+    finish(logger)

@@ -1,0 +1,104 @@
+"""The pictures of an analysis: one of each part, and how the experts grew apart while they were trained."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from deitlt.figures import (
+    RolloutExample,
+    attention_distances,
+    attention_rollouts,
+    calibration_errors,
+    diversity_over_epochs,
+    expert_diversity,
+    feature_ranks,
+    hessian_sharpness,
+    teacher_agreement,
+    token_winners,
+)
+from deitlt.types import DataInfo
+
+Plain = Mapping[str, Any]
+TITLES = {
+    "attention distance": "how far its tokens look",
+    "rank": "rank of its features",
+    "diversity": "how far its experts are apart",
+    "winners": "which token wins which class",
+    "calibration": "confidence against accuracy",
+    "agreement": "what its teacher knows of its images",
+    "sharpness": "sharpness of the training loss",
+    "rollout": "attention rollout",
+}
+FOLDER = "analysis"  # of a stage's, for pictures and for what the callback measured
+
+
+def draw_analysis(
+    analysis: Plain, info: DataInfo, rollouts: Sequence[RolloutExample], folder: Path, title: str
+) -> list[Path]:
+    """Draw what was measured; pictures of an earlier analysis go.
+
+    Args:
+        analysis: in plain values.
+        info: the classes, their groups and training images.
+        rollouts: rows of the rollouts' picture; none, no picture.
+        folder: FOLDER of a stage's.
+        title: of whom, such as 'digits, imbalance 20, student'.
+
+    Returns:
+        The pictures' paths.
+    """
+    for old in folder.glob("*.png"):
+        old.unlink()
+    drawers: dict[str, Callable[[Path, str], Path]] = {}
+    if "attention_distance" in analysis:
+        distances = {name: blocks for name, blocks in analysis["attention_distance"].items() if name != "unit"}
+        drawers["attention distance"] = partial(attention_distances, distances)
+    if "rank" in analysis and analysis["kind"] == "student":
+        ranks = {name: found for name, found in analysis["rank"].items() if name != "width"}
+        drawers["rank"] = partial(feature_ranks, ranks, analysis["rank"]["width"])
+    if "diversity" in analysis:
+        experts = (analysis["diversity"][name] for name in ("disagreement", "cosine_distance", "per_block"))
+        drawers["diversity"] = partial(expert_diversity, *experts)
+    if "winners" in analysis:
+        recalls = _recalls(analysis["winners"]["classes"], info.num_classes)
+        drawers["winners"] = partial(token_winners, *recalls, info.counts, info.class_names, info.groups)
+    if "calibration" in analysis:
+        answers = {_answer(token, analysis["kind"]): found for token, found in analysis["calibration"].items()}
+        drawers["calibration"] = partial(calibration_errors, answers)
+    if "agreement" in analysis:
+        drawers["agreement"] = partial(teacher_agreement, analysis["agreement"])
+    if "sharpness" in analysis:
+        drawers["sharpness"] = partial(hessian_sharpness, analysis["sharpness"])
+    if rollouts:
+        drawers["rollout"] = partial(attention_rollouts, rollouts)
+    drawn = [
+        draw(folder / f"{part.replace(' ', '_')}.png", f"{title}: {TITLES[part]}") for part, draw in drawers.items()
+    ]
+    return drawn + draw_history(folder, title)
+
+
+def draw_history(folder: Path, title: str) -> list[Path]:
+    """Draw the experts' diversity over the epochs, where training measured it more than once."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("epoch_*.json"))]
+    history = {analysis["epoch"]: analysis["diversity"] for analysis in found if "diversity" in analysis}
+    if len(history) < 2:
+        return []
+    disagreement = {epoch: diversity["disagreement"] for epoch, diversity in history.items()}
+    distance = {epoch: diversity["cosine_distance"] for epoch, diversity in history.items()}
+    path = folder / "diversity_over_epochs.png"
+    return [diversity_over_epochs(disagreement, distance, path, f"{title}: {TITLES['diversity']}")]
+
+
+def _answer(token: str, kind: str) -> str:
+    return "teacher" if kind == "teacher" else token.upper()
+
+
+def _recalls(classes: Sequence[Plain], num_classes: int) -> tuple[list[float | None], list[float | None]]:
+    """CLS's and DIST's recall of each class, [C] each; None where it has no image."""
+    by_class = {found["class"]: found for found in classes}
+    cls, dist = (
+        [by_class[c][token] if c in by_class else None for c in range(num_classes)] for token in ("cls", "dist")
+    )
+    return cls, dist

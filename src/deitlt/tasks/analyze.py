@@ -1,0 +1,86 @@
+"""`deitlt analyze`: what trained networks have become, as numbers, a table and pictures."""
+
+import csv
+import io
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from deitlt.analysis import numbers
+from deitlt.data import LongTailDataModule
+from deitlt.errors import ConfigError
+from deitlt.report.analysis_table import analysis_lines, analysis_table
+from deitlt.tasks.analysis_logging import log_analysis
+from deitlt.tasks.analysis_parts import measure_parts, rollout_examples, split_of
+from deitlt.tasks.analysis_pictures import FOLDER, draw_analysis
+from deitlt.tasks.analysis_subjects import ALL, PARTS, Subject, check_parts, find_subjects
+from deitlt.tasks.evaluate import open_data
+from deitlt.tasks.run_folder import write_json, write_text
+
+Plain = dict[str, Any]
+JSON, CSV = "analysis.json", "analysis.csv"
+
+
+def main(config: DictConfig) -> None:
+    """Analyse each network of a run, or one checkpoint; write its JSON, CSV and pictures, print a table."""
+    console = Console()
+    subjects = find_subjects(config)
+    given = [config.parts] if isinstance(config.parts, str) else list(config.parts)
+    parts = [part for part in PARTS if part in given or ALL in given]
+    if ALL not in given:
+        check_parts(parts, subjects)
+    if config.images != ALL and not isinstance(config.images, int):
+        raise ConfigError(f"images={config.images} is no number; type images=1000, say, or images=all.")
+    opened = [(subject, open_data(config, subject.trained.card)) for subject in subjects]
+    for _, datamodule in opened:
+        split_of(datamodule, config.split)  # before the first network is measured for an hour
+    for subject, datamodule in opened:
+        if ALL in given:
+            _say_what_is_left_out(subject, console)
+        _analyse(subject, datamodule, parts, config, console)
+
+
+def _analyse(
+    subject: Subject, datamodule: LongTailDataModule, parts: list[str], config: DictConfig, console: Console
+) -> None:
+    trained = subject.trained.in_order_of(datamodule.info)
+    subject = Subject(subject.name, trained, subject.stage, subject.folder)
+    analysis = measure_parts(subject, datamodule, parts, config)
+    draws_rollouts = "rollout" in parts and "rollout" not in subject.lacks
+    rollouts = rollout_examples(trained, datamodule, config.split, config.rollout.images) if draws_rollouts else []
+    title = f"{datamodule.spec.name}, {subject.name}"
+    pictures = draw_analysis(analysis, datamodule.info, rollouts, subject.folder / FOLDER, title)
+    write_json(subject.folder / JSON, analysis)
+    write_text(subject.folder / CSV, as_csv(analysis))
+    seen = f"{title}: {analysis['images']:,} images of {config.split}" if "images" in analysis else title
+    if (table := analysis_table(analysis, seen)) is not None:
+        console.print(table)
+    seconds = ", ".join(f"{part} {value:.1f}" for part, value in analysis["seconds"].items())
+    place = subject.folder
+    more = f"more: {place / JSON}, {place / CSV}, {len(pictures)} pictures in {place / FOLDER}"
+    for line in [*analysis_lines(analysis), f"seconds: {seconds or 'none'}", more]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if config.logger.wandb is not None:
+        log_analysis(analysis, subject, config.logger.wandb)
+
+
+def as_csv(analysis: Plain) -> str:
+    """A row for each number, in the long form that data frames like; what does not apply is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["part", "token", "block", "head", "group", "value"])
+    for number in numbers(analysis):
+        writer.writerow(["" if value is None else value for value in number])
+    return text.getvalue()
+
+
+def _say_what_is_left_out(subject: Subject, console: Console) -> None:
+    """One line for what a student might be expected to have, and has not."""
+    if subject.trained.card.kind == "teacher" or not subject.lacks:
+        return
+    reasons: dict[str, list[str]] = {}
+    for part, reason in subject.lacks.items():
+        reasons.setdefault(reason, []).append(part)
+    said = "; ".join(f"no {' and '.join(parts)}, for {reason}" for reason, parts in reasons.items())
+    console.print(f"{subject.name}: {said}", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,13 @@
+"""The environment of a fresh process of ours. No torch here."""
+
+import os
+
+RANK_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+# From a sweep to its job and on to the job's ranks: an environment reaches them all, whatever starts them.
+SWEEP_VARIABLE = "DEITLT_SWEEP_JOB"  # id of the process that started the job and waits for it
+TRIAL_VARIABLE = "DEITLT_TRIAL"  # which trial of an Optuna search the job is, as JSON
+
+
+def without_ranks() -> dict[str, str]:
+    """This process's environment without what would make its child a rank of some process group."""
+    return {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}

@@ -1,0 +1,145 @@
+"""One job of a sweep, in a process of its own: whatever becomes of it, the sweep goes on."""
+
+import importlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from deitlt.errors import ConfigError, Preempted, UserError, sentence
+from deitlt.report.sweep import FINISHED, JOB_FILE, PRUNED, RUNNING, SweepJob, read_job
+from deitlt.tasks.checks import check_values
+from deitlt.tasks.gpu_shares import own_gpus
+from deitlt.tasks.objective import accuracies_at, logged_as, objective_metric, objective_value
+from deitlt.tasks.preemption import preemptible
+from deitlt.tasks.process_tree import ProcessTree
+from deitlt.tasks.processes import SWEEP_VARIABLE, TRIAL_VARIABLE, without_ranks
+from deitlt.tasks.run_folder import RunFolder, write_json
+from deitlt.tasks.sweep_words import quoted
+
+NOT_OF_A_JOB = ("paths.", "sweep.trial=", "hydra.", "hydra/")  # say where it lies or what runs it
+INTERRUPTED, PREEMPTED = "interrupted", "preempted"  # the sweep is to end, too
+STOPPED = {130: INTERRUPTED, Preempted.CODE: PREEMPTED}
+
+
+def run_job(config: DictConfig) -> float | None:
+    """Train the job that Hydra has composed, go on with it, or find it done.
+
+    Returns:
+        The number that the sweep compares, for a sweeper that learns from it; None where the job has none.
+
+    Raises:
+        ConfigError: another job lies in the folder.
+        KeyboardInterrupt, Preempted: the sweep is to end, too.
+    """
+    run = RunFolder.of_job(config)
+    job = SweepJob(str(run.path), own_overrides(), RUNNING, objective_metric(config))
+    known = read_job(run.path)
+    if known is not None and known.overrides != job.overrides:
+        raise ConfigError(
+            f"{run.path} holds the job {' '.join(known.overrides)}, and not {' '.join(job.overrides)}; type the sweep "
+            "that was begun there, or another paths.sweep_dir=FOLDER."
+        )
+    if known is None or known.state not in (FINISHED, PRUNED):
+        _write(run, job)
+        began = time.monotonic()
+        job = (_train_apart if config.sweep.isolated else _train_here)(config, run, job)
+        known = _concluded(run, replace(job, seconds=round(time.monotonic() - began, 1)))
+        _write(run, known)
+    if known.state == INTERRUPTED:
+        raise KeyboardInterrupt
+    if known.state == PREEMPTED:
+        raise Preempted()
+    return known.value
+
+
+def own_overrides() -> list[str]:
+    """What this job was told, without where it lies and what runs it."""
+    return [word for word in HydraConfig.get().overrides.task if not word.startswith(NOT_OF_A_JOB)]
+
+
+def _train_here(config: DictConfig, run: RunFolder, job: SweepJob) -> SweepJob:
+    try:
+        check_values(config, "train")
+        importlib.import_module("deitlt.tasks.train").main(config)
+    except UserError as error:
+        sys.stderr.write(f"deitlt: {sentence(error)}\n")
+        return replace(job, state="failed", reason=sentence(error))
+    except KeyboardInterrupt:
+        return replace(job, state=INTERRUPTED)
+    return job
+
+
+def _train_apart(config: DictConfig, run: RunFolder, job: SweepJob) -> SweepJob:
+    """Train in a fresh process; what it complains of is passed on when it has ended."""
+    command = [sys.executable, "-m", "deitlt", "train", *_words(run, job)]
+    environment = without_ranks() | {SWEEP_VARIABLE: str(os.getpid()), TRIAL_VARIABLE: json.dumps(_trial(config))}
+    try:
+        with preemptible(), own_gpus(Path(HydraConfig.get().sweep.dir), config) as gpus:
+            tree = ProcessTree(command, environment | gpus)
+            code = tree.wait()
+    except (KeyboardInterrupt, Preempted) as stopped:
+        return replace(job, state=INTERRUPTED if isinstance(stopped, KeyboardInterrupt) else PREEMPTED)
+    sys.stderr.write(tree.errors)
+    return _ended(job, code, tree.errors)
+
+
+def _ended(job: SweepJob, code: int, errors: str) -> SweepJob:
+    """The job by its process's exit code and what that complained of last."""
+    if code == 0:
+        return job
+    if code < 0:
+        return replace(job, state="killed", reason=f"by {signal.Signals(-code).name}")
+    if code in STOPPED:
+        return replace(job, state=STOPPED[code])
+    said = [line.strip() for line in errors.splitlines() if line.strip()]
+    return replace(job, state="failed", reason=said[-1].removeprefix("deitlt: ") if said else f"exit code {code}")
+
+
+def _words(run: RunFolder, job: SweepJob) -> list[str]:
+    """What to type for the job: to go on with it, if an epoch of it was finished; else to begin."""
+    if run.config.exists() and run.can_be_resumed:
+        return [f"resume={quoted(run.path)}"]
+    if run.config.exists():
+        shutil.rmtree(run.path)  # it is ours: a job.json lay in it
+    sources = HydraConfig.get().runtime.config_sources
+    added = [source.path for source in sources if source.provider == "command-line"]
+    flags = [word for path in added for word in ("--config-dir", path)]
+    return [*flags, *job.overrides, f"paths.output_dir={quoted(run.path)}"]
+
+
+def _trial(config: DictConfig) -> dict[str, Any] | None:
+    """What the stage that the search judges has to know of its trial; None outside a search that prunes."""
+    if config.sweep.trial is None:
+        return None
+    stage, metric = logged_as(objective_metric(config))
+    sweeper = HydraConfig.get().sweeper
+    names = {"storage": str(sweeper.storage), "study": sweeper.study_name, "number": config.sweep.trial}
+    return {"stage": stage, "metric": metric, **names, **config.sweep.prune}
+
+
+def _concluded(run: RunFolder, job: SweepJob) -> SweepJob:
+    """The job with what its run found."""
+    if run.metrics.exists():
+        metrics = json.loads(run.metrics.read_text())
+        value, accuracy = objective_value(metrics, job.metric), accuracies_at(metrics, job.metric)
+        return replace(job, state=FINISHED, reason=None, value=value, accuracy=accuracy)
+    if run.pruned is not None and job.state == RUNNING:
+        found = json.loads(run.pruned.read_text())
+        value = found[logged_as(job.metric)[1]]
+        epochs = found["epoch"]
+        return replace(job, state=PRUNED, reason=f"after {epochs} epochs", value=value, epochs=epochs)
+    assert job.state != RUNNING, "a job that ends well has found something"
+    return job
+
+
+def _write(run: RunFolder, job: SweepJob) -> None:
+    write_json(run.path / JOB_FILE, job.as_plain())

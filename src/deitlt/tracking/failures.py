@@ -1,0 +1,38 @@
+"""W&B watches a training and must never stop it: what fails there is warned about once, and training goes on."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_log = logging.getLogger(__name__)
+_warned: set[str] = set()  # what has failed before, so that a broken W&B fills no terminal
+
+
+def warn_once(what: str, message: str) -> None:
+    """Warn, unless there was a warning about the same thing before.
+
+    Args:
+        what: the thing, such as 'metrics'.
+        message: the whole sentence.
+    """
+    if what not in _warned:
+        _warned.add(what)
+        _log.warning(message)
+
+
+@contextmanager
+def forgiving(what: str) -> Iterator[None]:
+    """Turn any error inside into one warning for each kind of thing that was logged.
+
+    Args:
+        what: the kind, in words that end 'W&B failed to record ...'.
+    """
+    try:
+        yield
+    except Exception as error:  # W&B's errors have no common base: sockets, protobuf, files
+        warn_once(what, f"W&B failed to record {what}, and training goes on without: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, without the point at its end; W&B's servers answer at length."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

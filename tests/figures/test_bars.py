@@ -1,0 +1,54 @@
+import pytest
+
+from deitlt.figures import calibration_errors, group_colour, hessian_sharpness, series_style, teacher_agreement
+from deitlt.figures.bars import in_group_order
+
+
+def bars_of(axes):
+    return {
+        bars.get_label(): [(round(bar.get_x() + bar.get_width() / 2, 6), bar.get_height()) for bar in bars]
+        for bars in axes.containers
+    }
+
+
+def test_groups_stand_in_order_and_others_behind_them():
+    assert in_group_order(["tail", "few", "all", "head", "tail"]) == ["all", "head", "tail", "few"]
+
+
+def test_agreement_has_a_cluster_for_each_kind_and_a_gap_for_what_is_absent(tmp_path, drawn, pixels):
+    agreement = {"clean": {"tail": 90.0, "all": 99.0}, "mixed": {"all": 70.0}}
+    path = teacher_agreement(agreement, tmp_path / "a.png", "a title")
+    assert pixels(path).std() > 10
+    axes = drawn[0].axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["clean", "mixed"]
+    found = bars_of(axes)
+    assert [height for _, height in found["all"]] == [99.0, 70.0]
+    assert [height for _, height in found["tail"]] == [90.0]
+    assert found["all"][0][0] < 0 < found["tail"][0][0]
+    assert axes.get_ylim() == (0, 100)
+    assert "%" in axes.get_ylabel()
+
+
+def test_calibration_has_a_cluster_for_each_group_in_the_answers_colours(tmp_path, drawn):
+    errors = {"CLS": {"all": 7.0, "tail": 14.0}, "DIST": {"all": 3.0}}
+    calibration_errors(errors, tmp_path / "a.png", "t")
+    axes = drawn[0].axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["all", "tail"]
+    assert [height for _, height in bars_of(axes)["CLS"]] == [7.0, 14.0]
+    colours = {bars.get_label(): bars[0].get_facecolor() for bars in axes.containers}
+    assert colours["DIST"] == pytest.approx(_rgba(series_style("DIST").colour))
+
+
+def test_sharpness_draws_both_numbers_and_a_negative_trace(tmp_path, drawn):
+    sharpness = {"all": {"eigenvalue": 70.0, "trace": 500.0}, "head": {"eigenvalue": 80.0, "trace": -3.0}}
+    hessian_sharpness(sharpness, tmp_path / "a.png", "t")
+    left, right = drawn[0].axes
+    assert [bar.get_height() for bar in left.containers[0]] == [70.0, 80.0]
+    assert [bar.get_height() for bar in right.containers[0]] == [500.0, -3.0]
+    assert left.containers[0][1].get_facecolor() == pytest.approx(_rgba(group_colour("head")))
+
+
+def _rgba(colour):
+    from matplotlib.colors import to_rgba
+
+    return to_rgba(colour)

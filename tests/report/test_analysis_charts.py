@@ -1,0 +1,53 @@
+from deitlt.report.analysis_charts import analysis_charts
+from deitlt.report.group_tables import group_tables
+
+
+def test_one_experiment_shows_its_tokens(make_run, student_analysis):
+    analyses = {"student": student_analysis(), "baseline": student_analysis(shift=1.0)}
+    charts = analysis_charts({"digits": [make_run(analyses=analyses)]})
+    assert [chart.title.split(" by ")[0].split(",")[0] for chart in charts] == [
+        "Mean attention distance",
+        "Principal components for 99 % of the variance",
+        "Effective rank of the features",
+        "Distance of CLS and DIST (1 - cosine)",
+    ]
+    assert "DIST: 2.5 at block 1, 2.5 at block 4." in charts[0].alt
+    assert "plain ViT, CLS: 6 at block 1" in charts[0].alt
+    assert "DIST: 9 at block 1, 12 at block 4." in charts[1].alt
+
+
+def test_seeds_are_means_of_networks_of_one_depth(make_run, student_analysis):
+    runs = [make_run("0", analyses={"student": student_analysis()})]
+    runs.append(make_run("1", analyses={"student": student_analysis(shift=2.0)}))
+    assert "DIST: 3.5 at block 1" in analysis_charts({"digits": runs})[0].alt
+    deep = student_analysis()
+    deep["attention_distance"]["dist"] = [[9.0]] * 5
+    assert "DIST" not in analysis_charts({"digits": [runs[0], make_run("2", analyses={"student": deep})]})[0].alt
+
+
+def test_experiments_stand_beside_each_other(make_run, student_analysis):
+    history = [student_analysis(1), student_analysis(4)]
+    first, second = (make_run(name, analyses={"student": student_analysis()}, history=history) for name in "ab")
+    charts = analysis_charts({"with SAM": [first], "without": [second]})
+    assert charts[0].title == "DIST: mean attention distance by block, pixels"
+    assert [entry.name for entry in charts[0].legend] == ["with SAM", "without"]
+    assert charts[-1].alt.endswith("without: 11 at epoch 1, 14 at epoch 4.")
+
+
+def test_what_was_not_measured_is_not_drawn(make_run):
+    run = make_run(analyses={"student": {"kind": "student", "epoch": 4}})
+    assert analysis_charts({"digits": [run]}) == []
+    assert group_tables([run]) == []
+
+
+def test_tables_have_a_column_for_each_group(make_run, student_analysis):
+    teacher = {"sharpness": {"all": {"eigenvalue": 1234.5, "trace": 0.01}}}
+    tables = {
+        t.title: t for t in group_tables([make_run(analyses={"student": student_analysis(), "teacher": teacher})])
+    }
+    assert tables["Calibration"].rows == {"CLS": ["8.0", "-", "-", "40.0"], "DIST": ["4.0", "-", "-", "-"]}
+    assert tables["What the teacher says and what is true"].rows["mixed"] == ["60.0", "-", "-", "20.0"]
+    assert "How often the teacher keeps its decision" not in tables
+    assert tables["Which token wins"].rows == {"classes": ["1.0", "3.0", "1.0"]}
+    assert tables["Sharpness"].rows["teacher largest eigenvalue"] == ["1,234", "-", "-", "-"]
+    assert tables["How CLS and DIST differ"].rows["different decisions, %"] == ["14.0", "5.0", "-", "30.0"]

@@ -1,0 +1,225 @@
+import csv
+import json
+import os
+import shutil
+
+import pytest
+import torch
+import wandb
+from wandb_records import read_run
+
+from deitlt.cli import main
+
+QUICK = (
+    *("agreement.images=20", "sharpness.images=10", "sharpness.products=2", "sharpness.probes=1"),
+    *("rollout.images=2", "num_workers=0"),
+)
+PASS = "parts=[attention,rank,diversity,winners]"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the trained run that may be written into."""
+    return shutil.copytree(trained, tmp_path / "copied")
+
+
+def analyze(*words):
+    assert main(["analyze", *words, *QUICK]) == 0
+
+
+def read(folder):
+    return json.loads((folder / "analysis.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def analysed(trained, tmp_path_factory):
+    """Everything of a run's three networks, beside the run."""
+    folder = tmp_path_factory.mktemp("analysed")
+    analyze(f"checkpoint={trained}", f"folder={folder}", "images=60")
+    return folder
+
+
+def test_a_run_is_analysed_stage_by_stage(analysed):
+    teacher, student, baseline = (read(analysed / name) for name in ("teacher", "student", "baseline"))
+    common = {"kind", "checkpoint", "epoch", "split", "images", "rank", "calibration", "sharpness", "seconds"}
+    assert set(teacher) == common
+    assert set(baseline) == common | {"attention_distance"}
+    of_students = {"attention_distance", "diversity", "winners", "agreement", "consistency"}
+    assert set(student) == common | of_students
+    assert (teacher["kind"], student["kind"], baseline["kind"]) == ("teacher", "student", "student")
+    assert (teacher["epoch"], student["epoch"], student["images"], student["split"]) == (2, 3, 60, "test")
+    assert set(student["calibration"]) == {"cls", "dist", "avg"}
+    assert set(student["agreement"]) == {"clean", "cropped", "augmented", "mixed"}
+    assert set(student["sharpness"]["tail"]) == {"eigenvalue", "trace", "trace_error"}
+    assert set(student["seconds"]) == {"pass", "agreement", "sharpness"}
+
+
+def test_its_pictures_are_those_of_its_parts(analysed):
+    names = {path.stem for path in (analysed / "student" / "analysis").iterdir()}
+    of_all = {"calibration", "sharpness"}
+    of_students = of_all | {"attention_distance", "rank", "rollout"}
+    assert names == of_students | {"diversity", "winners", "agreement"}
+    assert {path.stem for path in (analysed / "baseline" / "analysis").iterdir()} == of_students
+    assert {path.stem for path in (analysed / "teacher" / "analysis").iterdir()} == of_all
+
+
+def test_its_table_has_every_number_in_long_form(analysed):
+    with (analysed / "student" / "analysis.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    student = read(analysed / "student")
+    found = [row for row in rows if (row["part"], row["token"], row["group"]) == ("calibration", "dist", "tail")]
+    assert [float(row["value"]) for row in found] == [student["calibration"]["dist"]["tail"]]
+    heads = [row for row in rows if (row["part"], row["token"]) == ("attention_distance", "cls")]
+    assert [float(row["value"]) for row in heads] == student["attention_distance"]["cls"][0]
+    assert [(row["block"], row["head"]) for row in heads] == [("0", "0"), ("0", "1")]
+
+
+def test_it_prints_a_table_and_says_what_is_left_out(run, capfd):
+    analyze(f"checkpoint={run}", "parts=all", "images=20")
+    printed = capfd.readouterr().out
+    for words in ("CLS and DIST disagree", "Hessian: trace", "after the last block, of 16", "teacher right on mixed"):
+        assert words in printed
+    assert "baseline: no diversity and winners, for it has no DIST token; no agreement, for nobody taught it" in printed
+    assert read(run / "student")["epoch"] == 3
+
+
+def test_the_numbers_do_not_depend_on_the_batch(run, tmp_path):
+    for name, size in (("one", 7), ("other", 60)):
+        analyze(f"checkpoint={run}", "stage=student", PASS, "images=60", f"batch_size={size}", f"folder={name}")
+    one, other = read(tmp_path / "one"), read(tmp_path / "other")
+    assert one["diversity"]["disagreement"] == other["diversity"]["disagreement"]
+    assert one["winners"] == other["winners"]
+    assert one["rank"]["dist"]["effective"] == pytest.approx(other["rank"]["dist"]["effective"], rel=1e-4)
+
+
+def test_recalls_are_those_of_the_evaluation(run):
+    analyze(f"checkpoint={run}", "stage=student", "parts=[winners]")
+    with (run / "per_class.csv").open() as file:
+        expected = [float(row["CLS"]) for row in csv.DictReader(file)]
+    assert [found["cls"] for found in read(run / "student")["winners"]["classes"]] == pytest.approx(expected, abs=0.01)
+
+
+def test_one_image_and_classes_with_none(run):
+    analyze(f"checkpoint={run}", "images=1", "stage=student", "parts=all")
+    found = read(run / "student")
+    assert found["images"] == 1
+    assert len(found["winners"]["classes"]) == 1
+    assert set(found["rank"]["cls"]["components"]) == {0}
+    assert len(found["diversity"]["disagreement"]) == 2
+
+
+def test_a_lone_file_goes_without_what_its_teacher_was_shown(run, tmp_path, capfd):
+    lone = tmp_path / "lone"
+    lone.mkdir()
+    shutil.move(run / "student" / "last.ckpt", lone / "mine.ckpt")
+    analyze(f"checkpoint={lone / 'mine.ckpt'}", "images=20")
+    found = read(lone)
+    assert "agreement" not in found
+    assert "diversity" in found
+    assert "student: no agreement, for no stage.yaml beside it says what" in capfd.readouterr().out
+
+
+def test_a_run_that_was_moved_finds_its_teacher(tiny, tmp_path):
+    assert main(["train", *tiny, "analysis.every=null", "paths.output_dir=here"]) == 0
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    analyze("checkpoint=there", "stage=student", "parts=[agreement]")
+    assert set(read(tmp_path / "there" / "student")) == {
+        *("kind", "checkpoint", "epoch", "split", "agreement", "consistency", "seconds"),
+    }
+
+
+def test_the_average_is_analysed_on_request(run, tmp_path):
+    for name, ema in (("raw", "false"), ("ema", "true")):
+        analyze(f"checkpoint={run}", "stage=student", PASS, f"ema={ema}", f"folder={name}", "images=20")
+    assert read(tmp_path / "raw")["attention_distance"] != read(tmp_path / "ema")["attention_distance"]
+
+
+def test_training_leaves_what_it_measured_and_analysis_draws_it(tiny, tmp_path):
+    words = [*tiny, "analysis.every=1", "analysis.images=20", "paths.output_dir=run"]
+    assert main(["train", *words]) == 0
+    names = sorted(path.name for path in (tmp_path / "run" / "student" / "analysis").iterdir())
+    assert names == [f"epoch_{epoch:04d}.json" for epoch in range(4)]
+    first = json.loads((tmp_path / "run" / "student" / "analysis" / names[0]).read_text())
+    assert set(first["agreement"]) == {"clean", "cropped", "augmented", "mixed"}
+    header = (tmp_path / "run" / "student" / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {f"analysis/{name}" for name in ("rank/dist/block00", "agreement/mixed/tail")} <= set(header)
+    analyze("checkpoint=run", "stage=student", "parts=[rank]")
+    assert {path.name for path in (tmp_path / "run" / "student" / "analysis").glob("*.png")} == {
+        "diversity_over_epochs.png",
+        "rank.png",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a CPU device is a core, and there is one")
+def test_two_ranks_train_the_same_weights_with_it_and_without(tiny, teacher, tmp_path):
+    for name, every in (("with", 1), ("without", "null")):
+        words = ["trainer.accelerator=cpu", "student.devices=2", f"analysis.every={every}", f"paths.output_dir={name}"]
+        assert main(["train", *tiny, teacher, *words]) == 0
+    watched, plain = (
+        torch.load(tmp_path / name / "student" / "last.ckpt", weights_only=True) for name in ("with", "without")
+    )
+    for part in ("state_dict", "ema"):
+        assert all(torch.equal(value, plain[part][name]) for name, value in watched[part].items())
+    assert len(list((tmp_path / "with" / "student" / "analysis").iterdir())) == 4
+    assert not (tmp_path / "without" / "student" / "analysis").exists()
+
+
+def test_wandb_has_the_numbers_and_the_pictures(run, monkeypatch):
+    for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
+        monkeypatch.setenv(name, str(run / name))
+    analyze(f"checkpoint={run}", "stage=student", "parts=[rank,diversity]", "images=20", "logger=wandb")
+    wandb.teardown()
+    recorded = read_run(run)
+    found = read(run / "student")
+    assert recorded.run.job_type == "student"
+    assert recorded.exit_code == 0
+    tail = recorded.summary["final/analysis/diversity/disagreement/tail"]
+    assert tail == pytest.approx(found["diversity"]["disagreement"]["tail"])
+    logged = {name for row in recorded.history for name in row if name.startswith("pictures/")}
+    pictures = {"/".join(name.split("/")[:3]) for name in logged}
+    assert pictures == {"pictures/analysis/rank", "pictures/analysis/diversity"}
+
+
+WRONG = {
+    "parts=[rnak]": ("parts=['rnak'] is no choice; did you mean 'rank'",),
+    "parts=[]": ("parts=[] measures nothing", "type parts=[rank]"),
+    "images=0": ("images=0 is too small", "type images=1 or more"),
+    "images=some": ("images=some is no number", "images=all"),
+    "split=tset": ("split=tset is no choice; did you mean 'test'",),
+    "split=val": ("without a validation split", "type split=test"),
+    "stage=pupil": ("stage=pupil is no stage",),
+    "stage=baseline parts=[winners]": ("parts has winners", "no DIST token", "type parts=all"),
+    "stage=teacher parts=[attention]": ("parts has attention", "it is a teacher", "rank, calibration, sharpness"),
+    "sharpness.probes=0": ("sharpness.probes=0 is too small",),
+}
+
+
+@pytest.mark.parametrize(("words", "said"), WRONG.items(), ids=WRONG)
+def test_a_wrong_value_is_named_with_what_to_type(words, said, complain, trained):
+    sentence = complain("analyze", f"checkpoint={trained}", *words.split(), output=None)
+    for part in said:
+        assert part in sentence
+
+
+def test_a_stage_that_would_call_something_is_refused(complain, run):
+    stage = run / "student" / "stage.yaml"
+    stage.write_text(stage.read_text().replace("deitlt.views.student_view", "os.system"))
+    sentence = complain("analyze", f"checkpoint={run}", "stage=student", output=None)
+    assert "wants to call 'os.system', and was refused" in sentence
+    stage.write_text("name: [")
+    assert "is no stage that this version can read" in complain("analyze", f"checkpoint={run}", output=None)
+
+
+def test_nothing_to_analyse(complain, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "holds no checkpoint" in complain("analyze", "checkpoint=empty", output=None)
+    assert "There is no checkpoint nowhere" in complain("analyze", "checkpoint=nowhere", output=None)
+
+
+def test_training_takes_no_wrong_analysis(complain, tiny):
+    assert "did you mean 'rank'" in complain("train", *tiny, "analysis.parts=[rnak]")
+    assert "analysis.every=0 is too small" in complain("train", *tiny, "analysis.every=0")
+    assert "analysis.images=0 is too small" in complain("train", *tiny, "analysis.images=0")
