@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo benchmark-gpu test test-all check format clean
+.PHONY: help install demo benchmark-gpu test test-all check format docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ check: $(INSTALLED) ## ruff (lint and format) and mypy
 format: $(INSTALLED) ## let ruff mend and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(INSTALLED) ## write the pages that are made from the code: docs/config.md
+	$(BIN)/deitlt list keys > docs/config.md
 
 clean: ## remove the environment and what builds and tests left behind (runs stay)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

@@ -33,7 +33,7 @@ def batches(num_workers, context=None):
     return torch.cat(views), torch.cat(targets)
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
+@pytest.mark.parametrize("context", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_views_are_the_same_with_and_without_workers(context):
     alone, targets = batches(0)
     shared, same_targets = batches(2, context)

@@ -193,7 +193,7 @@ def test_a_resumed_run_draws_what_the_whole_run_drew(make_trainer, tmp_path, num
 def placed(datamodule, world, rank, epoch=0):
     """The data module as one of several ranks sees it."""
     progress = SimpleNamespace(current=SimpleNamespace(processed=epoch))
-    fit_loop = SimpleNamespace(epoch_progress=progress)
+    fit_loop = SimpleNamespace(epoch_progress=progress, restarting=False)
     datamodule.trainer = SimpleNamespace(
         world_size=world,
         global_rank=rank,

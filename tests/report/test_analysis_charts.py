@@ -29,7 +29,7 @@ def test_experiments_stand_beside_each_other(make_run, student_analysis):
     history = [student_analysis(1), student_analysis(4)]
     first, second = (make_run(name, analyses={"student": student_analysis()}, history=history) for name in "ab")
     charts = analysis_charts({"with SAM": [first], "without": [second]})
-    assert charts[0].title == "DIST: mean attention distance by block, pixels"
+    assert charts[0].title == "patches: mean attention distance by block, pixels"
     assert [entry.name for entry in charts[0].legend] == ["with SAM", "without"]
     assert charts[-1].alt.endswith("without: 11 at epoch 1, 14 at epoch 4.")
 

@@ -69,7 +69,7 @@ def test_an_interrupted_run_keeps_its_batch(begun, free, capfd):
     assert "1 device x 8 images x 2 micro-batches = 16 images an update" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_images_of_an_update_are_kept_whatever_fits(devices, waiting, free):
     free(5 * MIB * devices)
     settled, said = settle_batch(waiting(devices=devices), None)
@@ -91,7 +91,7 @@ def test_a_number_stays_one(waiting):
     assert settle_batch(stage, None) == (stage, None)
 
 
-@pytest.mark.parametrize("name", ["teacher", "student"])
+@pytest.mark.parametrize("name", [pytest.param("teacher", marks=pytest.mark.slow), "student"])
 def test_where_nothing_fits(name, waiting, free):
     free(MIB // 8)
     wanted = rf"{name}\.batch_size=auto found no batch: not even one image's .*0\.000122 GiB.* {name}\.image_size"

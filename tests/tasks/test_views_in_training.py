@@ -38,7 +38,7 @@ def test_other_views_train_too(views, tiny, teacher, tmp_path):
     assert set(metrics["student"]) == {"cls", "dist", "avg", "mean_prob"}  # nothing is fitted without held-out images
 
 
-@pytest.mark.parametrize("views", ["device_small", "device_unscaled"])
+@pytest.mark.parametrize("views", ["device_small", pytest.param("device_unscaled", marks=pytest.mark.slow)])
 def test_views_made_on_the_device_train_the_same_wherever_the_images_live(views, tiny, teacher, tmp_path):
     runs = {
         resident: trained_with(

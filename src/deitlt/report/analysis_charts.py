@@ -14,6 +14,11 @@ _MEASURES: Final = {
     "effective": "Effective rank of the features, by block",
 }
 _TOKENS: Final = {"cls": "CLS", "dist": "DIST", "patches": "patches"}
+_COMPARED: Final = {
+    "attention_distance": ("patches", "dist", "cls"),  # the paper's claim is about the patches
+    "components": ("dist", "cls"),
+    "effective": ("dist", "cls"),
+}
 _GROUPS: Final = ("all", "head", "mid", "tail")
 _SPARE: Final = 6  # looks for experiments that stand beside each other; more experiments are told in words
 
@@ -57,7 +62,7 @@ def _over_epochs(run: Evidence, runs: int) -> Iterator[Chart]:
 def _beside(experiments: dict[str, list[Evidence]]) -> Iterator[Chart]:
     """Several experiments: a chart for each measure and token, a line for each experiment."""
     for measure, title in _MEASURES.items():
-        for token in ("dist", "cls"):
+        for token in _COMPARED[measure]:
             found = {name: _mean_by_block(runs, "student", measure, token) for name, runs in experiments.items()}
             if lines := [Line(name, f"s{i}", points) for i, (name, points) in enumerate(found.items()) if points]:
                 yield line_chart(f"{_TOKENS[token]}: {title[0].lower()}{title[1:]}", lines, "block")
