@@ -56,8 +56,12 @@ WRONG = {
     "train ~student.model": ("student.model is needed",),
     "train +student.modell=1": ("student.modell is no key", "did you mean 'student.model'"),
     "train --multirunn seed=0": ("--multirunn is no flag", "did you mean '--multirun'"),
-    "evaluate": ("checkpoint", "type checkpoint="),
-    "predict images=here": ("checkpoint", "type checkpoint="),
+    "evaluate": ("checkpoint has no value yet", "type checkpoint=RUN."),
+    "predict images=here": ("checkpoint has no value yet", "type checkpoint=RUN."),
+    "predict checkpoint=run": ("images has no value yet", "type images=FOLDER."),
+    "train sweep=foo": ("sweep=foo is no choice", "known: alpha"),
+    "train sweep=rho": ("sweep=rho is a sweep", "type deitlt train -m sweep=rho"),
+    "evaluate checkpoint=. accelerator=gpu stage=baseline": ("holds no checkpoint", "type checkpoint=RUN"),
     "predict checkpoint=run images=here": ("There is no checkpoint run",),
     "predict checkpoint=run images=here top=0": ("top=0", "top=1 or more"),
     "report": ("required: RUN", "type deitlt report RUN"),
@@ -93,7 +97,9 @@ def test_the_installed_command_shows_no_traceback(words, said, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", ["trian", "train student.epoch=3", "train data=cifar1O", "train student.epochs=abc"])
+@pytest.mark.parametrize(
+    "words", ["trian", "train student.epoch=3", "train data=cifar1O", "train student.epochs=abc", "evaluate"]
+)
 def test_a_typo_is_answered_before_torch_is_loaded(words):
     code = f"import sys; from deitlt.cli import main; print(main({words.split()}), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -115,6 +121,36 @@ def test_what_only_a_bug_can_do_is_not_hidden(monkeypatch):
     monkeypatch.setattr("deitlt.cli._dispatch", fail)
     with pytest.raises(FileNotFoundError):
         main(["train"])
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a file system that takes no folders")
+def test_a_folder_that_cannot_be_made_is_answered_with_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr("deitlt.cli._dispatch", lambda words: Path("/proc/x/y").mkdir(parents=True))
+    assert main(["export"]) == 2
+    assert capsys.readouterr().err.startswith("deitlt: /proc/x: No such file or directory; ")
+
+
+def test_a_folder_forgotten_by_a_bug_is_not_hidden(monkeypatch, tmp_path):
+    monkeypatch.setattr("deitlt.cli._dispatch", lambda words: (tmp_path / "none" / "y").mkdir())
+    with pytest.raises(FileNotFoundError):
+        main(["export"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "advice"),
+    [
+        ("train", "another path, as paths.output_dir=FOLDER."),
+        ("export", "another path, as output=FOLDER."),
+        ("report", "another path."),
+    ],
+)
+def test_another_path_is_named_as_the_verb_has_it(verb, advice, monkeypatch, capsys):
+    def fail(words):
+        raise NotADirectoryError(20, "Not a directory", "README.md/x.html")
+
+    monkeypatch.setattr("deitlt.cli._dispatch", fail)
+    assert main([verb]) == 2
+    assert capsys.readouterr().err.endswith(f"; make room or give way there, or type {advice}\n")
 
 
 def test_debugging_raises_what_the_sentence_was_made_of(monkeypatch):
@@ -141,6 +177,13 @@ def test_the_help_of_a_verb_names_its_choices(capsys):
     shown = " ".join(capsys.readouterr().out.split())
     assert "student/views device, device_small, device_unscaled, multicrop, paper, small, three_augment" in shown
     assert "cifar10_lt_if100" in shown
+
+
+@pytest.mark.parametrize(("verb", "has_recipe"), [("train", True), ("inspect", True), ("evaluate", False)])
+def test_the_help_says_which_recipe_changes_the_defaults(verb, has_recipe, capsys):
+    assert main([verb, "--help"]) == 0
+    note = "experiment=digits unless another is named; it changes some of these: --cfg job shows all"
+    assert (note in " ".join(capsys.readouterr().out.split())) == has_recipe
 
 
 def test_the_version(capsys):

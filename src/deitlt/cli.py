@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,11 @@ MENDABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.ENOSPC, errno.EDQUOT),
 )
+# Verb -> what names the place of what it writes.
+PLACES = {
+    **dict.fromkeys(("train", "evaluate", "inspect"), "paths.output_dir=FOLDER"),
+    **{"export": "output=FOLDER", "predict": "output=FILE", "analyze": "folder=FOLDER", "benchmark": "output=FILE"},
+}
 
 # Verb -> its configuration and what it does.
 HYDRA_VERBS = {
@@ -80,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except OSError as error:
-        return _complain(_of_the_system(error))
+        return _complain(_of_the_system(error, words[0] if words else ""))
     except KeyboardInterrupt:
         return INTERRUPTED
     except Preempted as stopped:
@@ -128,9 +134,17 @@ def _sweeps(overrides: list[str]) -> bool:
     if any(word in SWEEP_FLAGS for word in overrides):
         return True
     named = next((word for word in overrides if word.startswith("sweep=") and word != "sweep=null"), None)
-    if named is not None and SWEEP_VARIABLE not in os.environ:
+    if named is not None and _may_be_sweep(named, overrides) and SWEEP_VARIABLE not in os.environ:
         raise ConfigError(f"{named} is a sweep, which has many jobs; type deitlt train -m {named}.")
     return False
+
+
+def _may_be_sweep(named: str, overrides: list[str]) -> bool:
+    """Whether a choice of sweep= is there, or may be in a folder of the user's; Hydra answers one that is not."""
+    names = named.partition("=")[2].split(",")
+    if any((config_dir() / "sweep" / f"{name}.yaml").is_file() for name in names):
+        return True
+    return any(word.split("=")[0] == "--config-dir" for word in overrides)
 
 
 def _complete(line: str) -> int:
@@ -180,7 +194,7 @@ def _run_hydra(verb: str, overrides: list[str]) -> int:
         except UserError as error:
             complaints.append(_complain(sentence(error)))
         except OSError as error:
-            complaints.append(_complain(_of_the_system(error)))
+            complaints.append(_complain(_of_the_system(error, verb)))
         except (HydraException, OmegaConfBaseException) as error:
             complaints.append(_complain(explain(error, config_dir(), config_name, overrides)))
         return None
@@ -246,12 +260,23 @@ def _complain(text: str) -> int:
     return USER_ERROR
 
 
-def _of_the_system(error: OSError) -> str:
+def _of_the_system(error: OSError, verb: str) -> str:
     """What the system refused, if a user can mend it; else the error goes on."""
-    if error.errno not in MENDABLE:
+    if error.errno not in MENDABLE and not _takes_no_folders(error):
         raise error
     place = f"{error.filename}: " if error.filename else ""
-    return f"{place}{error.strerror}; make room or give way there, or type another path, as paths.output_dir=FOLDER."
+    example = f", as {PLACES[verb]}" if verb in PLACES else ""
+    return f"{place}{error.strerror}; make room or give way there, or type another path{example}."
+
+
+def _takes_no_folders(error: OSError) -> bool:
+    """Whether a folder could not be made in a folder that is there, as in /proc; any other missing file is a bug's."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if error.errno != errno.ENOENT or not frames or not isinstance(error.filename, str | os.PathLike):
+        return False
+    last = frames[-1][0]
+    is_made = last.f_code.co_name in ("mkdir", "makedirs") and not last.f_globals["__name__"].startswith("deitlt")
+    return is_made and os.path.isdir(os.path.dirname(os.path.abspath(error.filename)))
 
 
 def _debugging() -> bool:

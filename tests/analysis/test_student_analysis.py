@@ -209,7 +209,7 @@ def test_local_crops_size_and_bfloat16(info):
 
 def test_blocks_without_plain_attention_are_named(info):
     network = student(False, "vit_small_patch16_18x2_224")  # two attentions beside each other in a block
-    with pytest.raises(ConfigError, match=r"cannot be watched.*parts=\[rank,diversity,winners\]"):
+    with pytest.raises(ConfigError, match=r"cannot be watched.*the parts, such as \[rank,diversity,winners\]"):
         analyse_student(network, [(IMAGES, LABELS)], info)
     assert not any(part._forward_hooks for part in network.modules())
     assert len(analyse_student(network, [(IMAGES, LABELS)], info, parts=["rank"]).rank["cls"]["components"]) == 3

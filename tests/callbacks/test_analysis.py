@@ -8,11 +8,13 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from deitlt.callbacks import AnalysisWhileTraining, StudentAveraging
+from deitlt.callbacks import analysis as callback_file
 from deitlt.data import LongTailDataModule
+from deitlt.errors import Preempted
 from deitlt.losses import CrossEntropyLoss, DistillationLoss
 from deitlt.models import create_student, create_teacher
 from deitlt.modules import StudentModule, TeacherModule
-from deitlt.tracking import AppendingCSVLogger
+from deitlt.tracking import AppendingCSVLogger, failures
 
 PARTS = ("attention", "rank", "diversity", "agreement")
 AGREEMENT = {"agreement": {"clean": {"all": 90.0}, "mixed": {"all": 50.0, "tail": 10.0}}}
@@ -167,3 +169,69 @@ def trainer_of_another_rank():
         is_global_zero, current_epoch, max_epochs = False, 0, 1
 
     return OfAnotherRank()
+
+
+@pytest.fixture
+def warned(monkeypatch, caplog):
+    """Answers with what was warned about, as if nothing had been before."""
+    monkeypatch.setattr(failures, "_warned", set())
+    return lambda: [record.getMessage() for record in caplog.records if record.name == failures.__name__]
+
+
+def fails(*_, **__):
+    torch.rand(1)
+    raise OSError("No space left on device")
+
+
+def test_what_fails_is_a_warning_and_leaves_training_as_it_is(make_trainer, data, tmp_path, warned, monkeypatch):
+    monkeypatch.setattr(callback_file, "analyse_student", fails)
+
+    def train(callbacks):
+        datamodule = data()
+        module = student(datamodule.info)
+        torch.manual_seed(1)  # drop-path's stream, which nobody begins anew here
+        trainer = make_trainer(callbacks=callbacks, max_epochs=3)
+        trainer.fit(module, datamodule=datamodule)
+        return module.network.state_dict(), torch.rand(1), trainer.current_epoch
+
+    plain, watched = train([]), train([watching(tmp_path, every=1, agreement=fails)])
+    assert all(torch.equal(value, watched[0][name]) for name, value in plain[0].items())
+    assert plain[1:] == watched[1:]
+    assert written(tmp_path) == {}
+    (said,) = warned()
+    assert "(No space left on device), and training goes on without it; type analysis.every=null" in said
+
+
+def test_blocks_that_cannot_be_watched_are_a_warning(make_trainer, data, tmp_path, warned):
+    datamodule = data()
+    sizes = {"image_size": 8, "patch_size": 4, "width": 16, "depth": 2, "heads": 2}
+    network = create_student(10, "vit_small_patch16_18x2_224", distilled=False, **sizes)
+    module = StudentModule(network, DistillationLoss("none"), datamodule.info, sgd, lambda _: 0.05)
+    trainer = make_trainer(callbacks=[watching(tmp_path, every=1)], max_epochs=2)
+    trainer.fit(module, datamodule=datamodule)
+    assert trainer.current_epoch == 2
+    (said,) = warned()
+    assert "ParallelThingsBlocks, whose attention cannot be watched" in said
+    assert said.endswith("; type analysis.every=null to switch it off.")
+    assert "parts=" not in said
+
+
+@pytest.mark.parametrize("stop", [Preempted, KeyboardInterrupt, SystemExit])
+def test_a_stop_is_no_failure(tmp_path, stop, warned):
+    def stopped():
+        raise stop
+
+    with pytest.raises(stop):
+        watching(tmp_path)._look(stopped)
+    assert not warned()
+
+
+def test_a_number_that_is_none_is_absent(make_trainer, data, tmp_path, warned):
+    said = {"agreement": {"clean": {"all": float("nan"), "tail": 10.0}}}
+    callback, logger = watching(tmp_path, parts=["agreement"], agreement=lambda _: said), AppendingCSVLogger(tmp_path)
+    datamodule = data()
+    make_trainer(callbacks=[callback], logger=logger).fit(student(datamodule.info), datamodule=datamodule)
+    assert written(tmp_path)["epoch_0000.json"]["agreement"] == {"clean": {"tail": 10.0}}
+    header = (tmp_path / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert [name for name in header if name.startswith("analysis/")] == ["analysis/agreement/clean/tail"]
+    assert not warned()

@@ -36,6 +36,21 @@ def test_a_folder_without_one_says_where_it_should_be(tmp_path):
         find_checkpoint(tmp_path, ("student", "teacher"))
 
 
+def test_a_run_without_the_stage_says_which_it_has(tmp_path):
+    touch(tmp_path / "student/last.ckpt", tmp_path / "teacher/best.ckpt")
+    with pytest.raises(CheckpointError) as missing:
+        find_checkpoint(tmp_path, ("baseline",), "stage")
+    sentence = "has no baseline, but student and teacher; type stage=student or stage=teacher."
+    assert str(missing.value) == f"{tmp_path} {sentence}"
+    with pytest.raises(CheckpointError, match=r"has no baseline, but student and teacher; type another run's folder"):
+        find_checkpoint(tmp_path, ("baseline",))
+
+
+def test_a_folder_that_is_no_run_is_told_from_one(tmp_path):
+    with pytest.raises(CheckpointError, match=r"holds no checkpoint; type checkpoint=RUN with a folder that deitlt"):
+        find_checkpoint(tmp_path, ("baseline",), "stage")
+
+
 def test_a_missing_path_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"no checkpoint .*nowhere; type the path of a \.ckpt file"):
         find_checkpoint(tmp_path / "nowhere", ("student",))

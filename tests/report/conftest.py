@@ -33,7 +33,9 @@ def metrics():
 
 
 _STAGE = {"drw": {"start_epoch": 2}, "epochs": 4, "model": {"name": "deit_tiny", "depth": 4}, "sam": {"enabled": True}}
-_DISTILLED = {**_STAGE, "distillation": {"kind": "hard"}}
+_STRONG = {"train": {"_target_": "deitlt.views.student_view"}, "mixing": {"mixup": 0.8}, "teacher_sees": "both"}
+_WEAK = {"train": {"_target_": "deitlt.views.weak_view"}, "mixing": None}
+_DISTILLED = {**_STAGE, "distillation": {"kind": "hard"}, "views": _STRONG}
 _TRAINER = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
 _CURVES = """epoch,step,train/rho,train/loss,train/loss_cls,train/loss_dist,train/lr,{}
 0,6,0.1,2.4,2.0,2.8,0.1,20,10,
@@ -78,11 +80,12 @@ def student_analysis():
 
 @pytest.fixture
 def make_run(tmp_path, metrics):
-    """Writes a run's folder and reads it back as `Evidence`. sam: of its teacher; analyses: stage -> analysis."""
+    """Writes a run's folder, reads it back as `Evidence`. sam, views: of its teacher; analyses: stage -> analysis."""
 
-    def make(name="run", sam=True, analyses=None, history=(), **changes):
+    def make(name="run", sam=True, views=_WEAK, analyses=None, history=(), **changes):
         folder = tmp_path / name
-        stages = {"teacher": {**_STAGE, "sam": {"enabled": sam}}, "student": _DISTILLED, "baseline": _STAGE}
+        teacher = {**_STAGE, "sam": {"enabled": sam}, "views": views}
+        stages = {"teacher": teacher, "student": _DISTILLED, "baseline": _STAGE}
         for stage, recipe in stages.items():
             (folder / stage / "analysis").mkdir(parents=True)
             (folder / stage / "stage.yaml").write_text(json.dumps({"recipe": recipe, "trainer": _TRAINER}))

@@ -2,6 +2,7 @@ import pytest
 
 from deitlt.report.claims import CLAIMS, FAILS, HOLDS, IN_PART, UNKNOWN, findings
 from deitlt.report.evidence import Evidence
+from deitlt.report.measures import is_out_of_distribution
 
 
 def verdict(runs, title):
@@ -25,8 +26,26 @@ def test_experts_are_read_off_head_and_tail(make_run):
     said, numbers = verdict([run], "experts")
     assert said == FAILS
     assert all(text.endswith("not as claimed") for text in numbers)
-    run.metrics["student"]["cls"]["head"] = 94.0  # a tie is no worse
-    assert verdict([run], "experts")[0] == IN_PART
+
+
+def test_a_tie_on_the_head_is_no_worse_but_alone_it_claims_nothing(make_run):
+    run = make_run()
+    run.metrics["student"]["cls"]["head"] = 94.0
+    said, numbers = verdict([run], "experts")
+    assert said == HOLDS  # DIST leads in the tail
+    assert numbers[0] == "head accuracy: CLS 94.0 %, DIST 94.0 %, equal, so no worse"
+    run.metrics["student"]["dist"]["tail"] = 27.2
+    said, numbers = verdict([run], "experts")
+    assert said == FAILS
+    assert numbers[1].endswith("equal, not as claimed")
+
+
+def test_ties_of_several_seeds_are_counted_by_themselves(make_run):
+    runs = [make_run(str(seed), seed=seed) for seed in range(2)]
+    runs[1].metrics["student"]["cls"]["head"] = 94.0
+    said, numbers = verdict(runs, "experts")
+    assert said == HOLDS
+    assert numbers[0].endswith("; as claimed in 1 of 2 runs, equal in 1")
 
 
 def test_seeds_are_told_as_means_and_counted(make_run):
@@ -48,8 +67,8 @@ def test_early_attention_is_that_of_the_patches_in_two_blocks(make_run, student_
 
 
 def test_early_attention_is_compared_with_a_vit_of_another_run(make_run, student_analysis):
-    taught, alone = make_run(analyses={"student": student_analysis(shift=1.0)}), make_run("vit", method="vit")
-    alone.analyses["student"] = student_analysis()
+    taught = make_run(analyses={"student": student_analysis(shift=1.0)})
+    alone = make_run("vit", method="vit", analyses={"student": student_analysis()})
     del alone.metrics["student"]["dist"]
     said, numbers = verdict([taught, alone], "local")
     assert said == FAILS
@@ -83,12 +102,49 @@ def test_a_flat_teacher_is_judged_beside_one_without_sam(make_run, student_analy
     assert verdict(runs[:1], "low-rank") == (UNKNOWN, [])
 
 
-def test_students_of_either_kind_of_teacher_are_compared(make_run, student_analysis):
+@pytest.mark.parametrize("method", ["deit", "no_ood", "deit_lt"])  # its views say what a teacher is, not a name
+def test_students_of_either_kind_of_teacher_are_compared(make_run, student_analysis, method):
     out = make_run("out", analyses={"student": student_analysis(shift=5.0)})
-    inside = make_run("in", analyses={"student": student_analysis()}, method="deit")
+    same = {part: out.stages["student"]["recipe"]["views"][part] for part in ("train", "mixing")}
+    inside = make_run("in", analyses={"student": student_analysis()}, method=method, views=same)
     said, numbers = verdict([out, inside], "diverge")
     assert said == HOLDS
     assert "out-of-distribution teacher 19.0 %, in-distribution teacher 14.0 %" in numbers[0]
+
+
+def test_teachers_whose_views_nobody_wrote_down_are_not_compared(make_run, student_analysis):
+    runs = [make_run(name, views=None, analyses={"student": student_analysis()}) for name in "ab"]
+    assert [is_out_of_distribution(run) for run in runs] == [None, None]
+    only_mixing = {**runs[0].stages["student"]["recipe"]["views"], "mixing": None}
+    assert is_out_of_distribution(make_run("mixing", views=only_mixing)) is True
+
+
+OTHER = [{"images": 256, "split": "test"}, {"images": 10000, "split": "train"}]
+
+
+@pytest.mark.parametrize("other", OTHER, ids=str)
+def test_numbers_of_other_images_are_not_compared(make_run, student_analysis, other):
+    first, second = student_analysis() | {"images": 10000, "split": "test"}, student_analysis(shift=3.0) | other
+    taught = make_run(analyses={"student": first, "baseline": second})
+    same_views = taught.stages["student"]["recipe"]["views"]
+    foreign = make_run("foreign", sam=False, views=same_views, analyses={"student": second})
+    alone = make_run("vit", analyses={"student": second})
+    del alone.metrics["student"]["dist"]
+    for title, beside in (("local", alone), ("low-rank", foreign), ("diverge", foreign)):
+        assert verdict([taught, beside], title) == (UNKNOWN, [])
+
+
+def test_of_several_samples_the_one_of_most_runs_is_compared(make_run, student_analysis):
+    def run(name, sam, components, images):
+        found = student_analysis() | {"images": images, "split": "test"}
+        found["rank"]["dist"]["components"] = [components] * 4
+        return make_run(name, sam=sam, analyses={"student": found})
+
+    runs = [run("a", True, 9, 256), run("b", True, 50, 1000), run("c", True, 60, 1000)]
+    runs += [run("d", False, 8, 256), run("e", False, 70, 1000)]
+    said, numbers = verdict(runs, "low-rank")
+    assert said == HOLDS
+    assert "SAM teacher 55.0, teacher without SAM 70.0" in numbers[0]
 
 
 def test_a_vit_may_be_a_run_of_its_own(make_run):

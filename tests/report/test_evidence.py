@@ -60,3 +60,13 @@ def test_each_part_of_an_analysis_is_the_last_of_its_kind(make_run, student_anal
     assert run.analyses["student"]["rank"] == after["rank"]
     assert run.analyses["student"]["calibration"] == {}
     assert run.analyses["student"]["epoch"] == 4
+
+
+def test_each_part_keeps_the_images_that_it_was_measured_on(make_run, student_analysis):
+    while_training = student_analysis(4) | {"images": 256, "split": "train"}
+    analysed = {"epoch": 4, "images": 10000, "split": "test", "rank": {"width": 64}, "agreement": {}}
+    run = make_run(history=[while_training], analyses={"student": analysed})
+    assert run.samples["student"]["rank"] == ("test", 10000)
+    assert run.samples["student"]["diversity"] == ("train", 256)
+    assert not {"agreement", "calibrations", "kind"} & set(run.samples["student"])
+    assert run.samples["teacher"] == {}

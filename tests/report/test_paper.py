@@ -75,6 +75,16 @@ def test_a_changed_recipe_is_listed_and_compared_with_nothing(finished, tmp_path
     assert "- changed recipe 1: student.epochs is 3, the recipe has 1200" in text
 
 
+def test_a_changed_recipe_of_other_data_stands_by_its_name(finished, tmp_path):
+    changed = ["student.epochs is 3, the recipe has 150"]
+    finished("a", experiment="digits", data="digits", imbalance_factor=0.05, recipe_differences=changed)
+    text = report(tmp_path)
+    found = table(text, "digits, imbalance 20: 5 classes, 1,303 images")
+    row = found["digits deit_lt, student AVG, changed recipe 1", "all"]
+    assert row == ["no published number", "81.0", "-", "1", "last"]
+    assert "- changed recipe 1: student.epochs is 3, the recipe has 150" in text
+
+
 def test_a_vit_is_measured_by_its_only_token(finished, tmp_path, metrics):
     finished("a", experiment="cifar10_lt_if100_vit", student={"cls": metrics["student"]["cls"]}, teacher=None)
     rows = {row.row: row for row in paper_rows(read_runs([tmp_path])) if row.published}

@@ -16,6 +16,20 @@ def test_results_are_ordered_by_the_tail(make_run):
     )
 
 
+def test_nobody_leads_where_the_numbers_are_shown_alike(make_run):
+    plain = {"all": 10.0, "tail": 0.0}
+    run = make_run(teacher=plain, student={"cls": plain, "dist": {**plain, "all": 10.04}}, baseline=None)
+    ends = "Over all test images the teacher, CLS and DIST are equal with 10.0 %."
+    assert results_in_words([run]).endswith(ends)
+    run.metrics["teacher"] = {"all": 9.0, "tail": 0.0}
+    assert results_in_words([run]).endswith("Over all test images CLS and DIST lead with 10.0 %.")
+
+
+def test_alone_nobody_leads(make_run):
+    run = make_run(teacher={"all": 10.0, "tail": 0.0}, student=None, baseline=None)
+    assert results_in_words([run]).endswith("Over all test images the teacher is right on 10.0 %.")
+
+
 def test_a_run_without_a_tail_tells_nothing(make_run):
     run = make_run(teacher={"all": 90.0}, student=None, baseline=None)
     assert results_in_words([run]) == ""

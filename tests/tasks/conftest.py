@@ -84,6 +84,17 @@ def teacher(trained):
     return f"teacher.checkpoint={trained}"
 
 
+@pytest.fixture(scope="session")
+def held_out_teacher(tmp_path_factory):
+    """The override that takes a teacher that three tenths of the images were held out from."""
+    run = tmp_path_factory.mktemp("held_out") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        words = ["stages=[teacher]", "data.val_fraction=0.3", f"paths.output_dir={run}"]
+        assert main(["train", *TINY, *words]) == 0
+    return f"teacher.checkpoint={run}"
+
+
 @pytest.fixture
 def begun(trained, tmp_path):
     """A copy of the trained run that looks as if its student had been interrupted after its last epoch."""

@@ -9,6 +9,7 @@ import wandb
 from wandb_records import read_run
 
 from deitlt.cli import main
+from deitlt.tasks import analysis_callback
 
 QUICK = (
     *("agreement.images=20", "sharpness.images=10", "sharpness.products=2", "sharpness.probes=1"),
@@ -126,6 +127,14 @@ def test_a_run_that_was_moved_finds_its_teacher(tiny, tmp_path):
     assert set(read(tmp_path / "there" / "student")) == {
         *("kind", "checkpoint", "epoch", "split", "agreement", "consistency", "seconds"),
     }
+
+
+def test_the_teacher_is_asked_where_the_network_is(run, monkeypatch):
+    devices = []
+    answer = {"agreement": {"clean": {"all": 90.0}}}
+    monkeypatch.setattr(analysis_callback, "teacher_agreement", lambda *given: devices.append(given[-1]) or answer)
+    analyze(f"checkpoint={run}", "stage=student", "parts=[agreement]", "accelerator=cpu")
+    assert devices == [torch.device("cpu")]  # the network's, and not None
 
 
 def test_the_average_is_analysed_on_request(run, tmp_path):

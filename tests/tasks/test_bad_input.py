@@ -37,8 +37,8 @@ WRONG = {
     PACO: ("teacher.drw has no beta", "type teacher.drw=null"),
     f"{PACO} teacher.drw=null method=no_ood": ("two unmixed views", "gives mixed images", "teacher=cifar"),
     f"{PACO} teacher.drw=null teacher/views=weak": ("gives one weak_view", "type teacher/views=paco_cifar"),
-    "trainer.devices=4096": ("trainer.devices=4096", "CPU cores", "or fewer"),
-    "student.devices=4096": ("devices=4096", "or fewer"),
+    "trainer.devices=4096": ("trainer.devices=4096", "CPU core", "type trainer.devices="),
+    "student.devices=4096": ("devices=4096", "cannot be had"),
     "trainer.accelerator=tpu": ("trainer.accelerator=tpu", "trainer.accelerator=auto"),
 }
 
@@ -176,3 +176,8 @@ def test_what_is_found_wrong_leaves_the_command_line_as_it_was(complain, tiny):
     before = list(sys.argv)
     complain("train", *tiny, "student.epochs=0")
     assert sys.argv == before
+
+
+def test_a_run_that_is_to_go_on_by_itself_needs_a_folder_that_is_found_again(complain, tiny):
+    sentence = complain("train", *tiny, "resume=auto", output=None)
+    assert sentence.endswith("resume=auto has to know the run's folder; type paths.output_dir=FOLDER beside it.")

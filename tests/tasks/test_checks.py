@@ -2,7 +2,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from deitlt.errors import ConfigError
-from deitlt.tasks.checks import check_keys, check_nulls, check_ranges, check_targets, check_types
+from deitlt.tasks.checks import check_devices, check_keys, check_nulls, check_ranges, check_targets, check_types
 
 CHOSEN = {
     "data": {"root": "data", "imbalance_factor": 0.01, "num_workers": 2},
@@ -71,6 +71,18 @@ def test_a_key_that_is_needed_cannot_be_taken_away(chosen, changed):
 def test_a_number_below_what_there_can_be_is_refused(override, advice, changed):
     with pytest.raises(ConfigError, match=advice):
         check_ranges(changed(override))
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "[0,1]", "true"])
+@pytest.mark.parametrize("key", ["trainer.devices", "student.devices"])
+def test_a_number_of_devices_that_cannot_be_is_refused(key, value, changed):
+    with pytest.raises(ConfigError, match=rf"^{key}=.* is no number of devices; type {key}=auto, or {key}=1 or more"):
+        check_devices(changed(f"{key}={value}"))
+
+
+@pytest.mark.parametrize("override", ["trainer.devices=auto", "trainer.devices=2", "student.devices=null"])
+def test_a_number_of_devices_that_can_be_is_not(override, changed):
+    check_devices(changed(override))
 
 
 def test_a_choice_that_there_is_not_is_refused(changed):

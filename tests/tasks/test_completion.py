@@ -81,4 +81,13 @@ def test_each_shell_has_a_script(shell, capsys):
 @pytest.mark.parametrize("words", [[], ["tcsh"], ["bash", "zsh"]])
 def test_an_unknown_shell_is_answered_with_one_sentence(words, capsys):
     assert main(["completion", *words]) == 2
-    assert "deitlt completion bash" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert 'type eval "$(deitlt completion bash)", or zsh or fish.' in said
+    assert ("is no shell" if words else "completion needs the name of a shell") in said
+
+
+def test_completion_has_a_help(capsys):
+    assert main(["completion", "--help"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert all(shell in shown.out for shell in SCRIPTS)

@@ -37,6 +37,17 @@ def test_more_devices_than_there_are_is_refused(gpus):
         count_devices("cpu", too_many)
 
 
+@pytest.mark.parametrize(
+    ("there_are", "devices", "advice"),
+    [(1, 0, "1"), (1, 2, "1"), (2, 0, "1, or up to 2"), (2, "two", "1, or up to 2"), (2, 3, "2 or fewer")],
+)
+def test_the_advice_is_a_number_that_can_be_had(there_are, devices, advice, gpus):
+    gpus(there_are)
+    with pytest.raises(ConfigError) as refused:
+        count_devices("gpu", devices)
+    assert str(refused.value).endswith(f"; type trainer.devices={advice}.")
+
+
 @pytest.mark.parametrize("devices", [0, -1, "two", 1.5])
 def test_what_is_no_number_of_devices_is_refused(devices):
     with pytest.raises(ConfigError, match=f"devices={devices}"):
@@ -47,6 +58,15 @@ def test_a_gpu_that_is_not_there_is_refused(gpus):
     gpus(0)
     with pytest.raises(ConfigError, match=r"there is no GPU; type trainer\.accelerator=cpu"):
         count_devices("gpu", 1)
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "tpu"])
+def test_the_accelerator_has_the_verbs_name(accelerator, gpus):
+    gpus(0)
+    with pytest.raises(ConfigError) as refused:
+        count_devices(accelerator, 1, "accelerator")
+    assert str(refused.value).startswith(f"accelerator={accelerator}")
+    assert "trainer" not in str(refused.value)
 
 
 def test_an_unknown_accelerator_is_refused():

@@ -6,6 +6,7 @@ import pytest
 
 from deitlt.checkpoints import read_card
 from deitlt.cli import main
+from deitlt.tasks import results
 
 
 def metrics_of(folder):
@@ -61,8 +62,8 @@ def test_images_that_were_moved_are_found_where_one_says(tiny_vit, image_folder,
     assert found["student"]["cls"] == pytest.approx(metrics_of("run")["student"]["cls"])
 
 
-def test_fusions_are_fitted_on_the_images_that_training_held_out(tiny, teacher):
-    assert main(["train", *tiny, teacher, "data.val_fraction=0.3", "paths.output_dir=run"]) == 0
+def test_fusions_are_fitted_on_the_images_that_training_held_out(tiny, held_out_teacher):
+    assert main(["train", *tiny, held_out_teacher, "data.val_fraction=0.3", "paths.output_dir=run"]) == 0
     found, expected = evaluate("checkpoint=run")["student"], metrics_of("run")["student"]
     assert set(found) == set(expected) > {"cls", "dist", "avg", "mean_prob"}
     assert all(found[answer] == pytest.approx(expected[answer], abs=1e-6) for answer in expected)
@@ -112,3 +113,14 @@ def test_the_card_alone_says_how_images_are_seen(trained):
     card = read_card(trained / "student" / "last.ckpt")
     assert (card.image_size, card.crop_share) == (16, 1.0)
     assert card.info.groups["tail"] == (7, 8, 9)
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_numbers(trained, monkeypatch, capfd, caplog):
+    def fails(*_, **__):
+        raise OSError("no font")
+
+    monkeypatch.setattr(results, "per_class_accuracy", fails)
+    assert set(evaluate(f"checkpoint={trained}", "stage=teacher")) > {"teacher", "groups"}
+    assert Path("found/per_class.csv").exists()
+    assert f"more: {Path('found/metrics.json').absolute()}\n" in capfd.readouterr().out
+    assert caplog.messages[-1] == "The picture per_class.png could not be drawn, and the run goes on without: no font"

@@ -35,6 +35,9 @@ def test_with_more_jobs_than_gpus_each_gpu_gets_a_second_one(tmp_path):
         (config(1, student={"devices": 4}), 4),
         (config("auto"), None),
         (config(2, "cpu"), None),
+        (config(None), None),
+        (config(0), None),
+        (config(2, student={"devices": -1}), None),
     ],
 )
 def test_a_job_wants_what_its_largest_stage_uses(job, number):
@@ -43,7 +46,7 @@ def test_a_job_wants_what_its_largest_stage_uses(job, number):
 
 def test_a_job_that_uses_all_or_no_gpus_is_shown_what_there_is(tmp_path, monkeypatch):
     monkeypatch.setenv(VISIBLE, "0,1")
-    for job in (config(2), config("auto"), config(1, "cpu")):
+    for job in (config(2), config("auto"), config(1, "cpu"), config(-1), config(0)):
         with own_gpus(tmp_path, job) as variables:
             assert variables == {}
     monkeypatch.setenv(VISIBLE, "")

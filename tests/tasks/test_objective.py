@@ -38,6 +38,10 @@ def test_the_number_is_of_the_last_stage_and_on_held_out_images_where_there_are_
         (("objective.metric=val/student/avg/tail",), "type data.val_fraction=0.1"),
         (("objective.metric=student/dist/tail", "method=vit"), "none that this run measures"),
         (("objective.metric=teacher/all", "stages=[student]"), "none that this run measures"),
+        (("objective.metric=student/fused/tail",), "fitted on held-out images, and there are none; type data.val_"),
+        (("objective.metric=student_ema/least_regret/all",), "type data.val_fraction=0.1"),
+        (("objective.metric=foo",), "type objective.metric=STAGE/TOKEN/NAME, as student/avg/tail; NAME: all, "),
+        (("objective.metric=foo", "stages=[teacher]"), "type objective.metric=STAGE/NAME, as teacher/tail; NAME: all"),
         (("objective.metric=val/student/fused/all", "data.val_fraction=0.1"), "none that this run measures"),
     ],
 )
@@ -45,6 +49,12 @@ def test_what_the_run_does_not_measure_is_refused(overrides, words):
     with pytest.raises(ConfigError, match=r"objective\.metric=") as error:
         check_objective(composed(*overrides))
     assert words in str(error.value)
+    assert len(str(error.value)) < 200
+
+
+def test_a_fusion_that_is_fitted_on_held_out_images_is_measured_where_there_are_some():
+    check_objective(composed("objective.metric=student/least_regret/tail", "data.val_fraction=0.1"))
+    check_objective(composed("objective.metric=student/mean_prob/tail"))
 
 
 def test_a_value_is_found_by_its_path_and_what_was_not_measured_has_none():

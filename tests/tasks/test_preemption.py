@@ -8,8 +8,9 @@ import time
 
 import pytest
 import torch
-from same_runs import same_end
+from same_runs import losses, same_end
 
+from deitlt.callbacks.preemption import Preemption
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
 from deitlt.data import LongTailDataModule
@@ -116,6 +117,47 @@ def test_a_run_stopped_in_an_evaluation_evaluates_anew(stopped, whole):
     assert all(torch.equal(before[name], after[name]) for name in before)
     ours, theirs = ((path / "student" / "metrics.csv").read_text() for path in (run, whole))
     assert ours.splitlines()[0].count("test/") == theirs.splitlines()[0].count("test/") > 0
+    same_end(run, whole, "student")
+
+
+@pytest.mark.slow
+def test_an_epoch_stopped_twice_in_its_evaluation_keeps_its_loss_and_the_next_one_has_its_own(stopped, whole):
+    words = ["evaluate_every=1"]
+    run = stopped(TeacherModule, "validation_step", 1, words=words)
+    with pytest.MonkeyPatch.context() as patch:
+        signal_in(patch, TeacherModule, "validation_step", 1, signal.SIGTERM)
+        assert main(["train", f"resume={run}"]) == 75
+    with pytest.MonkeyPatch.context() as patch:
+        signal_in(patch, StudentModule, "training_step", 1, signal.SIGTERM)  # the teacher is what is looked at
+        assert main(["train", f"resume={run}"]) == 75
+    same_end(run, whole, "teacher")
+    assert len(losses(run, "teacher")) == 2
+
+
+@pytest.mark.slow
+def test_a_run_stopped_twice_before_the_same_update_loses_no_loss(stopped, whole):
+    run = stopped(TeacherModule, "training_step", 2 * 3)
+    with pytest.MonkeyPatch.context() as patch:
+        signal_in(patch, Preemption, "on_train_start", 1, signal.SIGTERM)
+        assert main(["train", f"resume={run}"]) == 75
+    assert place(run, "teacher") == (0, 3, 3)
+    with pytest.MonkeyPatch.context() as patch:
+        signal_in(patch, StudentModule, "training_step", 1, signal.SIGTERM)
+        assert main(["train", f"resume={run}"]) == 75
+    same_end(run, whole, "teacher")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "call"), [("on_train_epoch_end", 2), ("teardown", 1)])
+def test_a_signal_after_a_stages_last_update_stops_the_run_before_the_next_stage(method, call, stopped, whole):
+    run = stopped(Preemption, method, call)  # before the look at the end, and after it
+    assert read_checkpoint(run / "teacher" / "last.ckpt")["epoch"] == 1
+    assert not (run / "teacher" / "result.json").exists()
+    assert not (run / "student").exists()
+    with pytest.MonkeyPatch.context() as patch:
+        signal_in(patch, StudentModule, "training_step", 1, signal.SIGTERM)
+        assert main(["train", f"resume={run}"]) == 75
+    same_end(run, whole, "teacher")
 
 
 def test_a_run_stopped_before_its_first_update_says_so(tiny, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,7 @@
 import json
+import logging
+import sqlite3
+from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
@@ -46,6 +49,18 @@ def test_a_trial_is_stopped_neither_in_its_first_epochs_nor_as_one_of_the_first(
     assert judge(2, 1.0)
     trial(after_trials=4)
     assert not build_pruning(STUDENT).judge(1, 1.0)
+
+
+def test_a_study_that_is_busy_costs_a_look_and_not_the_trial(trial, tmp_path, caplog):
+    found = trial(storage=f"sqlite:///{tmp_path}/study.db?timeout=0.05")
+    judge = build_pruning(STUDENT).judge
+    with closing(sqlite3.connect(tmp_path / "study.db")) as other, caplog.at_level(logging.WARNING, "deitlt"):
+        other.execute("BEGIN EXCLUSIVE")
+        assert judge(1, 1.0) is False
+    assert "could not be asked after epoch 1" in caplog.text
+    assert "database is locked" in caplog.text
+    assert judge(2, 1.0)
+    assert found().intermediate_values == {2: 1.0}
 
 
 def test_only_the_stage_that_the_search_judges_is_watched_and_only_where_it_prunes(trial, monkeypatch):

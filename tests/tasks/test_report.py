@@ -42,6 +42,17 @@ def test_runs_may_be_named_one_by_one_and_written_to_a_file(two_seeds, tmp_path,
     assert "last epoch" in output.read_text()
 
 
+def test_an_evaluation_is_no_experiment_but_is_read_from_its_own_folder(two_seeds, tmp_path, capfd):
+    run = two_seeds / "0"
+    words = ["accelerator=cpu", f"paths.output_dir={two_seeds / 'evaluated'}"]
+    assert main(["evaluate", f"checkpoint={run}", *words]) == 0
+    capfd.readouterr()
+    assert main(["report", str(two_seeds)]) == 0
+    assert "evaluated" not in capfd.readouterr().out
+    assert main(["report", str(two_seeds / "evaluated")]) == 0
+    assert "evaluated" in capfd.readouterr().out
+
+
 def test_runs_of_different_data_have_tables_of_their_own(two_seeds, capfd):
     path = two_seeds / "1" / "metrics.json"
     path.write_text(path.read_text().replace('"counts": [20', '"counts": [21'))

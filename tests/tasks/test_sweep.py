@@ -6,11 +6,14 @@ import stat
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 from PIL import Image
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
-from deitlt.tasks import sweep_job
+from deitlt.errors import Preempted
+from deitlt.tasks import sweep_job, sweep_summary, train
+from deitlt.tasks.run_folder import write_json, write_text
 
 HERE = "sweep.isolated=false"  # quick; what a job of its own process is worth is shown by test_sweep_launchers.py
 
@@ -22,6 +25,7 @@ folder = pathlib.Path((words.get("paths.output_dir") or words["resume"]).strip("
 with open(folder.parent / "began.txt", "a") as file:
     file.write(" ".join(sys.argv[4:]) + "\\n")
 assert "LOCAL_RANK" not in os.environ
+assert (folder / "job.json").exists()  # by which its W&B runs find their group
 seed = words.get("seed", "0")
 if seed == "1":
     os.kill(os.getpid(), 9)
@@ -43,6 +47,12 @@ def script(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep_job.sys, "executable", str(file))
     monkeypatch.setenv("LOCAL_RANK", "0")  # of a group that a job must not join
     return lambda: (tmp_path / "sweep" / "began.txt").read_text().splitlines()
+
+
+def finish(config, run, *_):
+    """Stands for the training of a job in this process."""
+    accuracy = {"all": 60.0, "balanced": 50.0 + config.seed}
+    write_json(run.metrics, {"student": {"avg": accuracy, "cls": accuracy}})
 
 
 def swept(*words):
@@ -73,6 +83,17 @@ def test_a_sweep_makes_a_finished_run_for_each_value_and_ends_with_one_table(tin
     assert Image.open(tmp_path / "sweep" / "sweep.png").width > 100
 
 
+def test_a_picture_that_cannot_be_drawn_costs_no_table(script, tmp_path, capfd, monkeypatch, caplog):
+    def fails(*_, **__):
+        raise OSError("no font")
+
+    monkeypatch.setattr(sweep_summary, "parallel_coordinates", fails)
+    assert swept("seed=0,5") == 0
+    assert summary(tmp_path)[0]["best"] == "deitlt train seed=5"
+    assert "sweep.md, .csv, .json\n" in capfd.readouterr().out
+    assert any("sweep.png could not be drawn, and the run goes on without: no font" in m for m in caplog.messages)
+
+
 def test_a_job_that_is_killed_or_refused_is_reported_and_the_others_finish(script, tmp_path, capfd, environment):
     assert swept("seed=0,1,2,5") == 1
     content, jobs = summary(tmp_path)
@@ -87,11 +108,31 @@ def test_a_job_that_is_killed_or_refused_is_reported_and_the_others_finish(scrip
     assert "deitlt: teacher.epochs=0 trains nothing." in said.err
 
 
+def test_a_sweep_in_which_no_job_has_a_value_is_no_success(script, tmp_path, capfd):
+    assert swept("seed=0,5", "objective.metric=student/avg/mid") == 1
+    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished", "finished"]
+    assert "no job has finished with a value" in capfd.readouterr().out
+
+
+def test_a_job_with_devices_that_cannot_be_is_refused_and_the_others_finish(tiny_vit, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "train", finish)
+    assert swept(*tiny_vit, HERE, "trainer.devices=1,0") == 1
+    _, jobs = summary(tmp_path)
+    assert [jobs[number]["state"] for number in "01"] == ["finished", "failed"]
+    assert "trainer.devices=0 is no number of devices" in jobs["1"]["reason"]
+
+
 def test_the_smallest_value_is_the_best_where_the_user_says_so(script, tmp_path):
     assert swept("seed=0,5", "objective.direction=minimize", "objective.metric=student/avg/all") == 0
     content, _ = summary(tmp_path)
     assert content["jobs"][0]["value"] == 60.0
     assert content["best"] == "deitlt train seed=0"
+
+
+def test_a_job_of_a_sweep_knows_its_folder_and_may_go_on_by_itself(tiny_vit, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "train", finish)
+    assert swept(*tiny_vit, HERE, "seed=0,1", "resume=auto") == 0
+    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished", "finished"]
 
 
 def test_the_same_command_does_what_is_left_and_another_one_nothing(script, tmp_path, capfd):
@@ -105,10 +146,31 @@ def test_the_same_command_does_what_is_left_and_another_one_nothing(script, tmp_
     assert [words.split()[0] for words in script()[3:]] == [f"resume='{killed}'", "seed=2"]
     assert not (refused / "config.yaml").exists()
     assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished", "finished", "failed"]
+    assert summary(tmp_path)[1]["2"]["reason"] == "teacher.epochs=0 trains nothing."
     capfd.readouterr()
     assert swept("seed=2,0") == 2
     assert "sweep/0 holds the job seed=0, and not seed=2; type the sweep that was begun" in capfd.readouterr().err
     assert len(script()) == 5
+
+
+@pytest.mark.parametrize(("stop", "trained"), [(KeyboardInterrupt, True), (Preempted, False)])
+def test_a_job_in_this_process_goes_on_or_begins_anew(stop, trained, tiny_vit, tmp_path, monkeypatch):
+    run = tmp_path / "sweep" / "0"
+
+    def begin(config, folder, *_):
+        write_text(folder.config, OmegaConf.to_yaml(config))
+        (folder.path / "student").mkdir()
+        (folder.path / "student" / ("last.ckpt" if trained else "stage.yaml")).touch()
+        raise stop
+
+    monkeypatch.setattr(train, "train", begin)
+    words = (*tiny_vit, HERE, "seed=4")
+    assert swept(*words) == (75 if stop is Preempted else 130)
+    assert summary(tmp_path)[1]["0"]["state"] == ("preempted" if stop is Preempted else "interrupted")
+    monkeypatch.setattr(train, "train", finish)
+    assert swept(*words) == 0
+    assert (run / "student").exists() == trained
+    assert summary(tmp_path)[1]["0"]["state"] == "finished"
 
 
 def test_a_users_own_folder_of_configurations_reaches_every_job(script, tmp_path):

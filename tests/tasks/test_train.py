@@ -111,9 +111,9 @@ def test_a_plain_vit_is_trained_without_a_teacher(tiny_vit, tmp_path):
     assert "teacher" not in metrics
 
 
-def test_protocol_val_reports_the_epoch_that_is_best_on_the_validation_split(teacher, tiny, tmp_path, capfd):
+def test_protocol_val_reports_the_epoch_that_is_best_on_the_validation_split(held_out_teacher, tiny, tmp_path, capfd):
     words = ["protocol=val", "data.val_fraction=0.2", "evaluate_every=1", "paths.output_dir=run"]
-    assert main(["train", *tiny, teacher, *words]) == 0
+    assert main(["train", *tiny, held_out_teacher, *words]) == 0
     run = tmp_path / "run"
     rows = rows_of(run, "student")
     scores = {row["epoch"]: float(row["val/avg/balanced"]) for row in rows if row.get("val/avg/balanced")}

@@ -19,9 +19,9 @@ def trained_with(words, tiny, teacher, run):
 
 
 @pytest.mark.parametrize("sees", ["global", "both"])
-def test_multi_crop_trains_into_the_deferred_phase_and_its_fusions_are_measured(sees, tiny, teacher, tmp_path):
+def test_multi_crop_trains_into_the_deferred_phase_and_its_fusions_are_measured(sees, tiny, held_out_teacher, tmp_path):
     views = ["student/views=multicrop", "student.views.train.local_size=8", f"student.views.teacher_sees={sees}"]
-    metrics = trained_with([*views, "data.val_fraction=0.2"], tiny, teacher, tmp_path / "run")
+    metrics = trained_with([*views, "data.val_fraction=0.2"], tiny, held_out_teacher, tmp_path / "run")
     student = metrics["student"]
     assert set(student) == {"cls", "dist", "avg", "mean_prob", *FUSED}
     assert set(metrics["student_ema"]) == set(student)

@@ -11,6 +11,9 @@ from wandb_records import read_run, records
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
+from deitlt.errors import CheckpointError, Preempted
+from deitlt.tasks import results, stage_logging
+from deitlt.tracking import failures
 
 TOKENS = ("cls", "dist", "avg", "mean_prob")
 
@@ -210,6 +213,35 @@ def test_a_stage_that_fails_is_a_finished_run_all_the_same(offline, tiny, tmp_pa
 
 
 @pytest.mark.slow
+def test_what_cannot_be_drawn_or_recorded_loses_no_run(offline, tiny_vit, tmp_path, monkeypatch, caplog, capfd):
+    written = []
+
+    def fails(*_, **__):
+        written.append((tmp_path / "run" / "student" / "result.json").exists())
+        raise OSError("no font")
+
+    for place, name in (
+        *((stage_logging, name) for name in ("confusion_picture", "confusion_rows", "log_checkpoints")),
+        (results, "per_class_accuracy"),
+    ):
+        monkeypatch.setattr(place, name, fails)
+    monkeypatch.setattr(failures, "_warned", set())
+    assert main(["train", *tiny_vit, "logger=wandb", "analysis.every=null", "paths.output_dir=run"]) == 0
+    assert written == [True] * 4
+    assert (tmp_path / "run" / "student" / "per_class.png").exists()
+    assert set(json.loads((tmp_path / "run" / "metrics.json").read_text())["student"]) == {"cls"}
+    assert (tmp_path / "run" / "per_class.csv").exists()
+    assert f"more: {tmp_path / 'run' / 'metrics.json'}\n" in capfd.readouterr().out
+    said = [message for message in caplog.messages if "no font" in message]
+    assert [message.split(", and")[0] for message in said] == [
+        "W&B failed to record the tables",
+        "The picture confusion_cls could not be drawn",
+        "W&B failed to record the checkpoints",
+        "The picture per_class.png could not be drawn",
+    ]
+
+
+@pytest.mark.slow
 def test_the_jobs_of_a_sweep_are_finished_runs_of_one_group(offline, tiny_vit, tmp_path):
     words = ["logger=wandb", "student.optimizer.lr=1e-3,1e30", "paths.sweep_dir=sweeps/mine"]
     main(["train", "-m", *tiny_vit, *words])
@@ -242,6 +274,32 @@ def test_a_fetched_teacher_stays_the_one_that_the_run_began_with(trained, tiny, 
     name = "teacher.checkpoint=wandb:me/deitlt/digits-teacher:latest"
     assert main(["train", *few, *quick, name, "paths.output_dir=run"]) == 0
     assert OmegaConf.load(tmp_path / "run" / "config.yaml").teacher.checkpoint == str(fetched)
+
+
+def test_the_same_words_go_on_where_an_alias_has_moved_or_nothing_can_be_fetched(
+    trained, tiny, tmp_path, monkeypatch, capfd
+):
+    name, run = "teacher.checkpoint=wandb:me/deitlt/digits-teacher:latest", tmp_path / "run"
+    words = ["train", *tiny, "resume=auto", f"paths.output_dir={run}"]
+    with monkeypatch.context() as patch:
+        patch.setattr("deitlt.tasks.train.fetch_checkpoint", lambda name: trained / "teacher" / "last.ckpt")
+        patch.setattr("deitlt.tasks.train.launch_stage", _stopped)
+        assert main([*words, name]) == 75
+        begun = (run / "config.yaml").read_text()
+        patch.setattr("deitlt.tasks.train.fetch_checkpoint", _not_reached)
+        assert main([*words, name]) == 75
+        assert (run / "config.yaml").read_text() == begun
+        capfd.readouterr()
+        assert main([*words, name.replace("latest", "v3")]) == 2
+    assert "teacher.checkpoint=wandb:me/deitlt/digits-teacher:v3 cannot go on with it" in capfd.readouterr().err
+
+
+def _stopped(*_):
+    raise Preempted()
+
+
+def _not_reached(name):
+    raise CheckpointError(f"{name} cannot be fetched.")
 
 
 @pytest.mark.parametrize(

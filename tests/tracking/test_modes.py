@@ -95,6 +95,19 @@ def test_without_a_network_a_run_is_offline_and_says_so_once(nobody, caplog):
     assert said == f"W&B records offline, to be uploaded later: {nobody} cannot be reached"
 
 
+def test_without_a_key_a_run_is_offline_and_says_so_once(caplog):
+    assert [settle_mode(None), settle_mode(None)] == ["offline", "offline"]
+    (said,) = (record.message for record in caplog.records)
+    assert said == "W&B records offline, to be uploaded later: no key is known (type wandb login)"
+
+
+def test_who_asks_for_offline_is_told_nothing(monkeypatch, caplog):
+    assert settle_mode("offline") == "offline"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert settle_mode(None) == "offline"
+    assert not caplog.records
+
+
 def test_a_key_that_the_server_does_not_take_means_offline(refusing, caplog):
     assert settle_mode(None) == "offline"
     assert "does not take the key" in caplog.text

@@ -5,6 +5,7 @@ from deitlt.analysis.attention_distance import AttentionDistance, patch_distance
 from deitlt.analysis.class_sums import ClassSums
 from deitlt.analysis.diversity import ExpertDiversity
 from deitlt.analysis.feature_rank import FeatureCovariance, Rank
+from deitlt.analysis.finite import finite
 from deitlt.analysis.naming import Number, numbers, scalars
 from deitlt.analysis.rollout import attention_rollout
 from deitlt.analysis.sharpness import Sharpness, sharpness, truth_losses
@@ -31,6 +32,7 @@ __all__ = [
     "analyse_teacher",
     "attention_rollout",
     "decide",
+    "finite",
     "numbers",
     "patch_distances",
     "scalars",

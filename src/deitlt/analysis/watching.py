@@ -104,7 +104,7 @@ def _attention_of(block: nn.Module) -> Attention:
     if not isinstance(attention, Attention):
         raise ConfigError(
             f"The student's blocks are {type(block).__name__}s, whose attention cannot be watched; "
-            "type parts without attention and rollout, such as parts=[rank,diversity,winners]."
+            "leave attention and rollout out of the parts, such as [rank,diversity,winners]."
         )
     return attention
 

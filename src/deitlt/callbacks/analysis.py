@@ -1,20 +1,23 @@
 """What becomes of the network while it is trained, measured now and then on a few of its images."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from deitlt.analysis import STUDENT_PARTS, analyse_student, analyse_teacher, scalars
+from deitlt.analysis import STUDENT_PARTS, analyse_student, analyse_teacher, finite, scalars
 from deitlt.checkpoints import write_atomically
 from deitlt.data import LongTailDataModule
 from deitlt.data.selection import choose_evenly, evaluated_batches
 from deitlt.models import StudentNetwork
 from deitlt.modules import ClassifierModule
+from deitlt.tracking.failures import first_line, warn_once
 
 FOLDER = "analysis"  # of a stage's, for what is measured at an epoch: epoch_0010.json
 AGREEMENT = "agreement"
@@ -31,6 +34,7 @@ class AnalysisWhileTraining(L.Callback):
 
     It leaves training as it is: no random stream moves, each layer keeps its mode, nothing is stored in the
     checkpoint. Only the first rank measures; there is no collective in it, and the others wait at their next one.
+    Nor does it stop training: what fails is warned about, once for each reason, and looked for at its next turn.
 
     Args:
         folder: the stage's.
@@ -62,13 +66,7 @@ class AnalysisWhileTraining(L.Callback):
         """Ask the teacher, unless training goes on from a checkpoint."""
         if not trainer.is_global_zero or self.agreement is None or trainer.current_epoch > 0:
             return
-        began = time.monotonic()
-        with isolate_rng():
-            found = self.agreement(_data_of(trainer))
-        seconds = {AGREEMENT: round(time.monotonic() - began, 3)}
-        analysis = {"kind": "student", "epoch": 0, "split": "train", **found, "seconds": seconds}
-        self._write(analysis)
-        self._first = scalars(analysis)
+        self._first = self._look(partial(self._ask, self.agreement, _data_of(trainer)))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Analyse the network where this epoch's turn has come."""
@@ -78,12 +76,35 @@ class AnalysisWhileTraining(L.Callback):
         epoch = trainer.current_epoch + 1
         if epoch % self.every == 0 or epoch == trainer.max_epochs:
             assert isinstance(pl_module, ClassifierModule)
-            with isolate_rng():
-                analysis = self._analyse(pl_module, _data_of(trainer), epoch)
-            self._write(analysis)
-            curves |= scalars(analysis)
+            curves |= self._look(partial(self._analyse, pl_module, _data_of(trainer), epoch))
         if curves:
             pl_module.log_dict(curves, rank_zero_only=True)
+
+    def _look(self, measure: Callable[[], Plain]) -> dict[str, float]:
+        """Write what is measured; its curves, or none where anything of it fails.
+
+        It comes before the epoch's checkpoint: an error that went on would end each resume at the same place.
+        """
+        with isolate_rng():  # it puts nothing back where an error passes through it
+            try:
+                analysis = measure()
+                self._write(analysis)
+                return {name: value for name, value in scalars(analysis).items() if math.isfinite(value)}
+            except Exception as error:  # of whatever kind: memory, a full disk, blocks that cannot be watched
+                reason = first_line(error)
+                warn_once(
+                    f"analysis: {reason}",
+                    f"The analysis while training failed ({reason}), and training goes on without it; "
+                    "type analysis.every=null to switch it off.",
+                )
+                return {}
+
+    def _ask(self, agreement: Callable[[LongTailDataModule], Plain], datamodule: LongTailDataModule) -> Plain:
+        """What the teacher says of the student's images."""
+        began = time.monotonic()
+        found = agreement(datamodule)
+        seconds = {AGREEMENT: round(time.monotonic() - began, 3)}
+        return {"kind": "student", "epoch": 0, "split": "train", **found, "seconds": seconds}
 
     def _analyse(self, module: ClassifierModule, datamodule: LongTailDataModule, epoch: int) -> Plain:
         """One pass over the images; a teacher has features alone."""
@@ -103,7 +124,7 @@ class AnalysisWhileTraining(L.Callback):
 
     def _write(self, analysis: Plain) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(analysis, indent=1, allow_nan=False)
+        text = json.dumps(finite(analysis), indent=1, allow_nan=False)
         write_atomically(self.folder / f"epoch_{analysis['epoch']:04d}.json", lambda file: file.write(text.encode()))
 
 

@@ -20,6 +20,12 @@ def sums_so_far(trainer: L.Trainer) -> Sums:
     return sums
 
 
+def means_so_far(trainer: L.Trainer) -> dict[str, float]:
+    """Name of what is logged -> its mean over the epoch at hand and all ranks; every rank has to ask."""
+    results = trainer.fit_loop.epoch_loop._results
+    return {results[key].meta.name: total / images for key, (total, images) in sums_so_far(trainer).items()}
+
+
 def add_sums(trainer: L.Trainer, sums: Sums) -> None:
     """Add to this rank's share of each mean what `sums_so_far` found before the stop; one rank has to."""
     for name, metric in _means(trainer):

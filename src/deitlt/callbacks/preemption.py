@@ -9,12 +9,14 @@ from typing import Any
 import lightning as L
 import torch
 import torch.distributed as dist
+from lightning.pytorch.callbacks import ModelCheckpoint
 
-from deitlt.callbacks.epoch_means import add_sums, sums_so_far
+from deitlt.callbacks.epoch_means import add_sums, means_so_far, sums_so_far
 from deitlt.errors import Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-MEANS = "epoch_means"  # of what was logged in the epoch that was stopped, in this callback's state
+# In this callback's state: what was logged in an epoch that was stopped between its batches, or in its evaluation.
+SUMS, MEANS = "epoch_means", "finished_epoch_means"
 
 
 def taken_signals() -> list[signal.Signals]:
@@ -41,6 +43,7 @@ class Preemption(L.Callback):
         self._before: dict[signal.Signals, Any] = {}
         self._group: Any = None
         self._sums: dict[str, tuple[float, int]] = {}
+        self._means: dict[str, float] = {}
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Take the signals while training; Lightning's own handler would communicate from within, and hang."""
@@ -64,6 +67,7 @@ class Preemption(L.Callback):
         """Stop between two updates."""
         if batch_idx % trainer.accumulate_grad_batches == 0 and (stopped_by := self._agreed(trainer)):
             _step_back(trainer)
+            self._sums = sums_so_far(trainer) or self._sums  # of the last stop, if no batch was done since
             self._stop(trainer, stopped_by)
 
     def on_train_batch_end(
@@ -80,25 +84,47 @@ class Preemption(L.Callback):
         """Stop before a batch of an evaluation within training; the resumed run begins that evaluation anew."""
         if trainer.state.fn == "fit" and (stopped_by := self._agreed(trainer)):
             _before_evaluation(trainer)
+            self._means = means_so_far(trainer) or self._means
+            self._stop(trainer, stopped_by)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log what an epoch had logged that was stopped in its evaluation: it has no more batch that would."""
+        for name, mean in self._means.items():
+            pl_module.log(name, mean, rank_zero_only=True)  # of all ranks already
+        self._means = {}
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop after the last update, too: a test, or a whole stage, may follow."""
+        if stopped_by := self._agreed(trainer):
+            if self._is_written(trainer):
+                raise Preempted(stopped_by)
             self._stop(trainer, stopped_by)
 
     def state_dict(self) -> dict[str, Any]:
         """What was logged in the epoch so far, where one is being stopped."""
-        return {MEANS: self._sums}
+        return {SUMS: self._sums, MEANS: self._means}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Remember it until the epoch's next batch has logged."""
-        self._sums = dict(state_dict[MEANS])
+        """Remember it until the epoch's next batch has logged, or until its end."""
+        self._sums = dict(state_dict[SUMS])
+        self._means = dict(state_dict.get(MEANS, {}))  # older checkpoints have none
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Give the signals back; one that came after the last update is passed on."""
+        """Give the signals back; one that came too late for all looks is sent again."""
+        if stage == "fit":
+            self._give_back()
+            if came := self.signal:
+                self.signal = 0
+                signal.raise_signal(came)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give them back where training broke off, after which Lightning calls no teardown."""
+        self._give_back()
+
+    def _give_back(self) -> None:
         for taken, before in self._before.items():
             signal.signal(taken, before)
         self._before = {}
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """The same where training broke off, after which Lightning calls no teardown."""
-        self.teardown(trainer, pl_module, "fit")
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.signal = signum
@@ -111,8 +137,15 @@ class Preemption(L.Callback):
         dist.all_reduce(came, dist.ReduceOp.MAX, group=self._group)
         return int(came)
 
+    def _is_written(self, trainer: L.Trainer) -> bool:
+        """Whether the checkpoint is of the last update: one at an epoch's end is written whatever comes."""
+        return any(
+            callback._last_global_step_saved == trainer.global_step
+            for callback in trainer.checkpoint_callbacks
+            if isinstance(callback, ModelCheckpoint) and callback._last_checkpoint_saved == str(self.last)
+        )
+
     def _stop(self, trainer: L.Trainer, stopped_by: int) -> None:
-        self._sums = sums_so_far(trainer)
         trainer.save_checkpoint(self.last)
         raise Preempted(stopped_by)
 

@@ -25,9 +25,14 @@ class Comparison:
     tie_holds: bool = False
 
     @property
+    def ties(self) -> bool:
+        """Whether the two numbers are equal as they are shown."""
+        return _value(self.value) == _value(self.than)
+
+    @property
     def holds(self) -> bool:
         """Whether it is as the paper says; two equal numbers are not, unless 'no worse' is all that is said."""
-        if self.value == self.than:
+        if self.ties:
             return self.tie_holds
         return (self.value < self.than) == self.below
 
@@ -78,9 +83,17 @@ def _finding(claim: Claim, runs: Sequence[Evidence]) -> Finding:
             gathered.setdefault(key, []).append(found)
     for found in claim.across(runs) if claim.across else ():
         gathered.setdefault(("", found.what, found.name, found.than_name), []).append(found)
-    held = [found.holds for comparisons in gathered.values() for found in comparisons]
-    verdict = UNKNOWN if not held else HOLDS if all(held) else IN_PART if any(held) else FAILS
+    verdict = _verdict([found for comparisons in gathered.values() for found in comparisons])
     return Finding(claim, verdict, [_in_words(key[0], found) for key, found in gathered.items()])
+
+
+def _verdict(found: Sequence[Comparison]) -> str:
+    """A tie may be no worse, but where nothing differs as the paper says, no part of the claim was seen."""
+    if not found:
+        return UNKNOWN
+    if not any(comparison.holds and not comparison.ties for comparison in found):
+        return FAILS
+    return HOLDS if all(comparison.holds for comparison in found) else IN_PART
 
 
 def _in_words(run: str, found: Sequence[Comparison]) -> str:
@@ -88,9 +101,21 @@ def _in_words(run: str, found: Sequence[Comparison]) -> str:
     first = found[0]
     ours, theirs = mean(c.value for c in found), mean(c.than for c in found)
     words = f"{first.what}: {first.name} {_value(ours)}{first.unit}, {first.than_name} {_value(theirs)}{first.unit}"
-    counted = f"; as claimed in {sum(c.holds for c in found)} of {len(found)} runs" if len(found) > 1 else ""
-    held = "" if len(found) > 1 else (", as claimed" if first.holds else ", not as claimed")
-    return f"{run}, {words}{counted}{held}" if run else f"{words}{counted}{held}"
+    held = _counted(found) if len(found) > 1 else _held(first)
+    return f"{run}, {words}{held}" if run else f"{words}{held}"
+
+
+def _counted(found: Sequence[Comparison]) -> str:
+    """A tie that is no worse is not counted among those that are as claimed."""
+    claimed = sum(c.holds and not c.ties for c in found)
+    ties = f", equal in {equal}" if (equal := sum(c.ties for c in found)) else ""
+    return f"; as claimed in {claimed} of {len(found)} runs{ties}"
+
+
+def _held(found: Comparison) -> str:
+    if found.ties:
+        return ", equal, so no worse" if found.tie_holds else ", equal, not as claimed"
+    return ", as claimed" if found.holds else ", not as claimed"
 
 
 def _value(value: float) -> str:
@@ -132,19 +157,19 @@ _EARLY: Final = "attention distance of the patches in the first two blocks"
 
 def _local(run: Evidence) -> Iterator[Comparison]:
     ours, theirs = measures.early_distance(run, "student"), measures.early_distance(run, "baseline")
-    if measures.distils(run) and ours is not None and theirs is not None:
+    samples = {measures.sample(run, stage, "attention_distance") for stage in ("student", "baseline")}
+    if measures.distils(run) and len(samples) == 1 and ours is not None and theirs is not None:
         yield Comparison(_EARLY, "DeiT-LT", ours, "plain ViT", theirs, unit=" px", below=True)
 
 
 def _local_runs(runs: Sequence[Evidence]) -> Iterator[Comparison]:
-    ours = [measures.early_distance(run, "student") for run in runs if measures.distils(run)]
-    theirs = [measures.early_distance(run, "student") for run in runs if not measures.distils(run)]
+    taught, alone = _alike(runs, measures.distils, "attention_distance")
+    ours, theirs = ([measures.early_distance(run, "student") for run in side] for side in (taught, alone))
     yield from _means(f"{_EARLY}, runs beside runs", "with a teacher", ours, "without", theirs, unit=" px", below=True)
 
 
 def _low_rank(runs: Sequence[Evidence]) -> Iterator[Comparison]:
-    ours = [measures.mean_rank(run) for run in runs if measures.has_sam(run) is True]
-    theirs = [measures.mean_rank(run) for run in runs if measures.has_sam(run) is False]
+    ours, theirs = ([measures.mean_rank(run) for run in side] for side in _alike(runs, measures.has_sam, "rank"))
     yield from _means("DIST's components for 99 % of the variance, mean of the blocks",
                       "SAM teacher", ours, "teacher without SAM", theirs, unit="", below=True)  # fmt: skip
 
@@ -158,8 +183,8 @@ def _diverge(run: Evidence) -> Iterator[Comparison]:
 
 
 def _diverge_runs(runs: Sequence[Evidence]) -> Iterator[Comparison]:
-    ours = [measures.disagreement(run) for run in runs if measures.is_out_of_distribution(run) is True]
-    theirs = [measures.disagreement(run) for run in runs if measures.is_out_of_distribution(run) is False]
+    sides = _alike(runs, measures.is_out_of_distribution, "diversity")
+    ours, theirs = ([measures.disagreement(run) for run in side] for side in sides)
     yield from _means("images on which CLS and DIST decide differently",
                       "out-of-distribution teacher", ours, "in-distribution teacher", theirs)  # fmt: skip
 
@@ -169,6 +194,24 @@ def _flat(runs: Sequence[Evidence]) -> Iterator[Comparison]:
     theirs = [measures.sharpness(run) for run in runs if measures.has_sam(run) is False]
     yield from _means("the teacher's largest Hessian eigenvalue", "with SAM", ours, "without", theirs,
                       unit="", below=True)  # fmt: skip
+
+
+def _alike(
+    runs: Sequence[Evidence], has: Callable[[Evidence], bool | None], part: str
+) -> tuple[list[Evidence], list[Evidence]]:
+    """The runs that have something, and those that have not, whose students were measured on the same images.
+
+    A rank is at most the number of images, and test images are no training images. Of several samples that both sides
+    have it is that of the most runs.
+    """
+    sides = [[run for run in runs if has(run) is wanted] for wanted in (True, False)]
+    ours, theirs = ([measures.sample(run, "student", part) for run in side] for side in sides)
+    shared = [sample for sample in ours if sample is not None and sample in theirs]
+    chosen = max(shared, key=[*ours, *theirs].count, default=None)
+    if chosen is None:
+        return [], []
+    first, second = ([run for run in side if measures.sample(run, "student", part) == chosen] for side in sides)
+    return first, second
 
 
 def _means(
@@ -211,20 +254,21 @@ CLAIMS: Final = (
     Claim(
         "Distilling so makes early attention local",
         "Distilled from a CNN on out-of-distribution images, the patches attend more locally in the early blocks.",
-        "analyse student and plain ViT: deitlt analyze",
+        "analyse student and plain ViT on the same images: deitlt analyze",
         _local,
         _local_runs,
     ),
     Claim(
         "A flat teacher hands on low-rank features",
         "Of a teacher trained with SAM the student inherits, through DIST, features of lower rank in every block.",
-        "report two analysed runs together, one of them with teacher.sam.enabled=false",
+        "report two runs together that deitlt analyze measured on the same images, one of them with "
+        "teacher.sam.enabled=false",
         across=_low_rank,
     ),
     Claim(
         "The two tokens diverge",
         "CLS and DIST grow apart while the student trains, and more so with an out-of-distribution teacher.",
-        "analyse while training, or report it beside a run with method=deit",
+        "analyse while training, or report it beside a run with method=no_ood that was analysed on the same images",
         _diverge,
         _diverge_runs,
     ),

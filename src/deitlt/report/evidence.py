@@ -15,8 +15,11 @@ from deitlt.report.runs import Run
 
 Plain: TypeAlias = Mapping[str, Any]
 Points: TypeAlias = list[tuple[float, float]]  # (epochs that were finished, value)
+Sample: TypeAlias = tuple[str | None, int | None]  # split, number of images
 STAGES: Final = ("teacher", "student", "baseline")
 _NO_SERIES: Final = ("class", "group", "train_images")
+# What an analysis finds in the images that it names; the teacher is asked, and sharpness measured, on others.
+_OF_IMAGES: Final = ("attention_distance", "rank", "diversity", "winners", "calibration")
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Evidence:
     name: the run's in the tables, equal for the seeds of one experiment. config: config.yaml. curves: stage ->
     column of its metrics.csv -> points. recalls: series of per_class.csv -> [C] percent, None where the class has
     no test image. analyses: stage -> each part of its
-    analysis as it was measured last. history: stage -> its analyses while training, by epoch.
+    analysis as it was measured last. samples: stage -> part -> the images that it was measured on.
+    history: stage -> its analyses while training, by epoch.
     stages: stage -> its stage.yaml; of a teacher that was given, the one beside its checkpoint, if it is there.
     """
 
@@ -36,6 +40,7 @@ class Evidence:
     curves: Mapping[str, Mapping[str, Points]]
     recalls: Mapping[str, list[float | None]]
     analyses: Mapping[str, Plain]
+    samples: Mapping[str, Mapping[str, Sample]]
     history: Mapping[str, Sequence[Plain]]
     stages: Mapping[str, Plain]
 
@@ -54,7 +59,8 @@ def read_evidence(run: Run, name: str) -> Evidence:
     config = _yaml(run.folder / "config.yaml")
     stages = [stage for stage in STAGES if (run.folder / stage).is_dir()]
     history = {stage: _history(run.folder / stage) for stage in stages}
-    found = {stage: _newest([*history[stage], _json(run.folder / stage / "analysis.json")]) for stage in stages}
+    measured = {stage: [*history[stage], _json(run.folder / stage / "analysis.json")] for stage in stages}
+    found = {stage: _newest(analyses) for stage, analyses in measured.items()}
     return Evidence(
         run=run,
         name=name,
@@ -62,6 +68,7 @@ def read_evidence(run: Run, name: str) -> Evidence:
         curves={stage: _curves(run.folder / stage / "metrics.csv") for stage in stages},
         recalls=_recalls(run.folder / "per_class.csv"),
         analyses={stage: analysis for stage, analysis in found.items() if analysis},
+        samples={stage: _samples(analyses) for stage, analyses in measured.items()},
         history=history,
         stages=_stages(run.folder, dig(config, "teacher", "checkpoint")),
     )
@@ -91,6 +98,16 @@ def _history(stage: Path) -> list[Plain]:
 def _newest(analyses: Sequence[Plain]) -> Plain:
     """Each part as it was measured last: what the teacher says is asked once, before the first epoch."""
     return {part: content for analysis in analyses for part, content in analysis.items()}
+
+
+def _samples(analyses: Sequence[Plain]) -> dict[str, Sample]:
+    """Of which images each part of `_newest` tells: one analysis may have seen a few, another the whole test set."""
+    return {
+        part: (analysis.get("split"), analysis.get("images"))
+        for analysis in analyses
+        for part in _OF_IMAGES
+        if part in analysis
+    }
 
 
 def _json(file: Path) -> Plain:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from deitlt.report.evidence import Evidence, dig
+from deitlt.report.evidence import Evidence, Sample, dig
 
 
 def accuracy(run: Evidence, part: str, token: str, group: str) -> float | None:
@@ -24,10 +24,16 @@ def has_sam(run: Evidence) -> bool | None:
 
 
 def is_out_of_distribution(run: Evidence) -> bool | None:
-    """Whether the teacher was trained on other views than the student's; None where that is not known."""
-    if not distils(run) or not run.config:
+    """Whether the teacher was trained on other views or mixing than the student; None where that is not known."""
+    teacher, student = (dig(run.stages, stage, "recipe", "views") for stage in ("teacher", "student"))
+    if not distils(run) or teacher is None or student is None:
         return None
-    return run.metrics.get("method") != "deit"  # DeiT's teacher is the one that learned the student's views
+    return any(dig(teacher, part) != dig(student, part) for part in ("train", "mixing"))
+
+
+def sample(run: Evidence, stage: str, part: str) -> Sample | None:
+    """Of which images a part of a stage's analysis tells; None where it was not measured."""
+    return (run.samples.get(stage) or {}).get(part)
 
 
 def agreement(run: Evidence, kind: str) -> float | None:

@@ -152,13 +152,15 @@ def _table(rows: Sequence[PaperRow], changed: Sequence[tuple[str, ...]]) -> list
     wanted = {s for scores in PUBLISHED[benchmark].values() for s in scores} if benchmark else set(_SCORES)
     lines = [markdown_row(_HEADER), markdown_row(["---", "---", *["---:"] * 4, "---"])]
     for row in rows:
-        mark = f"changed recipe {changed.index(row.changes) + 1}" if row.changes else "no published number"
+        recipe = f"changed recipe {changed.index(row.changes) + 1}" if row.changes else ""
+        mark = (recipe if benchmark else "") or "no published number"
+        label = row.label if benchmark or not recipe else f"{row.label}, {recipe}"
         for score in (s for s in _SCORES if s in wanted and s in row.scores):
             ours, theirs = row.scores[score], row.published.get(score)
             published = mark if theirs is None else f"{theirs:.1f}"
             difference = "-" if theirs is None else f"{ours.mean - theirs:+.1f}"
             how = (str(row.seeds), row.protocol or "not recorded")
-            lines.append(markdown_row([row.label, score, published, score_text(ours), difference, *how]))
+            lines.append(markdown_row([label, score, published, score_text(ours), difference, *how]))
     return lines
 
 

@@ -34,9 +34,20 @@ def results_in_words(runs: Sequence[Evidence]) -> str:
     best, *others = sorted(known.items(), key=lambda item: -item[1])
     beside = f", {_listed([f'{name} of {value:.1f} %' for name, value in others])}" if others else ""
     overall = [(n, v) for n, (p, t) in _ANSWERS.items() if (v := _mean(runs, p, t, "all")) is not None]
-    most = max(overall, key=lambda item: item[1], default=None)
-    ends = f" Over all test images {most[0]} leads with {most[1]:.1f} %." if most else ""
-    return f"In the tail {best[0]} is right on {best[1]:.1f} % of the images{beside}.{ends}"
+    return f"In the tail {best[0]} is right on {best[1]:.1f} % of the images{beside}.{_leaders(overall)}"
+
+
+def _leaders(overall: Sequence[tuple[str, float]]) -> str:
+    """Who leads over all images; numbers that are shown alike tie."""
+    if not overall:
+        return ""
+    most = f"{max(value for _, value in overall):.1f}"
+    first = [name for name, value in overall if f"{value:.1f}" == most]
+    if len(overall) == 1:
+        return f" Over all test images {first[0]} is right on {most} %."
+    if len(first) == len(overall):
+        return f" Over all test images {_listed(first)} are equal with {most} %."
+    return f" Over all test images {_listed(first)} {'leads' if len(first) == 1 else 'lead'} with {most} %."
 
 
 def measured_in_words(run: Evidence) -> str:

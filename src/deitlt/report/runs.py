@@ -1,7 +1,7 @@
 """Finished runs: their folders, and what metrics.json says."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,21 +31,27 @@ class Run:
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """Every run in the folders or below them, each once.
+    """Every run in the folders or below them, each once; an evaluation only from its own folder.
 
     Raises:
         ConfigError: a folder holds no finished run, or a metrics.json cannot be read.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Run] = {}
     for folder in folders:
-        files = sorted(folder.rglob("metrics.json"))
-        if not files:
+        runs = [_read(file.resolve()) for file in sorted(folder.rglob("metrics.json"))]
+        kept = [run for run in runs if run.folder == folder.resolve() or not _is_evaluation(run.metrics)]
+        if not kept:
             raise ConfigError(
                 f"{folder} holds no finished run: there is no metrics.json in it or below it; give a folder"
                 " that `deitlt train` wrote, as in `deitlt report FOLDER`"
             )
-        found |= dict.fromkeys(file.resolve() for file in files)
-    return [_read(file) for file in found]
+        found |= {run.folder: run for run in kept}
+    return list(found.values())
+
+
+def _is_evaluation(metrics: Mapping[str, Any]) -> bool:
+    """Whether `deitlt evaluate` wrote it: of a checkpoint, which it names, and nothing was trained."""
+    return "checkpoints" in metrics and "seconds" not in metrics
 
 
 def _read(file: Path) -> Run:

@@ -4,6 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from deitlt.callbacks import AnalysisWhileTraining, StoredTeacher
 from deitlt.data import LongTailDataModule
 from deitlt.models import LiveTeacher
@@ -21,16 +23,20 @@ def build_analysis(stage: StageConfig) -> list[AnalysisWhileTraining]:
     return [AnalysisWhileTraining(folder, options["every"], options["images"], options["parts"], agreement=asked)]
 
 
-def ask_teacher(stage: StageConfig, images: int, datamodule: LongTailDataModule) -> dict[str, Any]:
+def ask_teacher(
+    stage: StageConfig, images: int, datamodule: LongTailDataModule, device: torch.device | None = None
+) -> dict[str, Any]:
     """The agreement of a student's teacher with the truth, as the analysis holds it.
 
     Args:
         stage: the student's.
         images: training images at most.
         datamodule: its data, with the teacher as their labeller.
+        device: where to; None is where the data module's trainer trains, and without one the CPU.
     """
     teacher = datamodule.labeller
     live = teacher.live if isinstance(teacher, StoredTeacher) else teacher
     assert isinstance(live, LiveTeacher), "nobody teaches"
-    device = None if datamodule.trainer is None else datamodule.trainer.strategy.root_device
+    if device is None and datamodule.trainer is not None:
+        device = datamodule.trainer.strategy.root_device
     return dict(teacher_agreement(stage, datamodule, live, images, device))

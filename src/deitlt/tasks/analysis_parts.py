@@ -146,7 +146,7 @@ def _agreement(subject: Subject, images: int) -> Plain:
     datamodule = build_data(subject.stage)
     datamodule.setup()
     datamodule.labeller = build_labeller(subject.stage, datamodule)
-    return ask_teacher(subject.stage, images, datamodule)
+    return ask_teacher(subject.stage, images, datamodule, subject.trained.device)
 
 
 def _sharpness(trained: TrainedNetwork, datamodule: LongTailDataModule, config: DictConfig) -> Plain:

@@ -61,7 +61,7 @@ def find_subjects(config: DictConfig) -> list[Subject]:
     given = Path(config.checkpoint)
     held = [name for name in STAGES if any((given / name).glob("*.ckpt"))]
     if config.stage != ALL or not held:
-        place = find_checkpoint(given, STAGES if config.stage == ALL else (config.stage,))
+        place = find_checkpoint(given, STAGES if config.stage == ALL else (config.stage,), "stage")
         return [_subject(config, str(place), Path(config.folder) if config.folder else place.parent)]
     chosen = [find_checkpoint(given, (name,)) for name in held]
     folders = [Path(config.folder) / path.parent.name if config.folder else path.parent for path in chosen]

@@ -16,6 +16,11 @@ NULLABLE = (
     *("train_list", "test_list", "class_order"),
     *("wandb", "entity", "mode", "threshold", "init", "store", "generated", "compare", "every", "folder"),
 )
+# Last words of the keys that have no default -> what to type behind them.
+PLACEHOLDERS = {
+    **{"checkpoint": "RUN", "images": "FOLDER", "root": "FOLDER"},
+    **{"train_list": "FILE", "test_list": "FILE", "name": "NAME"},
+}
 # What the libraries below would refuse in their own words, or only after hours.
 LEAST = {
     "seed": 0,
@@ -48,6 +53,7 @@ NUMBERS = (
     *("trial", "after_trials"),
 )
 FOUND_BATCHES = ("teacher.batch_size", "student.batch_size")  # numbers that may be 'auto'
+DEVICES = ("trainer.devices", "teacher.devices", "student.devices")
 LABEL_ORDERS = ("auto", "original", "authors", "sorted")
 PARTS = ("attention", "rank", "diversity", "winners", "calibration", "agreement", "sharpness", "rollout")
 CHOICES = {
@@ -80,7 +86,9 @@ def check_values(run: DictConfig, config_name: str) -> None:
     check_nulls(run, chosen)
     check_types(run, chosen)
     check_ranges(run)
+    check_devices(run)
     check_targets(run)
+    check_required(run)
 
 
 def check_keys(run: DictConfig, chosen: DictConfig) -> None:
@@ -155,6 +163,23 @@ def check_ranges(run: DictConfig) -> None:
             word = str(one).lower() if isinstance(one, bool) else one
             if value is not None and word not in choices:
                 raise ConfigError(f"{key}={value} is no choice; {nearest(str(one), choices)}")
+
+
+def check_devices(run: DictConfig) -> None:
+    """Raise ConfigError where a number of devices is neither 'auto' nor 1 or more; a stage's null is the trainer's."""
+    for key in DEVICES:
+        value = OmegaConf.select(run, key)
+        if value is None or value == "auto":
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f"{key}={value} is no number of devices; type {key}=auto, or {key}=1 or more.")
+
+
+def check_required(run: DictConfig) -> None:
+    """Raise ConfigError where the verb's own keys lack a value; those of data that nobody opens may."""
+    for key in map(str, run):
+        if OmegaConf.is_missing(run, key):
+            raise ConfigError(f"{key} has no value yet; type {key}={PLACEHOLDERS.get(key, 'VALUE')}.")
 
 
 def check_targets(run: DictConfig) -> None:

@@ -35,13 +35,23 @@ complete -c deitlt -f -a '(_deitlt)'
 """,
 }
 
+_HELP = """deitlt completion SHELL: print what a shell runs so that the tab key completes verbs, choices and keys
+
+  bash, zsh   eval "$(deitlt completion bash)", or zsh; in ~/.bashrc or ~/.zshrc it is there in every shell
+  fish        deitlt completion fish | source; in ~/.config/fish/config.fish it is there in every shell
+"""
+
 
 def main(arguments: list[str]) -> int:
     """Print a shell's script."""
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(_HELP)
+        return 0
     shell = arguments[0] if len(arguments) == 1 else ""
     if shell not in SCRIPTS:
-        said = repr(" ".join(arguments)) if arguments else "no shell"
-        raise ConfigError(f'{said} has no completion; type eval "$(deitlt completion bash)", or {_others()}.')
+        typed = " ".join(arguments)
+        said = f"{typed!r} is no shell with completion" if arguments else "completion needs the name of a shell"
+        raise ConfigError(f'{said}; type eval "$(deitlt completion bash)", or {_others()}.')
     sys.stdout.write(SCRIPTS[shell])
     return 0
 

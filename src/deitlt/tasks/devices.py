@@ -9,12 +9,13 @@ import torch
 from deitlt.errors import ConfigError
 
 
-def count_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
+def count_devices(accelerator: str, devices: int | str, key: str = "trainer.accelerator") -> tuple[str, int]:
     """Resolve 'auto' and check that there are as many devices as were asked for.
 
     Args:
         accelerator: auto | cpu | gpu.
         devices: a number, or 'auto' for every GPU or one CPU process.
+        key: what the verb calls the accelerator.
 
     Returns:
         'cpu' or 'gpu', and the number of devices; a CPU device is a process, at most one a core.
@@ -23,19 +24,21 @@ def count_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
         ConfigError: if there are fewer, or the accelerator is none.
     """
     if accelerator not in ("auto", "cpu", "gpu"):
-        raise ConfigError(f"trainer.accelerator={accelerator} is none; type trainer.accelerator=auto, =cpu or =gpu.")
+        raise ConfigError(f"{key}={accelerator} is none; type {key}=auto, =cpu or =gpu.")
     gpus = torch.cuda.device_count()
     if accelerator == "gpu" and gpus == 0:
-        raise ConfigError("trainer.accelerator=gpu, but there is no GPU; type trainer.accelerator=cpu.")
+        raise ConfigError(f"{key}=gpu, but there is no GPU; type {key}=cpu.")
     chosen = "gpu" if accelerator == "gpu" or (accelerator == "auto" and gpus) else "cpu"
     there_are = gpus if chosen == "gpu" else os.cpu_count() or 1
     if devices == "auto":
         return chosen, there_are if chosen == "gpu" else 1
     if not isinstance(devices, int) or not 1 <= devices <= there_are:
-        kind = "GPUs" if chosen == "gpu" else "CPU cores"
+        kind = ("GPU" if chosen == "gpu" else "CPU core") + "s" * (there_are > 1)
+        too_many = isinstance(devices, int) and devices > there_are > 1
+        advice = f"{there_are} or fewer" if too_many else f"1, or up to {there_are}" if there_are > 1 else "1"
         raise ConfigError(
             f"trainer.devices={devices} cannot be had: this machine has {there_are} {kind}; "
-            f"type trainer.devices={there_are} or fewer."
+            f"type trainer.devices={advice}."
         )
     return chosen, devices
 

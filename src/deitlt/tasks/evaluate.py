@@ -13,8 +13,8 @@ from deitlt.metrics import Fusion, TokenAccuracy, fusions_for
 from deitlt.modules import RAW
 from deitlt.tasks.card_data import open_card_data
 from deitlt.tasks.experiments import chosen_recipe, named_recipe
-from deitlt.tasks.results import collect_evaluation, draw, show
-from deitlt.tasks.run_folder import RunFolder, write_json
+from deitlt.tasks.results import collect_evaluation, show, write_results
+from deitlt.tasks.run_folder import RunFolder
 from deitlt.tasks.stage_config import Plain, plain
 from deitlt.tasks.trained import TrainedNetwork, load_trained
 from deitlt.views import evaluation_view
@@ -34,8 +34,7 @@ def main(config: DictConfig) -> None:
     metrics = collect_evaluation(trained.card, datamodule, results, str(trained.path))
     if not trained.card.protocol and not config.ema and (experiment := chosen_recipe()) is not None:
         metrics["experiment"] = experiment  # a published file: the row of the table that its numbers belong beside
-    draw(metrics, results, run)
-    write_json(run.metrics, metrics)
+    write_results(metrics, results, run)
     show(metrics, run, Console())
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from deitlt.tasks.checks import DEVICES
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -42,12 +44,11 @@ def visible_gpus() -> list[str]:
 
 
 def gpus_wanted(config: DictConfig) -> int | None:
-    """How many GPUs the largest stage uses; None where it is all that there are, or none."""
-    keys = ("trainer.devices", "teacher.devices", "student.devices")
-    numbers = [number for key in keys if (number := OmegaConf.select(config, key)) is not None]
-    if config.trainer.accelerator == "cpu" or not all(isinstance(number, int) for number in numbers):
-        return None
-    return int(max(numbers))
+    """How many GPUs the largest stage uses; None where it is all that there are, or none, or no number of GPUs."""
+    numbers = [number for key in DEVICES if (number := OmegaConf.select(config, key)) is not None]
+    if config.trainer.accelerator == "cpu" or not all(isinstance(number, int) and number >= 1 for number in numbers):
+        return None  # the job itself refuses what is no number of devices
+    return max(map(int, numbers), default=None)
 
 
 def take(folder: Path, visible: Sequence[str], wanted: int, locks: ExitStack) -> list[str]:

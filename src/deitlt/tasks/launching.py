@@ -8,13 +8,14 @@ import os
 import sys
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from deitlt.errors import Preempted, UserError, sentence
 from deitlt.tasks.hosts import Hosts
 from deitlt.tasks.preemption import preemptible
 from deitlt.tasks.process_tree import end_with
-from deitlt.tasks.ranks import ERROR_FILE, STAGE_FILE, Ranks, conclude
+from deitlt.tasks.ranks import ERROR_FILE, STAGE_FILE, Ranks, conclude, mark_warnings
 from deitlt.tasks.run_folder import write_text
 from deitlt.tasks.stage import run_stage
 from deitlt.tasks.stage_config import StageConfig
@@ -50,9 +51,13 @@ def main(arguments: list[str]) -> int:
     file, parent = Path(arguments[0]), int(arguments[1])
     if "LOCAL_RANK" not in os.environ:  # the others' parent is the first rank
         end_with(parent)
+    mark_warnings()
     try:
         with preemptible():
-            run_stage(StageConfig.load(file), Console(stderr=False))
+            stage = StageConfig.load(file)
+            # The Trainer sets it, too, but loggers are made before that.
+            rank_zero_only.rank = _rank(stage)  # type: ignore[attr-defined]
+            run_stage(stage, Console(stderr=False))
     except UserError as error:
         if os.environ.get("DEITLT_DEBUG") == "1":
             raise
@@ -61,6 +66,12 @@ def main(arguments: list[str]) -> int:
     except Preempted as stopped:
         return stopped.CODE
     return 0
+
+
+def _rank(stage: StageConfig) -> int:
+    """This process's rank among those of all hosts."""
+    host, device = (int(os.environ.get(name, 0)) for name in ("NODE_RANK", "LOCAL_RANK"))
+    return host * (stage.ranks // stage.hosts) + device
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The one number by which a sweep compares its jobs. No torch here."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -8,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from deitlt.errors import ConfigError, nearest
 
 NAMES = ("all", "balanced", "head", "mid", "tail", "top5")
-TEST_ONLY = ("mean_prob", "matched", "fused", "group_fused", "least_regret")  # fusions of the tokens
+FREE = ("mean_prob",)  # fusions of the tokens, measured on the test set only
+FITTED = ("matched", "fused", "group_fused", "least_regret")  # those that need held-out images
 EMA = "_ema"
 
 
@@ -32,9 +34,16 @@ def check_objective(config: DictConfig) -> None:
         return
     if named.startswith("val/") and not config.data.val_fraction:
         raise ConfigError(f"objective.metric={named} needs a validation split; type data.val_fraction=0.1, say.")
+    if not config.data.val_fraction and (fitted := [word for word in named.split("/") if word in FITTED]):
+        raise ConfigError(
+            f"objective.metric={named}: {fitted[0]} is fitted on held-out images, and there are none; type "
+            "data.val_fraction=0.1, say."
+        )
     measured = list(_measured(config))
     if named not in measured:
-        raise ConfigError(f"objective.metric={named} is none that this run measures; {nearest(named, measured)}")
+        raise ConfigError(
+            f"objective.metric={named} is none that this run measures; {_advice(config, named, measured)}"
+        )
 
 
 def objective_value(metrics: Mapping[str, Any], metric: str) -> float | None:
@@ -63,12 +72,23 @@ def logged_as(metric: str) -> tuple[str, str]:
     return part.removesuffix(EMA), "/".join([split, *average, *rest])
 
 
+def _advice(config: DictConfig, named: str, measured: Sequence[str]) -> str:
+    """The path that was meant, or how paths are made: there are a hundred."""
+    if get_close_matches(named, measured, n=1):
+        return nearest(named, measured)
+    stage = _trained(config)[-1]
+    tokens = _tokens(config, stage)
+    form, example = ("STAGE/TOKEN/NAME", f"{stage}/{tokens[-1]}/tail") if tokens else ("STAGE/NAME", f"{stage}/tail")
+    return f"type objective.metric={form}, as {example}; NAME: {', '.join(NAMES)}"
+
+
 def _measured(config: DictConfig) -> Iterator[str]:
     for split in _splits(config):
         for stage in _trained(config):
             for network in ("", EMA) if stage == "student" and config.student.ema is not None else ("",):
                 tokens = _tokens(config, stage) or ("",)
-                beside = TEST_ONLY if not split and len(tokens) > 1 else ()
+                fusions = (*FREE, *FITTED) if config.data.val_fraction else FREE
+                beside = fusions if not split and len(tokens) > 1 else ()
                 for token in (*tokens, *beside):
                     path = f"{split}{stage}{network}{'/' if token else ''}{token}"
                     yield from (f"{path}/{name}" for name in NAMES)

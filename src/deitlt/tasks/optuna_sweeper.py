@@ -14,7 +14,7 @@ from optuna.trial import Trial, TrialState
 
 from deitlt.report.sweep import PRUNED, read_job
 
-FINISHED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+DONE_STATES = (TrialState.COMPLETE, TrialState.PRUNED)  # a failed one may have been killed, and is made up for
 
 
 def register() -> None:
@@ -46,7 +46,8 @@ class _Sweeper(OptunaSweeperImpl):
     def go_on(self) -> None:
         """Count the trials that are done, and have those asked for again that were begun.
 
-        A trial that goes from running to waiting keeps its number and parameters, and so its folder.
+        A trial that goes from running to waiting keeps its number and parameters, and so its folder. One that failed
+        stays failed, in Optuna's way, and is made up for by a new one.
         """
         Path(self.sweep_dir).mkdir(parents=True, exist_ok=True)  # for the study's file
         study = optuna.create_study(
@@ -58,7 +59,7 @@ class _Sweeper(OptunaSweeperImpl):
                 study._storage.set_trial_state(trial._trial_id, TrialState.WAITING)
         if trials and hasattr(self.sampler, "reseed_rng"):
             self.sampler.reseed_rng()  # from the same seed it would draw the first trials' parameters again
-        self.n_trials = max(0, self.n_trials - sum(trial.state in FINISHED_STATES for trial in trials))
+        self.n_trials = max(0, self.n_trials - sum(trial.state in DONE_STATES for trial in trials))
 
     def _configure_trials(self, trials: list[Trial], *spaces: Any) -> Sequence[Sequence[str]]:
         """Each trial's overrides, with its number: jobs are counted from 0 whenever a search goes on."""

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from deitlt.errors import UserError, nearest, sentence
+from deitlt.tasks.checks import PLACEHOLDERS
 
 # Choices that come with packages of their own.
 PLUGINS = (r"hydra/sweeper/optuna", r"hydra/launcher/(joblib|submitit_local|submitit_slurm)")
@@ -40,7 +41,7 @@ def explain(error: Exception, config_dir: Path, config_name: str, overrides: lis
         return f"{error.override!r} is no override; {advice}."
     if isinstance(error, MissingMandatoryValue):
         key = getattr(error, "full_key", None) or _last_word(str(error))
-        return f"{key} has no value yet; type {key}=VALUE."
+        return f"{key} has no value yet; type {key}={PLACEHOLDERS.get(key.rpartition('.')[2], 'VALUE')}."
     if isinstance(error, ConfigCompositionException):
         return _unknown_key(error, config_dir, config_name, overrides)
     if isinstance(error, OmegaConfBaseException):

@@ -13,6 +13,7 @@ from deitlt.tasks.processes import TRIAL_VARIABLE
 from deitlt.tasks.stage_config import StageConfig
 
 Plain = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 def build_pruning(stage: StageConfig) -> Pruning | None:
@@ -40,8 +41,22 @@ class _Judge:
         self.trial = trial
 
     def __call__(self, epoch: int, value: float) -> bool:
-        """Tell Optuna the value after so many epochs; whether it is below the median of the trials before."""
-        import optuna  # only where it is used: it is an extra
+        """Tell Optuna the value after so many epochs; whether it is below the median of the trials before.
+
+        A storage that cannot be asked costs this look, and not the trial, which may have cost hours.
+        """
+        from optuna.exceptions import StorageInternalError  # only where it is used: it is an extra
+        from sqlalchemy.exc import SQLAlchemyError  # type: ignore[import-untyped]  # while a storage is opened
+
+        try:
+            return self._ask(epoch, value)
+        except (StorageInternalError, SQLAlchemyError) as error:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            _log.warning("The search could not be asked after epoch %d (%s); training goes on.", epoch, reason)
+            return False
+
+    def _ask(self, epoch: int, value: float) -> bool:
+        import optuna
 
         optuna.logging.set_verbosity(logging.WARNING)
         pruner = optuna.pruners.MedianPruner(self.trial["after_trials"], self.trial["after_epochs"])

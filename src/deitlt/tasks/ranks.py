@@ -1,5 +1,6 @@
 """One host's ranks of a stage: a process tree that reads the stage's file, and says a user's mistake in another."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -10,7 +11,9 @@ from deitlt.tasks.meeting import Outcome
 from deitlt.tasks.process_tree import ProcessTree
 from deitlt.tasks.processes import without_ranks
 
+_log = logging.getLogger(__name__)
 STAGE_FILE, ERROR_FILE = "stage.yaml", "error.txt"
+WARNING = "deitlt warns: "  # begins a rank's line that is ours, among those of libraries
 # What torchrun and Slurm tell the process that they started is no news to the ranks that it starts itself.
 OF_LAUNCHERS = ("TORCHELASTIC_", "LOCAL_WORLD_SIZE", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS")
 
@@ -47,8 +50,20 @@ class Ranks:
         return self._tree.errors
 
 
+def mark_warnings() -> None:
+    """In a rank: have our own warnings, one line each, stand out from what else goes to the standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine(f"{WARNING}%(message)s"))
+    logging.getLogger("deitlt").addHandler(handler)
+
+
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return " ".join(super().format(record).split())
+
+
 def conclude(outcome: Outcome, ranks: Ranks) -> None:
-    """Go on, or end as the ranks did.
+    """Go on, or end as the ranks did; what they warned of is warned of here, for nobody sees their standard error.
 
     Raises:
         TrainingError: what they said that the user can mend.
@@ -56,6 +71,10 @@ def conclude(outcome: Outcome, ranks: Ranks) -> None:
     """
     if outcome.said:
         raise TrainingError(outcome.said)
+    if outcome.code in (0, Preempted.CODE):
+        for line in dict.fromkeys(ranks.errors.splitlines()):
+            if line.startswith(WARNING):
+                _log.warning(line.removeprefix(WARNING))
     if outcome.code == Preempted.CODE:
         raise Preempted()
     if outcome.code:

@@ -15,7 +15,8 @@ from deitlt.data import LongTailDataModule
 from deitlt.figures import per_class_accuracy
 from deitlt.modules import RAW
 from deitlt.report import results_lines, results_table
-from deitlt.tasks.run_folder import RunFolder, write_text
+from deitlt.tasks.run_folder import RunFolder, write_json, write_text
+from deitlt.tracking import drawing
 from deitlt.types import DataInfo
 
 Plain = dict[str, Any]
@@ -82,19 +83,20 @@ def series(results: Mapping[str, Plain]) -> dict[str, list[float | None]]:
     return names
 
 
-def draw(metrics: Plain, results: Mapping[str, Plain], run: RunFolder) -> None:
-    """Write the per-class table and its picture into the run's folder."""
+def write_results(metrics: Plain, results: Mapping[str, Plain], run: RunFolder) -> None:
+    """Write the per-class table, metrics.json, and the table's picture, whose failure is a warning, in that order."""
     recalls = series(results)
     write_per_class(run.path / PER_CLASS, metrics, recalls)
-    raw = {name: values for name, values in recalls.items() if name in DRAWN}
-    per_class_accuracy(
-        raw,
-        metrics["counts"],
-        metrics["class_names"],
-        metrics["groups"],
-        run.path / PICTURE,
-        title(metrics),
-    )
+    write_json(run.metrics, metrics)
+    with drawing(PICTURE):
+        per_class_accuracy(
+            {name: values for name, values in recalls.items() if name in DRAWN},
+            metrics["counts"],
+            metrics["class_names"],
+            metrics["groups"],
+            run.path / PICTURE,
+            title(metrics),
+        )
 
 
 def write_per_class(path: Path, metrics: Plain, recalls: Mapping[str, list[float | None]]) -> None:
@@ -112,7 +114,8 @@ def write_per_class(path: Path, metrics: Plain, recalls: Mapping[str, list[float
 def show(metrics: Plain, run: RunFolder, console: Console) -> None:
     """Print the table, and where the rest lies."""
     console.print(results_table(metrics, title(metrics)))
-    for line in [*results_lines(metrics), f"more: {run.metrics}, {run.path / PICTURE}"]:
+    more = ", ".join(str(path) for path in (run.metrics, run.path / PICTURE) if path.exists())
+    for line in [*results_lines(metrics), f"more: {more}"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -40,7 +40,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """What the run found; written last, so it marks a finished run."""
+        """What the run found; written after its last stage, so it marks a finished run."""
         return self.path / "metrics.json"
 
     def stage(self, name: str) -> Path:
@@ -48,7 +48,7 @@ class RunFolder:
         return self.path / name
 
     def result(self, name: str) -> Path:
-        """What a stage found; written last, so it marks a finished stage."""
+        """What a stage found; written after its test, so it marks a finished stage."""
         return self.stage(name) / "result.json"
 
     @property

@@ -74,8 +74,8 @@ def _conclude(stage: StageConfig, trainer: L.Trainer, module: ClassifierModule, 
     trainer.test(module, datamodule=datamodule, ckpt_path=_chosen(stage, folder), verbose=False)
     if trainer.is_global_zero:
         result = _result(stage, module, trainer)
-        log_result(stage, loggers, module, datamodule, Path(result["checkpoint"]))
         write_json(folder / "result.json", result)
+        log_result(stage, loggers, module, datamodule, Path(result["checkpoint"]))
 
 
 def _fit(trainer: L.Trainer, module: ClassifierModule, datamodule: LongTailDataModule, last: Path) -> None:

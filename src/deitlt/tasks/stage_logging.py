@@ -3,9 +3,10 @@
 W&B's parts are imported only where it is used.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from deitlt.tasks.stage_artifacts import log_checkpoints, run_name, use_teacher
 from deitlt.tasks.stage_config import StageConfig
 from deitlt.tracking import (
     AppendingCSVLogger,
+    drawing,
     final_names,
     finish,
     forgiving,
@@ -78,7 +80,7 @@ def stage_loggers(stage: StageConfig, last: Path) -> list[Logger]:
         mode=options["mode"],
         run_id=known.read_text() if known.exists() else None,
     )
-    if isinstance(logger.version, str):
+    if isinstance(logger.version, str) and getattr(rank_zero_only, "rank", 0) == 0:
         write_text(known, logger.version)  # a resumed stage goes on with its run
     return [csv, logger]
 
@@ -122,6 +124,8 @@ def log_result(
 ) -> None:
     """Give W&B what the stage found: its summary, tables and pictures by class, and its checkpoints.
 
+    What fails of it is warned about: the stage is finished.
+
     Args:
         stage: the stage.
         loggers: its loggers.
@@ -132,12 +136,14 @@ def log_result(
     for logger in _wandb(loggers):
         found = {network: results.accuracy for network, results in module.results["test"].items()}
         log_summary(logger, final_names(found, RAW, module.names_tokens))
-        log_per_class(logger, per_class_rows(module, datamodule))
-        log_table(logger, "confusions", confusion_rows(module))
+        with forgiving("the tables"):
+            log_per_class(logger, per_class_rows(module, datamodule))
+            log_table(logger, "confusions", confusion_rows(module))
         for name, picture in _pictures(stage, module).items():
             log_picture(logger, f"pictures/{name}", picture)
         if stage.logger["wandb"].get("artifacts", True):
-            log_checkpoints(logger, stage, reported, found[RAW])
+            with forgiving("the checkpoints"):
+                log_checkpoints(logger, stage, reported, found[RAW])
 
 
 def per_class_rows(module: ClassifierModule, datamodule: LongTailDataModule) -> list[dict[str, Any]]:
@@ -174,18 +180,36 @@ def confusion_rows(module: ClassifierModule) -> list[dict[str, Any]]:
 
 
 def _pictures(stage: StageConfig, module: ClassifierModule) -> dict[str, Path]:
-    """Name -> file of the pictures by class, drawn into the stage's folder."""
-    info, raw, folder = module.info, module.results["test"][RAW].per_class, Path(stage.folder)
+    """Name -> file of the pictures by class, drawn into the stage's folder; one that fails is absent."""
+    drawn = {}
+    for name, draw in _drawers(stage, module).items():
+        with drawing(name):
+            path = Path(stage.folder) / f"{name}.png"
+            draw(path)
+            drawn[name] = path
+    return drawn
+
+
+def _drawers(stage: StageConfig, module: ClassifierModule) -> dict[str, Callable[[Path], None]]:
+    """Name of a picture -> what draws it into a file."""
+    drawers: dict[str, Callable[[Path], None]] = {"per_class": partial(_draw_recalls, stage, module)}
+    for token in module.confusions if module.info.num_classes <= MOST_CLASSES else ():
+        name, label = (f"confusion_{token}", token.upper()) if module.names_tokens else ("confusion", "its answers")
+        drawers[name] = partial(_draw_confusion, module, token, f"{stage.name}, {label}: test images")
+    return drawers
+
+
+def _draw_recalls(stage: StageConfig, module: ClassifierModule, path: Path) -> None:
+    info, raw = module.info, module.results["test"][RAW].per_class
     tokens = {token: raw[token] for token in module.tokens}  # of the answers, the experts and their mean
     names = {token.upper(): recalls for token, recalls in tokens.items()} if module.names_tokens else raw
-    drawn = {"per_class": folder / "per_class.png"}
-    per_class_accuracy(names, info.counts, info.class_names, info.groups, drawn["per_class"], stage.name)
-    for token, pairs in module.confusions.items() if info.num_classes <= MOST_CLASSES else ():
-        name, label = (f"confusion_{token}", token.upper()) if module.names_tokens else ("confusion", "its answers")
-        matrix, drawn[name] = pairs.matrix(info.num_classes).numpy(), folder / f"{name}.png"
-        title = f"{stage.name}, {label}: test images"
-        confusion_picture(matrix, info.counts, info.class_names, info.groups, drawn[name], title)
-    return drawn
+    per_class_accuracy(names, info.counts, info.class_names, info.groups, path, stage.name)
+
+
+def _draw_confusion(module: ClassifierModule, token: str, title: str, path: Path) -> None:
+    info = module.info
+    matrix = module.confusions[token].matrix(info.num_classes).numpy()
+    confusion_picture(matrix, info.counts, info.class_names, info.groups, path, title)
 
 
 def _wandb(loggers: Sequence[Logger]) -> list[WandbLogger]:

@@ -2,10 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
@@ -24,12 +25,12 @@ from deitlt.tasks.checks import check_values
 from deitlt.tasks.config_folder import config_dir
 from deitlt.tasks.objective import check_objective
 from deitlt.tasks.overrides import explain
-from deitlt.tasks.recipes import leaves
-from deitlt.tasks.sweep_words import quoted
+from deitlt.tasks.sweep_words import literal, quoted
 
 OK, FAILED, USER_ERROR = 0, 1, 2
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper."
 NOT_OF_A_RUN = ("sweep.", "objective.", "paths.", "hydra.")  # settings of a sweep's file that its best job does without
+BUSY = 60  # seconds to wait for a study that another job writes to
 LOST_WORKER = ("TerminatedWorkerError", "UncompletedJobError", "FailedJobError")  # joblib's, submitit's
 
 
@@ -38,7 +39,8 @@ class Sweep:
     """What is known of a sweep before it runs.
 
     folder: of its jobs. direction: maximize | minimize. pinned: overrides that make all jobs agree on the folder and
-    the study. settings: what the sweep's own file sets of a run, as overrides.
+    the study. settings: what a job needs beside its own overrides: the user's folder of configurations, and what the
+    sweep's own file sets of a run.
     """
 
     folder: Path
@@ -87,9 +89,12 @@ def prepare_sweep(words: list[str]) -> Sweep:
     folder, _, overrides = _sorted(words)
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            if folder is not None:
-                _add_folder(Path(folder).absolute())
-            return _prepare(overrides)
+            if folder is None:
+                return _prepare(overrides)
+            place = Path(folder).absolute()
+            _add_folder(place)
+            sweep = _prepare(overrides)
+            return replace(sweep, settings=["--config-dir", str(place), *sweep.settings])
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, config_dir(), "train", overrides)) from error
     finally:
@@ -166,21 +171,37 @@ def _pin_search(job: DictConfig, folder: Path) -> list[str]:
     register()
     pinned = [f"hydra.sweeper.direction={job.objective.direction}"]
     if job.hydra.sweeper.storage is None:
-        pinned.append(f"hydra.sweeper.storage={quoted(f'sqlite:///{folder}/study.db')}")
+        pinned.append(f"hydra.sweeper.storage={quoted(f'sqlite:///{folder}/study.db?timeout={BUSY}')}")
     if job.hydra.sweeper.study_name is None:
         pinned.append("hydra.sweeper.study_name=sweep")
     return pinned
 
 
 def _settings(fixed: Sequence[str], master: DictConfig) -> list[str]:
-    """What the sweep's own file changes of a run."""
+    """What the sweep's own file changes of a run, as overrides."""
     others = [word for word in fixed if not word.startswith("sweep=")]
     if len(others) == len(fixed):
         return []
-    theirs, ours = dict(leaves(compose("train", overrides=others))), dict(leaves(master))
-    typed = {word.partition("=")[0] for word in fixed}
-    changed = [key for key, value in ours.items() if theirs.get(key, value) != value and key not in typed]
-    return [f"{key}={ours[key]}" for key in changed if not key.startswith(NOT_OF_A_RUN)]
+    ours, theirs = (OmegaConf.to_container(config) for config in (master, compose("train", overrides=others)))
+    assert isinstance(ours, dict)
+    assert isinstance(theirs, dict)
+    return list(_changes(ours, theirs, ""))
+
+
+def _changes(ours: Mapping[Any, Any], theirs: Mapping[Any, Any], prefix: str) -> Iterator[str]:
+    """Overrides that make the one configuration of the other."""
+    for name in dict.fromkeys([*theirs, *ours]):
+        key, value = f"{prefix}{name}", ours.get(name)
+        if f"{key}.".startswith(NOT_OF_A_RUN):
+            continue
+        if name not in ours:
+            yield f"~{key}"
+        elif name not in theirs:
+            yield f"+{key}={literal(value)}"
+        elif isinstance(value, Mapping) and isinstance(theirs[name], Mapping):
+            yield from _changes(value, theirs[name], f"{key}.")
+        elif value != theirs[name]:
+            yield f"{key}={literal(value)}"
 
 
 def _how_to_go_on(sweep: Sweep) -> str:

@@ -22,7 +22,7 @@ from deitlt.tasks.objective import accuracies_at, logged_as, objective_metric, o
 from deitlt.tasks.preemption import preemptible
 from deitlt.tasks.process_tree import ProcessTree
 from deitlt.tasks.processes import SWEEP_VARIABLE, TRIAL_VARIABLE, without_ranks
-from deitlt.tasks.run_folder import RunFolder, write_json
+from deitlt.tasks.run_folder import AUTO, RunFolder, write_json
 from deitlt.tasks.sweep_words import quoted
 
 NOT_OF_A_JOB = ("paths.", "sweep.trial=", "hydra.", "hydra/")  # say where it lies or what runs it
@@ -67,6 +67,10 @@ def own_overrides() -> list[str]:
 
 
 def _train_here(config: DictConfig, run: RunFolder, job: SweepJob) -> SweepJob:
+    """Train in this process, which is quick to begin; what ends it ends the sweep."""
+    if _goes_on(run, job):
+        config = config.copy()
+        config.resume = AUTO
     try:
         check_values(config, "train")
         importlib.import_module("deitlt.tasks.train").main(config)
@@ -75,6 +79,8 @@ def _train_here(config: DictConfig, run: RunFolder, job: SweepJob) -> SweepJob:
         return replace(job, state="failed", reason=sentence(error))
     except KeyboardInterrupt:
         return replace(job, state=INTERRUPTED)
+    except Preempted:
+        return replace(job, state=PREEMPTED)
     return job
 
 
@@ -106,14 +112,20 @@ def _ended(job: SweepJob, code: int, errors: str) -> SweepJob:
 
 def _words(run: RunFolder, job: SweepJob) -> list[str]:
     """What to type for the job: to go on with it, if an epoch of it was finished; else to begin."""
-    if run.config.exists() and run.can_be_resumed:
+    if _goes_on(run, job):
         return [f"resume={quoted(run.path)}"]
-    if run.config.exists():
-        shutil.rmtree(run.path)  # it is ours: a job.json lay in it
     sources = HydraConfig.get().runtime.config_sources
     added = [source.path for source in sources if source.provider == "command-line"]
     flags = [word for path in added for word in ("--config-dir", path)]
     return [*flags, *job.overrides, f"paths.output_dir={quoted(run.path)}"]
+
+
+def _goes_on(run: RunFolder, job: SweepJob) -> bool:
+    """Whether an epoch of the job was finished; if it was begun and none was, its folder is emptied for a new start."""
+    if run.config.exists() and not run.can_be_resumed:
+        shutil.rmtree(run.path)  # it is ours: a job.json lay in it
+        _write(run, job)  # by which the job is known, to W&B and after a kill
+    return run.config.exists()
 
 
 def _trial(config: DictConfig) -> dict[str, Any] | None:

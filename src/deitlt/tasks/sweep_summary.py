@@ -21,6 +21,7 @@ from deitlt.report.sweep import (
     swept_keys,
 )
 from deitlt.tasks.run_folder import write_json, write_text
+from deitlt.tracking import drawing
 
 OK, FAILED, USER_ERROR = 0, 1, 2
 NAME = "sweep"  # of its files
@@ -37,24 +38,28 @@ def conclude_sweep(folder: Path, direction: str, settings: Sequence[str], consol
         console: where to print.
 
     Returns:
-        The exit code: 0, or 1 where a job failed or is not done. Nothing is written where no job began.
+        The exit code: 0, or 1 where a job failed or is not done, or none has a value. Nothing is written where no
+        job began.
     """
     jobs = read_jobs(folder)
     if not jobs:
         return OK
     best = best_job(jobs, direction)
     command = None if best is None else best_command(best, settings)
-    picture = draw_sweep(jobs, folder / f"{NAME}.png", direction)
     write_text(folder / f"{NAME}.md", sweep_markdown(jobs, direction, command))
     write_text(folder / f"{NAME}.csv", sweep_csv(jobs, direction))
     plain = [job.as_plain() for job in ranked(jobs, direction)]
     write_json(folder / f"{NAME}.json", {"direction": direction, "best": command, "jobs": plain})
+    picture = None
+    with drawing(f"{NAME}.png"):  # after the tables, which it must not cost
+        picture = draw_sweep(jobs, folder / f"{NAME}.png", direction)
     console.print(sweep_table(jobs, direction))
     lines = [jobs_line(jobs), f"best: {command}" if command else "no job has finished with a value"]
     lines.append(f"more: {folder / f'{NAME}.md'}, .csv, .json{'' if picture is None else ', .png'}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return OK if all(job.state in (FINISHED, PRUNED) for job in jobs) else FAILED
+    done = all(job.state in (FINISHED, PRUNED) for job in jobs)
+    return OK if done and any(job.value is not None for job in jobs) else FAILED
 
 
 def best_command(job: SweepJob, settings: Sequence[str]) -> str:

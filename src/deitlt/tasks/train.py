@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -23,8 +24,8 @@ from deitlt.tasks.preemption import preemptible
 from deitlt.tasks.recipes import RECIPE_CHOICES, compose_with, difference, differences, leaves
 from deitlt.tasks.rehearsal import rehearse
 from deitlt.tasks.residence import settle_residence
-from deitlt.tasks.results import collect, draw, show
-from deitlt.tasks.run_folder import AUTO, PRUNED, RunFolder, write_json
+from deitlt.tasks.results import collect, show, write_results
+from deitlt.tasks.run_folder import AUTO, PRUNED, RunFolder
 from deitlt.tasks.run_report import write_run_report
 from deitlt.tasks.stage_config import (
     StageConfig,
@@ -35,7 +36,7 @@ from deitlt.tasks.stage_config import (
     stage_recipe,
 )
 from deitlt.tasks.stage_logging import group_of, settle_loggers
-from deitlt.tasks.teachers import check_teacher
+from deitlt.tasks.teachers import check_teacher, check_unseen
 from deitlt.types import DataInfo
 
 Plain = dict[str, Any]
@@ -69,6 +70,7 @@ def _open(config: DictConfig) -> tuple[RunFolder, DictConfig, list[str]]:
     if config.resume not in (None, AUTO):
         run = RunFolder(Path(config.resume).expanduser().absolute())
         return run, *_resumed(run)
+    _refuse_dated(config)
     run = RunFolder.of_job(config)
     if config.resume == AUTO and run.config.exists():
         return run, *_gone_on(config, run)
@@ -76,8 +78,17 @@ def _open(config: DictConfig) -> tuple[RunFolder, DictConfig, list[str]]:
     return run, *_fresh(config)
 
 
-def _fresh(config: DictConfig) -> tuple[DictConfig, list[str]]:
-    """The run's configuration and what it changes in its recipe."""
+def _refuse_dated(config: DictConfig) -> None:
+    """Raise ConfigError where the run's folder is named by the time, by which nobody finds it again."""
+    paths = OmegaConf.to_container(config.paths, resolve=False)
+    assert isinstance(paths, dict)
+    named_by_time = "${now:" in str(paths["output_dir"])
+    if config.resume == AUTO and named_by_time and HydraConfig.get().mode != RunMode.MULTIRUN:
+        raise ConfigError("resume=auto has to know the run's folder; type paths.output_dir=FOLDER beside it.")
+
+
+def _fresh(config: DictConfig, fetches: bool = True) -> tuple[DictConfig, list[str]]:
+    """The run's configuration and what it changes in its recipe; without fetching, W&B's artifacts stay names."""
     overrides = list(HydraConfig.get().overrides.task)
     choices = HydraConfig.get().runtime.choices
     changed = differences(config, compose_with("train", overrides, RECIPE_CHOICES))
@@ -86,9 +97,9 @@ def _fresh(config: DictConfig) -> tuple[DictConfig, list[str]]:
     for key in PATHS:
         value = OmegaConf.select(config, key)
         value = None if value is None else str(value)
-        if str(value).startswith(WANDB):
+        if str(value).startswith(WANDB) and fetches:
             value = str(fetch_checkpoint(str(value)))  # once: an alias may mean another version when the run is resumed
-        is_name = str(value).startswith(TIMM) or (key == "data.class_order" and value in CLASS_ORDERS)
+        is_name = str(value).startswith((TIMM, WANDB)) or (key == "data.class_order" and value in CLASS_ORDERS)
         if value is not None and not is_name:
             OmegaConf.update(config, key, str(Path(value).expanduser().absolute()))
     return config, changed
@@ -119,7 +130,11 @@ def _gone_on(config: DictConfig, run: RunFolder) -> tuple[DictConfig, list[str]]
     assert isinstance(stored, DictConfig)
     content = plain(stored)
     refuse_strange_targets(content, str(run.config))
-    ours, theirs = dict(leaves(_fresh(config)[0])), dict(leaves(stored))
+    fresh = _fresh(config, fetches=False)[0]  # an alias may mean another version now, and need a network
+    ours, theirs = dict(leaves(fresh)), dict(leaves(stored))
+    for key in PATHS:
+        if str(ours.get(key)).startswith(WANDB) and _typed(fresh, key) == _typed(stored, key):
+            theirs[key] = ours[key]
     for key in sorted(ours.keys() | theirs.keys()):
         if not key.startswith(("resume", "recipe", "data.exclude")) and ours.get(key) != theirs.get(key):
             raise ConfigError(
@@ -127,6 +142,12 @@ def _gone_on(config: DictConfig, run: RunFolder) -> tuple[DictConfig, list[str]]
                 "type the same words, or another paths.output_dir=FOLDER."
             )
     return OmegaConf.create(content), content["recipe"]["differences"]
+
+
+def _typed(config: DictConfig, key: str) -> list[str]:
+    """What was typed for a key; nothing where a file of the configuration says it."""
+    overrides: list[str] = OmegaConf.select(config, "recipe.overrides", default=[])
+    return [word for word in overrides if word.partition("=")[0].lstrip("+") == key]
 
 
 def train(
@@ -142,12 +163,12 @@ def train(
     stages = [make_stage(config, run, name) for name in config.stages if _given(config, name) is None]
     if not stages:
         raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
-    info = _check_stages(config, run, stages)
+    info, doubts = _check_stages(config, run, stages)
     stages, batches = _settle_batches(config, run, [settle_residence(stage) for stage in settle_loggers(stages)])
     changed = changed + _batch_differences(stages)
     if not run.config.exists():
         write_atomically(run.config, lambda file: file.write(OmegaConf.to_yaml(config).encode()))
-    announce(config, run, stages, info, batches, changed, console)
+    announce(config, run, stages, info, doubts + batches, changed, console)
     for stage in stages:
         if not run.result(stage.name).exists():
             (run.stage(stage.name) / PRUNED).unlink(missing_ok=True)  # whoever resumes it wants it trained to its end
@@ -162,8 +183,7 @@ def train(
                 return {}
     results = {stage.name: json.loads(run.result(stage.name).read_text()) for stage in stages}
     metrics = collect(config, info, results, changed)
-    draw(metrics, results, run)
-    write_json(run.metrics, metrics)
+    write_results(metrics, results, run)
     show(metrics, run, console)
     say_how_to_upload(config, run, console)
     if config.get("report", True):  # older runs have no such key
@@ -204,18 +224,25 @@ def _leave_out_broken(config: DictConfig, run: RunFolder) -> None:
         config.data.exclude = build_data(make_stage(config, run, config.stages[0])).check_files()
 
 
-def _check_stages(config: DictConfig, run: RunFolder, stages: list[StageConfig]) -> DataInfo:
-    """Open the data, build everything of every stage once, and look into a teacher that was given."""
+def _check_stages(config: DictConfig, run: RunFolder, stages: list[StageConfig]) -> tuple[DataInfo, list[str]]:
+    """Open the data, build everything of every stage once, and look into a teacher that was given.
+
+    Returns:
+        What the data are, and what of the teacher nobody knows.
+    """
+    doubts = []
     datamodule = build_data(make_stage(config, run, config.stages[0]))
     info = datamodule.info
     for stage in stages:
         _refuse_store(stage)
         rehearse(stage, info)
     if (teacher := _given(config, "teacher")) is not None:
-        check_teacher(find_checkpoint(teacher, ("teacher",)), datamodule, plain(config.teacher))
+        found = check_teacher(find_checkpoint(teacher, ("teacher",)), datamodule, plain(config.teacher))
+        if any(stage.distils for stage in stages):
+            doubts.append(check_unseen(found, plain(config.data)))
     if (student := _given(config, "student")) is not None:
         read_card(find_checkpoint(student, ("student",)))
-    return info
+    return info, [doubt for doubt in doubts if doubt is not None]
 
 
 def _refuse_store(stage: StageConfig) -> None:

@@ -91,12 +91,12 @@ def load_trained(
     """
     if stage not in STAGES:
         raise ConfigError(f"stage={stage} is no stage; {nearest(stage, STAGES)}")
-    path = find_checkpoint(checkpoint, (stage,))
+    path = find_checkpoint(checkpoint, (stage,), "stage")
     stored = read_stored(path)
     if ema and stored.kind == "teacher":
         raise ConfigError(f"ema=true, but {path} holds a teacher, which has no moving average; type ema=false.")
     card, order = (stored.card, None) if stored.card is not None else _described(stored, recipe, label_order)
-    device = torch.device("cuda" if count_devices(accelerator, 1)[0] == "gpu" else "cpu")
+    device = torch.device("cuda" if count_devices(accelerator, 1, "accelerator")[0] == "gpu" else "cpu")
     return TrainedNetwork(path, card, stored.build(ema).to(device), device, order)
 
 

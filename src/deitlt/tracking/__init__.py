@@ -2,7 +2,7 @@
 
 from deitlt.tracking.artifacts import ArtifactRecord, artifact_name, file_digest, log_checkpoint, use_checkpoint
 from deitlt.tracking.csv import AppendingCSVLogger
-from deitlt.tracking.failures import forgiving
+from deitlt.tracking.failures import drawing, forgiving
 from deitlt.tracking.media import log_per_class, log_picture, log_pictures, log_table
 from deitlt.tracking.modes import settle_mode
 from deitlt.tracking.names import define_metrics, final_names
@@ -13,6 +13,7 @@ __all__ = [
     "ArtifactRecord",
     "artifact_name",
     "define_metrics",
+    "drawing",
     "file_digest",
     "final_names",
     "finish",

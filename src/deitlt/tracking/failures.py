@@ -1,4 +1,4 @@
-"""W&B watches a training and must never stop it: what fails there is warned about once, and training goes on."""
+"""W&B and pictures watch a training and must never stop it: what fails is warned about, and training goes on."""
 
 import logging
 from collections.abc import Iterator
@@ -31,6 +31,19 @@ def forgiving(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # W&B's errors have no common base: sockets, protobuf, files
         warn_once(what, f"W&B failed to record {what}, and training goes on without: {first_line(error)}")
+
+
+@contextmanager
+def drawing(what: str) -> Iterator[None]:
+    """Turn any error inside into one warning: a run is worth more than its picture.
+
+    Args:
+        what: the picture's name.
+    """
+    try:
+        yield
+    except Exception as error:  # fonts, a full disk, whatever matplotlib finds
+        _log.warning("The picture %s could not be drawn, and the run goes on without: %s", what, first_line(error))
 
 
 def first_line(error: Exception) -> str:

@@ -40,6 +40,8 @@ def settle_mode(mode: str | None) -> str:
     if chosen == "online" and (reason := why_not_online()) is not None:
         warn_once("online", f"W&B records offline, to be uploaded later: {reason}")
         return "offline"
+    if chosen == "offline" and not (mode or os.environ.get("WANDB_MODE")):
+        warn_once("online", "W&B records offline, to be uploaded later: no key is known (type wandb login)")
     return chosen
 
 

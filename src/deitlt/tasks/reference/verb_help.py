@@ -3,6 +3,9 @@
 import shutil
 import textwrap
 
+from omegaconf import OmegaConf
+
+from deitlt.tasks.config_folder import config_dir
 from deitlt.tasks.reference.catalogue import PARTS, TOPICS
 from deitlt.tasks.reference.examples import EXAMPLES
 from deitlt.tasks.reference.groups import DELTAS, choices_of, group_comment, groups_of
@@ -41,9 +44,18 @@ def verb_help(verb: str, config_name: str, what: str) -> str:
     groups = [(group, _choices(group)) for group in _groups(verb, config_name)]
     parts.append(_table("Choices (GROUP=NAME)", groups, width))
     keys = [_row(key) for key in _keys(verb, config_name)]
-    parts.append(_table("Keys (KEY=VALUE), with their defaults", keys, width))
+    parts.append(_table("Keys (KEY=VALUE), with their defaults", keys, width) + _recipe_note(config_name))
     parts.append(_more(verb))
     return "\n\n".join(parts)
+
+
+def _recipe_note(config_name: str) -> str:
+    """That a recipe stands behind the command already, where one does: the keys' files have other defaults than it."""
+    defaults = OmegaConf.select(OmegaConf.load(config_dir() / f"{config_name}.yaml"), "defaults")
+    name = next((entry["experiment"] for entry in defaults if "experiment" in entry), None)
+    if name is None:
+        return ""
+    return f"\n  experiment={name} unless another is named; it changes some of these: --cfg job shows all"
 
 
 def _examples(verb: str, width: int) -> str:
