@@ -133,6 +133,7 @@ def test_groups_may_be_arrays_and_logits_half():
     assert measure(metric, logits_for([1, 1], 2).bfloat16(), [1, 0])["head"] == 100.0
 
 
+@pytest.mark.slow
 def test_two_ranks_count_as_one(tmp_path):
     command = [sys.executable, "-c", RANKS]
     ranks = [subprocess.Popen([*command, str(rank), str(tmp_path / "store")]) for rank in (0, 1)]

@@ -44,6 +44,7 @@ def number(run, stage):
     return OmegaConf.load(run / stage / "stage.yaml").recipe.batch_size
 
 
+@pytest.mark.slow
 def test_a_run_finds_its_batch_and_says_so(tiny, teacher, tmp_path, capfd):
     run = tmp_path / "run"
     words = ["stages=[student]", teacher, "student.batch_size=auto", "student.epochs=2", "student.drw.start_epoch=1"]

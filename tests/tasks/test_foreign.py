@@ -153,6 +153,7 @@ def short(tiny):
     return [word for word in tiny if not word.startswith(("student.epochs", "student.drw", "student.schedule"))]
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_the_authors_teacher_what_it_learns_from_ours(trained, short):
     ours = student_of(trained / "teacher" / "last.ckpt", short)
     assert equal(student_of(ldam_teacher(trained, "ldam.pth.tar"), short), ours)

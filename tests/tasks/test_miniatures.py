@@ -28,7 +28,7 @@ RECIPES = [
     pytest.param("imagenet_lt_paco", PACO, id="imagenet_lt_paco", marks=pytest.mark.slow),
     pytest.param("inat18", LDAM, id="inat18", marks=pytest.mark.slow),
     pytest.param("inat18_paco", PACO, id="inat18_paco"),
-    pytest.param("places_lt", LDAM, id="places_lt"),
+    pytest.param("places_lt", LDAM, id="places_lt", marks=pytest.mark.slow),
 ]
 
 

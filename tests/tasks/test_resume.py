@@ -65,6 +65,7 @@ def test_a_student_that_was_killed_ends_as_one_that_was_not(workers, killed, who
     same_end(run, whole, "student")
 
 
+@pytest.mark.slow
 def test_a_teacher_that_was_killed_ends_as_one_that_was_not(killed, whole):
     run = killed("teacher")
     assert read_checkpoint(run / "teacher" / "last.ckpt")["epoch"] < 3

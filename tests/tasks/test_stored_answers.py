@@ -94,6 +94,7 @@ def test_a_student_of_stored_answers_is_the_live_teachers_bit_for_bit(words, stu
     assert equal(live, second)
 
 
+@pytest.mark.slow
 def test_a_sweep_asks_the_teacher_once(tiny, teacher, asked, tmp_path):
     here = ["sweep.isolated=false", "analysis.every=null"]  # in this process, where calls are counted; an analysis asks
     words = [*tiny, *CROPS, *here, "stages=[student]", teacher, f"student.teacher_view.store={tmp_path / 'answers'}"]

@@ -153,6 +153,7 @@ def test_the_same_command_does_what_is_left_and_another_one_nothing(script, tmp_
     assert len(script()) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop", "trained"), [(KeyboardInterrupt, True), (Preempted, False)])
 def test_a_job_in_this_process_goes_on_or_begins_anew(stop, trained, tiny_vit, tmp_path, monkeypatch):
     run = tmp_path / "sweep" / "0"

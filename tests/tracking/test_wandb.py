@@ -173,6 +173,7 @@ def test_the_hint_names_every_offline_run(tmp_path):
     assert hint.endswith("teacher/wandb/offline-run-1-te")
 
 
+@pytest.mark.slow
 def test_wandb_is_imported_only_where_it_is_used():
     code = "import sys, deitlt.tracking; sys.exit('wandb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
