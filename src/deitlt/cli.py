@@ -12,10 +12,14 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from deitlt.errors import ConfigError, Preempted, UserError, nearest, sentence
 from deitlt.tasks.config_folder import config_dir
 from deitlt.tasks.processes import SWEEP_VARIABLE
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -165,13 +169,10 @@ def _run_hydra(verb: str, overrides: list[str]) -> int:
     """Let Hydra compose the configuration and call the verb's task, once or for each job of a sweep."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # that a host is gone is said by us, not by a C++ stack
     import hydra
-    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
-    from hydra.types import RunMode
     from omegaconf import DictConfig
     from omegaconf.errors import OmegaConfBaseException
 
-    from deitlt.tasks.checks import check_values
     from deitlt.tasks.overrides import explain
 
     config_name = HYDRA_VERBS[verb][0]
@@ -181,16 +182,7 @@ def _run_hydra(verb: str, overrides: list[str]) -> int:
     def task(config: DictConfig) -> float | None:
         # Hydra prints a line of its own for an error that leaves the job; and a sweep goes on with the next job.
         try:
-            if verb == "train" and HydraConfig.get().mode == RunMode.MULTIRUN:
-                from deitlt.tasks.sweep_job import run_job
-
-                return run_job(config)
-            if SWEEP_VARIABLE in os.environ:
-                from deitlt.tasks.process_tree import end_with
-
-                end_with(int(os.environ[SWEEP_VARIABLE]))
-            check_values(config, config_name)  # before torch is loaded
-            importlib.import_module(f"deitlt.tasks.{verb}").main(config)
+            return _do(verb, config)
         except UserError as error:
             complaints.append(_complain(sentence(error)))
         except OSError as error:
@@ -208,6 +200,26 @@ def _run_hydra(verb: str, overrides: list[str]) -> int:
             raise
         return _complain(explain(error, config_dir(), config_name, overrides))
     return USER_ERROR if complaints else OK
+
+
+def _do(verb: str, config: "DictConfig") -> float | None:
+    """The verb's task; a job of a sweep returns what the sweep compares."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if verb == "train" and HydraConfig.get().mode == RunMode.MULTIRUN:
+        from deitlt.tasks.sweep_job import run_job
+
+        return run_job(config)
+    if SWEEP_VARIABLE in os.environ:
+        from deitlt.tasks.process_tree import end_with
+
+        end_with(int(os.environ[SWEEP_VARIABLE]))
+    from deitlt.tasks.checks import check_values
+
+    check_values(config, HYDRA_VERBS[verb][0])  # before torch is loaded
+    importlib.import_module(f"deitlt.tasks.{verb}").main(config)
+    return None
 
 
 def _flags_first(words: list[str]) -> list[str]:
