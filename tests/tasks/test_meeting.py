@@ -50,7 +50,7 @@ def test_hosts_that_were_told_different_words_are_refused(meetings):
 
 def test_a_run_to_go_on_with_is_told_in_other_words(meetings):
     first, _ = meetings(words=())
-    first.gather()
+    assert first.gather() is None  # and refuses nobody
 
 
 def test_a_host_without_a_sign_of_life_is_lost(meetings, monkeypatch):
