@@ -10,7 +10,8 @@ from deitlt.data.memory import free_memory
 from deitlt.errors import ConfigError
 from deitlt.tasks.batch_search import candidates, gib, search
 from deitlt.tasks.batches import AUTO
-from deitlt.tasks.building import build_card, build_data, build_module
+from deitlt.tasks.building import build_data
+from deitlt.tasks.fresh_teacher import write_fresh_teacher
 from deitlt.tasks.ranks import STAGE_FILE
 from deitlt.tasks.stage_config import StageConfig
 from deitlt.tasks.step_memory import StepMemory, release
@@ -58,7 +59,8 @@ def _find(stage: StageConfig, teacher: StageConfig | None) -> tuple[int, str]:
     with tempfile.TemporaryDirectory(prefix="deitlt-batch-") as folder:
         if stage.distils and stage.teacher is None:
             assert teacher is not None
-            stage = replace(stage, teacher=str(_write_fresh(teacher, Path(folder) / "fresh.ckpt")))
+            fresh = write_fresh_teacher(teacher, build_data(teacher), Path(folder) / "fresh.ckpt")
+            stage = replace(stage, teacher=str(fresh))
         step, window = StepMemory(stage), _window_bytes(stage)
         found = search(sizes, lambda images: step(images) + window, free, margin, is_run=on_gpu)
     release()
@@ -77,11 +79,3 @@ def _window_bytes(stage: StageConfig) -> int:
     pixels: int = 3 * stage.recipe["image_size"] ** 2
     images: int = stage.recipe["images_per_update"] // stage.ranks
     return 4 * pixels * images
-
-
-def _write_fresh(teacher: StageConfig, file: Path) -> Path:
-    """A checkpoint of the teacher with fresh weights, which answers as fast and takes as much as a trained one."""
-    datamodule = build_data(teacher)
-    module, card = build_module(teacher, datamodule.info), build_card(teacher, datamodule)
-    torch.save({"state_dict": module.state_dict(), "deitlt": card.as_plain()}, file)
-    return file

@@ -23,12 +23,12 @@ from deitlt.modules import ClassifierModule
 from deitlt.tasks.benchmarks.stand_in import SHAPES, generate
 from deitlt.tasks.building import (
     build_callbacks,
-    build_card,
     build_data,
     build_labeller,
     build_module,
     build_trainer,
 )
+from deitlt.tasks.fresh_teacher import write_fresh_teacher
 from deitlt.tasks.run_folder import RunFolder
 from deitlt.tasks.stage import quieten
 from deitlt.tasks.stage_config import STAGES, StageConfig
@@ -228,9 +228,7 @@ def teacher_checkpoint(config: DictConfig, folder: Path, workload: Workload) -> 
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         stage = measured_stage(config, "teacher", folder)
-        datamodule = open_data(stage, folder, workload)
-        module, card = build_module(stage, datamodule.info), build_card(stage, datamodule)
-        torch.save({"state_dict": module.state_dict(), "deitlt": card.as_plain()}, path)
+        write_fresh_teacher(stage, open_data(stage, folder, workload), path)
     return path
 
 
