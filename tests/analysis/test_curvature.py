@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -73,3 +75,9 @@ def test_random_vectors_depend_on_their_key_alone():
     assert not torch.equal(signs, random_signs(10_000, CPU, 0, 2))
     assert torch.equal(random_direction(9, CPU, 3), random_direction(9, CPU, 3))
     assert not torch.equal(random_direction(9, CPU, 3), random_direction(9, CPU, 4))
+
+
+def test_a_product_that_is_no_number_ends_it():
+    value, asked = find(torch.full((3, 3), torch.nan))
+    assert math.isnan(value)
+    assert len(asked) == 1

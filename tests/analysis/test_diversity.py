@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -79,3 +81,12 @@ def test_a_class_without_an_image_does_not_count_in_its_group():
     sums = ClassSums(4, GROUPS)
     sums.update(torch.tensor([True, False, True]), torch.tensor([1, 1, 0]))
     assert sums.means() == pytest.approx({"all": 2 / 3, "head": 1.0, "mid": 0.5})
+
+
+def test_a_value_that_is_no_number_makes_its_means_none():
+    sums = ClassSums(4, GROUPS)
+    sums.update(torch.tensor([1.0, torch.nan, 3.0]), torch.tensor([0, 1, 2]))
+    means = sums.means()
+    assert set(means) == {"all", "head", "mid"}
+    assert means["head"] == 1.0
+    assert all(math.isnan(means[name]) for name in ("all", "mid"))

@@ -86,3 +86,9 @@ def test_batches_with_and_without_inference_mode_follow_each_other():
         covariance.update(rows[:50])
     covariance.update(rows[50:])
     torch.testing.assert_close(covariance.covariance(), seen(rows).covariance())
+
+
+def test_features_that_are_no_numbers_have_no_rank():
+    rows = low_rank()
+    rows[3, 5] = math.nan
+    assert all(math.isnan(value) for value in seen(rows).rank())

@@ -16,7 +16,7 @@ STUDENT = {
     "calibration": {"avg": {"all": 7.0}},
     "agreement": {"mixed": {"tail": 60.0}},
     "consistency": {"mixed": {"tail": 61.0}},
-    "sharpness": {"head": {"eigenvalue": 70.0, "trace": 500.0, "trace_error": 9.0}},
+    "sharpness": {"head": {"eigenvalue": 70.0, "trace": 500.0, "trace_error": 9.0, "images": 50}},
     "seconds": {"pass": 0.1},
 }
 
@@ -58,7 +58,13 @@ def test_rows_say_where_each_number_stands():
     assert ("rank/effective", "cls", 1, None, None, 2.5) in found
     assert ("recall", "dist", None, None, "4", 80.0) in found
     assert ("sharpness", "trace", None, None, "head", 500.0) in found
-    assert len(found) == 27
+    assert ("sharpness", "images", None, None, "head", 50) in found
+    assert len(found) == 28
+
+
+def test_a_number_that_was_lost_has_no_row():
+    lost = {"sharpness": {"all": {"trace": 1.0}}, "rank": {"width": 8, "cls": {}}, "attention_distance": {"unit": "px"}}
+    assert numbers(lost) == [("sharpness", "trace", None, None, "all", 1.0)]
 
 
 @pytest.mark.parametrize("analysis", [{}, {"kind": "student", "epoch": 1}])

@@ -1,3 +1,4 @@
+import math
 from functools import partial
 
 import pytest
@@ -176,4 +177,15 @@ def test_a_scale_of_the_logits_changes_the_curvature():
 
 
 def test_numbers_have_their_names():
-    assert Sharpness(1.0, 2.0, 0.5).as_plain() == {"eigenvalue": 1.0, "trace": 2.0, "trace_error": 0.5}
+    named = {"eigenvalue": 1.0, "trace": 2.0, "trace_error": 0.5, "images": 7}
+    assert Sharpness(1.0, 2.0, 0.5, 7).as_plain() == named
+
+
+def test_images_are_counted_and_weights_that_are_no_numbers_give_none():
+    network, (pictures, targets) = cnn(), images()
+    counted = {name: value.images for name, value in sharpness(network, [(pictures, targets)], GROUPS).items()}
+    assert counted == {"all": 16, "head": 8, "tail": 4}
+    with torch.no_grad():
+        network[0].weight[0, 0] = torch.nan
+    found = sharpness(network, [(pictures, targets)], GROUPS, probes=1)["all"]
+    assert all(math.isnan(value) for value in (found.eigenvalue, found.trace, found.trace_error))

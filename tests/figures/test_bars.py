@@ -48,6 +48,12 @@ def test_sharpness_draws_both_numbers_and_a_negative_trace(tmp_path, drawn):
     assert left.containers[0][1].get_facecolor() == pytest.approx(_rgba(group_colour("head")))
 
 
+def test_sharpness_that_was_lost_is_not_drawn(tmp_path, drawn):
+    hessian_sharpness({"all": {"trace": 5.0}, "head": {}}, tmp_path / "a.png", "t")
+    left, right = drawn[0].axes
+    assert [len(axes.containers[0]) for axes in (left, right)] == [0, 1]
+
+
 def _rgba(colour):
     from matplotlib.colors import to_rgba
 

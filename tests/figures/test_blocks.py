@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from deitlt.figures import attention_distances, diversity_over_epochs, expert_diversity, feature_ranks, series_style
+from deitlt.figures import (
+    attention_distances,
+    diversity_over_epochs,
+    expert_diversity,
+    feature_rank,
+    feature_ranks,
+    series_style,
+)
 
 GROUPS = {"all": 10.0, "head": 2.0, "tail": 40.0}
 
@@ -38,6 +45,16 @@ def test_ranks_have_a_panel_for_each_definition(tmp_path, drawn, blocks):
 def test_ranks_of_a_student_without_dist_and_of_one_image_are_drawn(tmp_path, drawn):
     feature_ranks({"cls": {"components": [0, 0], "effective": [0.0, 0.0]}}, 64, tmp_path / "a.png", "t")
     assert drawn[0].axes[0].get_ylim()[1] > 0
+
+
+@pytest.mark.parametrize("rank", [{"components": 20, "effective": 8.5}, {"components": 0, "effective": 0.0}])
+def test_a_teachers_rank_is_two_bars_under_its_width(tmp_path, drawn, pixels, rank):
+    assert pixels(feature_rank(rank, 64, tmp_path / "a.png", "t")).std() > 5
+    (axes,) = drawn[0].axes
+    assert [bar.get_height() for bar in axes.containers[0]] == list(rank.values())
+    assert set(axes.lines[0].get_ydata()) == {64}
+    assert axes.get_ylim()[1] > 64
+    assert "99 %" in axes.get_xticklabels()[0].get_text()
 
 
 def test_diversity_shows_groups_and_blocks(tmp_path, drawn):

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from deitlt.report.claims import findings
 from deitlt.report.evidence import read_evidence
 from deitlt.report.runs import read_runs
 
@@ -102,3 +103,14 @@ def make_run(tmp_path, metrics):
         return read_evidence(run, run.experiment)
 
     return make
+
+
+@pytest.fixture
+def verdict():
+    """Finds the claim of runs whose title has a word; answers with its verdict and the numbers in words."""
+
+    def find(runs, title):
+        (found,) = (found for found in findings(runs) if title in found.claim.title)
+        return found.verdict, list(found.numbers)
+
+    return find

@@ -48,6 +48,47 @@ def test_tables_have_a_column_for_each_group(make_run, student_analysis):
     assert tables["Calibration"].rows == {"CLS": ["8.0", "-", "-", "40.0"], "DIST": ["4.0", "-", "-", "-"]}
     assert tables["What the teacher says and what is true"].rows["mixed"] == ["60.0", "-", "-", "20.0"]
     assert "How often the teacher keeps its decision" not in tables
-    assert tables["Which token wins"].rows == {"classes": ["1.0", "3.0", "1.0"]}
-    assert tables["Sharpness"].rows["teacher largest eigenvalue"] == ["1,234", "-", "-", "-"]
+    assert tables["Which token wins"].rows == {"classes": ["1", "3", "1"]}
+    assert tables["Sharpness"].rows["teacher eigenvalue"] == ["1,234", "-", "-", "-"]
     assert tables["How CLS and DIST differ"].rows["different decisions, %"] == ["14.0", "5.0", "-", "30.0"]
+
+
+TEST, TRAIN = {"images": 500, "split": "test"}, {"images": 256, "split": "train"}
+
+
+def test_charts_say_where_runs_were_measured_on_different_images(make_run, student_analysis):
+    first, second = student_analysis() | TEST, student_analysis() | TRAIN
+    runs = [make_run("a", analyses={"student": first}, history=[student_analysis(i) | TRAIN for i in (1, 4)])]
+    runs.append(make_run("b", analyses={"student": second}, history=[student_analysis(i) | TRAIN for i in (1, 4)]))
+    said = "Not measured on the same images: with SAM on 500 test images; without on 256 training images."
+    *blocks, epochs = analysis_charts({"with SAM": runs[:1], "without": runs[1:]})
+    assert [chart.note for chart in blocks] == [said] * len(blocks)
+    assert epochs.note == "Measured while training, on 256 training images."  # both were measured on the same
+    *blocks, _ = analysis_charts({"a": runs[:1], "b": runs[:1]})
+    assert {chart.note for chart in blocks} == {""}
+
+
+def test_a_chart_says_where_the_plain_vit_was_measured_on_other_images(make_run, student_analysis):
+    run = make_run(analyses={"student": student_analysis() | TEST, "baseline": student_analysis() | TRAIN})
+    distance, *_, cosine = analysis_charts({"digits": [run]})
+    assert distance.note.endswith("the student on 500 test images; the plain ViT on 256 training images.")
+    assert cosine.note == ""
+
+
+def test_a_teachers_rank_is_drawn(make_run):
+    ranks = {"with SAM": 20, "without": 30}
+    runs = {
+        name: [make_run(name, analyses={"teacher": {"epoch": 9, "rank": {"features": {"components": rank}}} | TEST})]
+        for name, rank in ranks.items()
+    }
+    (alone,) = analysis_charts({"digits": runs["with SAM"]})
+    assert alone.alt == "Teacher: rank of its features. components for 99 % of the variance: 20 at epoch 9."
+    (beside,) = analysis_charts(runs)
+    assert beside.alt.endswith("with SAM: 20 at epoch 9. without: 30 at epoch 9.")
+
+
+def test_the_sharpness_table_says_on_how_many_images(make_run):
+    stages = {"teacher": 200, "student": 100}
+    analyses = {stage: {"sharpness": {"all": {"eigenvalue": 1.0, "images": n}}} for stage, n in stages.items()}
+    (table,) = group_tables([make_run(analyses=analyses)])
+    assert table.note.startswith("Largest eigenvalue and trace of the loss's Hessian, on 100 or 200 training images:")

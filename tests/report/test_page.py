@@ -165,3 +165,39 @@ def test_text_and_lines_can_be_told_from_the_paper(scheme):
     assert min(contrast(colours[name], colours[ground]) for name in text for ground in ("paper", "wash")) >= 4.5
     lines = ("cls", "dist", "avg", "teacher", "vit", "patches", *(f"s{i}" for i in range(6)))
     assert min(contrast(colours[name], colours["paper"]) for name in lines) >= 2.95
+
+
+def test_runs_stand_in_the_order_in_which_they_were_given(make_run):
+    folders = [make_run(name, experiment=name).run.folder for name in ("b", "a", "B")]
+    text = report_html(read_runs(folders))
+    assert [name[0] for name in re.findall(r'scope="rowgroup" colspan="5">([^<]+)<', text)][:3] == ["b", "a", "B"]
+
+
+def test_seeds_are_counted_where_there_are_several(page):
+    assert '<th scope="col">seeds</th>' not in page("a")
+    assert "standard deviation" not in page("b")
+    assert page("c", "d").count('<th scope="col">seeds</th>') == 2
+
+
+def test_what_all_changed_recipes_changed_is_told_once(make_run):
+    changes = {"a": ["x is 1", "y is 2"], "b": ["x is 1", "y is 3"], "c": ["x is 1"]}
+    folders = [make_run(name, recipe_differences=found).run.folder for name, found in changes.items()]
+    text = report_html(read_runs(folders))
+    said = [
+        "Every changed recipe: x is 1.",
+        "Changed recipe 1, beside that: y is 2.",
+        "Changed recipe 3, beside that: ",
+    ]
+    assert all(words in text for words in said)
+    alone = report_html(read_runs([make_run("d", recipe_differences=["x is 1"]).run.folder, folders[2]]))
+    assert "Changed recipe 1: x is 1." in alone
+    assert "Every changed" not in alone
+
+
+def test_equal_pictures_are_shown_once(make_run):
+    folders = [make_run(name, experiment=name).run.folder for name in ("first", "second")]
+    for folder in folders:
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "views.png")
+    text = report_html(read_runs(folders))
+    assert len(Page(text).all("img")) == 1
+    assert re.search(r"the teacher labels: as of first[^<]*\.</p>", text)

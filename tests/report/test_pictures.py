@@ -41,7 +41,14 @@ def test_views_and_the_last_rollouts_of_a_run_are_found(tmp_path):
     picture(tmp_path / "student/analysis/epoch_0001_rollout.png", (8, 8))
     picture(tmp_path / "student/analysis/epoch_0010_rollout.png", (16, 8))
     views, rollout = pictures(tmp_path)
-    assert views.caption.startswith("What the student learns from")
+    assert views.caption.startswith("Training images, the student's view of each")
     assert rollout.width == 16
-    assert "the student's tokens look" in rollout.caption
+    assert "the student's tokens" in rollout.caption
     assert len(rollout.alt) > 40
+
+
+def test_a_student_without_a_teacher_has_no_view_for_one(tmp_path):
+    picture(tmp_path / "student/views.png", (8, 8))
+    (taught,), (alone,) = pictures(tmp_path), pictures(tmp_path, taught=False)
+    assert "the teacher labels" in taught.caption
+    assert "teacher" not in alone.caption + alone.alt

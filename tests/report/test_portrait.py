@@ -63,9 +63,22 @@ def test_facts_are_in_words(make_run):
 
 
 def test_what_was_measured_on_is_told(make_run):
-    assert measured_in_words(make_run("a")) == ""
-    run = make_run("b", analyses={"student": {"epoch": 150, "images": 1256, "split": "train"}})
-    assert measured_in_words(run) == "Measured after 150 epochs on 1,256 training images."
-    assert (
-        measured_in_words(make_run("c", analyses={"student": {"epoch": 2}})) == "Measured after 2 epochs on its images."
+    assert measured_in_words([make_run("a")]) == ""
+    found = {"epoch": 150, "images": 1256, "split": "train", "rank": {}, "diversity": {}}
+    runs = [make_run(name, analyses={"student": found}) for name in "bc"]
+    assert measured_in_words(runs) == "Measured after 150 epochs on 1,256 training images."
+    unknown = make_run("d", analyses={"student": {"epoch": 2, "rank": {}}})
+    assert measured_in_words([unknown]) == "Measured after 2 epochs on its images."
+
+
+def test_parts_that_were_measured_on_other_images_are_told_apart(make_run, student_analysis):
+    while_training = student_analysis(4) | {"images": 256, "split": "val"}
+    analysed = {"epoch": 3, "split": "test", "images": 500, "rank": {}, "calibration": {}}
+    only_teacher = {"epoch": 4, "split": "test", "agreement": {}}
+    run = make_run("a", history=[while_training], analyses={"student": only_teacher})
+    assert measured_in_words([run]) == "Measured after 4 epochs on 256 validation images."
+    run = make_run("b", history=[while_training], analyses={"student": analysed})
+    assert measured_in_words([run]) == (
+        "Measured after 4 epochs on 256 validation images: attention distance, diversity and winners; "
+        "after 3 epochs on 500 test images: rank and calibration."
     )

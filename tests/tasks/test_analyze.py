@@ -51,14 +51,15 @@ def test_a_run_is_analysed_stage_by_stage(analysed):
     assert (teacher["epoch"], student["epoch"], student["images"], student["split"]) == (2, 3, 60, "test")
     assert set(student["calibration"]) == {"cls", "dist", "avg"}
     assert set(student["agreement"]) == {"clean", "cropped", "augmented", "mixed"}
-    assert set(student["sharpness"]["tail"]) == {"eigenvalue", "trace", "trace_error"}
+    assert set(student["sharpness"]["tail"]) == {"eigenvalue", "trace", "trace_error", "images"}
+    assert student["sharpness"]["all"]["images"] == 10
     assert set(student["seconds"]) == {"pass", "agreement", "sharpness"}
 
 
 def test_its_pictures_are_those_of_its_parts(analysed):
     names = {path.stem for path in (analysed / "student" / "analysis").iterdir()}
-    of_all = {"calibration", "sharpness"}
-    of_students = of_all | {"attention_distance", "rank", "rollout"}
+    of_all = {"calibration", "sharpness", "rank"}
+    of_students = of_all | {"attention_distance", "rollout"}
     assert names == of_students | {"diversity", "winners", "agreement"}
     assert {path.stem for path in (analysed / "baseline" / "analysis").iterdir()} == of_students
     assert {path.stem for path in (analysed / "teacher" / "analysis").iterdir()} == of_all
@@ -118,6 +119,49 @@ def test_a_lone_file_goes_without_what_its_teacher_was_shown(run, tmp_path, capf
     assert "agreement" not in found
     assert "diversity" in found
     assert "student: no agreement, for no stage.yaml beside it says what" in capfd.readouterr().out
+
+
+# Whose weights -> the parts that lose a number, and those that are gone.
+BROKEN = {
+    "student/network.vit.head_dist.bias": ("diversity, winners, calibration, sharpness", {"winners"}),
+    "student/network.vit.blocks.0.attn.qkv.weight": (
+        "attention_distance, rank, diversity, winners, calibration, sharpness, rollout",
+        {"winners"},
+    ),
+    "teacher/network.linear.weight": ("calibration, sharpness", set()),
+    "teacher/network.conv1.weight": ("rank, calibration, sharpness", set()),
+}
+
+
+@pytest.mark.parametrize(("weight", "lost"), BROKEN.items(), ids=BROKEN)
+def test_what_is_not_finite_is_left_out_and_the_rest_is_kept(weight, lost, run, capfd):
+    stage, _, name = weight.partition("/")
+    checkpoint = run / stage / "last.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    content["state_dict"][name].flatten()[0] = torch.nan
+    torch.save(content, checkpoint)
+    analyze(f"checkpoint={run}", f"stage={stage}", "images=20", "ema=false")
+    said, gone = lost
+    printed = capfd.readouterr().out
+    assert f"{stage}: what is NaN or infinite is left out of {said}; look at the run's losses." in printed
+    found = read(run / stage)
+    everything = {"attention_distance", "diversity", "winners"} if stage == "student" else set()
+    assert (everything | {"rank", "calibration", "sharpness", "images"}) - gone <= set(found)
+    assert not gone & set(found)
+    assert set(found["sharpness"]["all"]) == {"images"}
+    assert (run / stage / "analysis.csv").exists()
+
+
+def test_of_a_broken_token_the_others_numbers_are_kept(run):
+    content = torch.load(run / "student" / "last.ckpt", weights_only=True)
+    content["state_dict"]["network.vit.head_dist.bias"][0] = torch.nan
+    torch.save(content, run / "student" / "last.ckpt")
+    analyze(f"checkpoint={run}", "stage=student", "images=20", "parts=[attention,rank,diversity,calibration]")
+    found = read(run / "student")
+    assert set(found["calibration"]) == {"cls"}
+    assert set(found["diversity"]) == {"cosine_distance", "per_block"}
+    assert set(found["rank"]) == {"width", "cls", "dist"}
+    assert set(found["attention_distance"]) == {"unit", "cls", "dist", "patches"}
 
 
 def test_a_run_that_was_moved_finds_its_teacher(tiny, tmp_path):

@@ -21,9 +21,9 @@ def said(run, stages=()):
 def test_a_run_ends_with_its_page(trained):
     page = (trained / "report.html").read_text()
     assert "digits, imbalance 10: one run" in page
-    for words in ("What the student learns from", "What the teacher was trained on", "Training curves", "Plain ViT"):
+    for words in ("which the teacher labels", "Training images, and the teacher", "Training curves", "Plain ViT"):
         assert words in page
-    assert "What the plain ViT learns from" not in page  # it learns from what the student does
+    assert "Training images, and the plain ViT" not in page  # it learns from what the student does
     assert page.count("data:image/") == 2
     assert len(page.encode()) < 3_000_000
 

@@ -1,6 +1,7 @@
 """What a trained network does inside, measured: attention, rank, diversity, sharpness, agreement."""
 
 from deitlt.analysis.agreement import Decisions, Labeller, agreement, decide
+from deitlt.analysis.answers import FiniteAnswers, without_decisions
 from deitlt.analysis.attention_distance import AttentionDistance, patch_distances
 from deitlt.analysis.class_sums import ClassSums
 from deitlt.analysis.diversity import ExpertDiversity
@@ -20,6 +21,7 @@ __all__ = [
     "Decisions",
     "ExpertDiversity",
     "FeatureCovariance",
+    "FiniteAnswers",
     "Labeller",
     "Number",
     "Rank",
@@ -39,4 +41,5 @@ __all__ = [
     "sharpness",
     "teacher_features",
     "truth_losses",
+    "without_decisions",
 ]

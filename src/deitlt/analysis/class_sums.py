@@ -10,7 +10,7 @@ class ClassSums:
     """Sums of values of images by class: [C], whatever the number of images.
 
     Means are `GroupedAccuracy`'s: ``all`` is the mean over images, a group the mean of the means of its
-    classes that were seen; what no image was seen of is absent.
+    classes that were seen; what no image was seen of is absent. A value that is NaN makes its means NaN.
 
     Args:
         num_classes: C.
@@ -34,7 +34,7 @@ class ClassSums:
         totals, seen = self.totals.cpu(), self.seen.cpu()
         if seen.sum() == 0:
             return {}
-        of_classes = totals / seen  # 0 / 0 is NaN
-        groups = {name: float(of_classes[classes].nanmean()) for name, classes in self.groups.items()}
-        whole = float(totals.sum() / seen.sum())
-        return {"all": whole} | {name: mean for name, mean in groups.items() if mean == mean}
+        counts = seen.tolist()
+        of_groups = {name: [c for c in classes if counts[c]] for name, classes in self.groups.items()}
+        means = {name: float((totals / seen)[known].mean()) for name, known in of_groups.items() if known}
+        return {"all": float(totals.sum() / seen.sum()), **means}

@@ -27,7 +27,7 @@ def largest_eigenvalue(product: Product, start: Tensor, tolerance: float, most: 
         most: products at most.
 
     Returns:
-        An estimate from below.
+        An estimate from below; NaN where a product is not finite.
     """
     diagonal: list[float] = []
     beside: list[float] = []
@@ -35,6 +35,8 @@ def largest_eigenvalue(product: Product, start: Tensor, tolerance: float, most: 
     for _ in range(most):
         image = product(vector)
         diagonal.append(float(image.dot(vector)))
+        if not math.isfinite(diagonal[-1]):
+            return math.nan
         image = image - diagonal[-1] * vector - (beside[-1] * before if beside else 0.0)
         last, estimate = estimate, _largest_of_tridiagonal(diagonal, beside)
         beside.append(float(image.norm()))

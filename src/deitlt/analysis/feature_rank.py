@@ -1,5 +1,6 @@
 """Rank of features: in how many directions they vary, from sums that do not grow with the images."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,10 +17,10 @@ class Rank(NamedTuple):
     components: the fewest principal components that hold 99 % of the variance (DeiT-LT, Rangwani et al., 2024, the
     rank of the distillation token's features). effective: the effective rank of their covariance matrix,
     exp of the entropy of its normalised eigenvalues (Roy and Vetterli, 2007, definition 1). Both are 0 where
-    nothing varies: with one image, or equal features.
+    nothing varies: with one image, or equal features; NaN where a feature is not finite.
     """
 
-    components: int
+    components: int | float
     effective: float
 
 
@@ -68,6 +69,8 @@ class FeatureCovariance:
         if self.mean is None:
             return None
         covariance = self.covariance().cpu()
+        if not covariance.isfinite().all():
+            return Rank(math.nan, math.nan)
         if covariance.trace() <= _ROUNDING * self.mean.square().sum().cpu():
             return Rank(0, 0.0)
         return rank_of(torch.linalg.eigvalsh(covariance), variance)

@@ -14,7 +14,8 @@ class Number(NamedTuple):
     """One number of an analysis, and where it stands; what does not apply is None.
 
     part: such as 'attention_distance' or 'rank/effective'. token: 'cls', 'dist', 'patches', 'avg', 'features', or
-    for agreement the kind of image. block and head count from 0. group: 'all', 'head', 'mid', 'tail', or a class id.
+    for agreement the kind of image; for sharpness 'eigenvalue', 'trace', or 'images', on how many it was measured.
+    block and head count from 0. group: 'all', 'head', 'mid', 'tail', or a class id.
     """
 
     part: str
@@ -46,11 +47,12 @@ def scalars(analysis: Plain) -> dict[str, float]:
       percent;
     - ``analysis/sharpness/eigenvalue/tail`` and ``analysis/sharpness/trace/tail``.
 
-    A teacher's features have no block: ``analysis/rank/features``. What stands for a single head or class is not here.
+    A teacher's features have no block: ``analysis/rank/features``. What stands for a single head or class is not here,
+    nor on how many images sharpness was measured.
     """
     curves: dict[str, list[float]] = {}
     for number in numbers(analysis):
-        if number.part == "recall":
+        if number.part == "recall" or number.token == "images":
             continue
         place = number.group if number.block is None else f"block{number.block:02d}"
         words = (_CURVES.get(number.part, number.part), number.token, place)
@@ -101,8 +103,9 @@ def _by_token(name: str, part: Plain) -> Iterator[Number]:
 
 
 def _sharpness(part: Plain) -> Iterator[Number]:
-    for measure in ("eigenvalue", "trace"):
-        yield from (Number("sharpness", measure, None, None, g, found[measure]) for g, found in part.items())
+    for measure in ("eigenvalue", "trace", "images"):
+        known = {group: found[measure] for group, found in part.items() if measure in found}
+        yield from (Number("sharpness", measure, None, None, group, value) for group, value in known.items())
 
 
 _READERS = {

@@ -1,7 +1,7 @@
 """Sharpness: how much the loss curves around the weights, over all images and in head, mid and tail."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 
 import torch
@@ -20,16 +20,17 @@ class Sharpness:
     """The Hessian of a loss with respect to the weights.
 
     eigenvalue: its largest. trace: the mean of the probes' estimates. trace_error: the standard error of that
-    mean; 0 with one probe.
+    mean; 0 with one probe. images: over how many the loss is a mean.
     """
 
     eigenvalue: float
     trace: float
     trace_error: float
+    images: int
 
     def as_plain(self) -> dict[str, float]:
         """The numbers by name."""
-        return {"eigenvalue": self.eigenvalue, "trace": self.trace, "trace_error": self.trace_error}
+        return asdict(self)
 
 
 def truth_losses(answers: Tensor | TokenLogits, targets: Tensor, scale: float = 1.0) -> Tensor:
@@ -99,7 +100,8 @@ def sharpness(
         return {
             name: _summarise(
                 largest_eigenvalue(partial(hessian.product, images), start, tolerance, products),
-                sums[name] / sum(len(part.targets) for part in images),
+                sums[name],
+                sum(len(part.targets) for part in images),
             )
             for name, images in chosen.items()
         }
@@ -121,7 +123,8 @@ def _by_group(
     return {name: part for name, part in parts.items() if len(part.targets)}
 
 
-def _summarise(eigenvalue: float, traces: Tensor) -> Sharpness:
-    """traces: [probes], each probe's estimate."""
-    error = float(traces.std()) / len(traces) ** 0.5 if len(traces) > 1 else 0.0
-    return Sharpness(eigenvalue, float(traces.mean()), error)
+def _summarise(eigenvalue: float, trace_sums: Tensor, images: int) -> Sharpness:
+    """trace_sums: [probes], each probe's estimate for the images' summed loss."""
+    traces = trace_sums / images
+    error = float(traces.std(correction=min(1, len(traces) - 1))) / len(traces) ** 0.5
+    return Sharpness(eigenvalue, float(traces.mean()), error, images)

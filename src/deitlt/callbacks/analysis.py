@@ -1,7 +1,6 @@
 """What becomes of the network while it is trained, measured now and then on a few of its images."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Collection
 from functools import partial
@@ -81,15 +80,15 @@ class AnalysisWhileTraining(L.Callback):
             pl_module.log_dict(curves, rank_zero_only=True)
 
     def _look(self, measure: Callable[[], Plain]) -> dict[str, float]:
-        """Write what is measured; its curves, or none where anything of it fails.
+        """Write what is measured and finite; its curves, or none where anything of it fails.
 
         It comes before the epoch's checkpoint: an error that went on would end each resume at the same place.
         """
         with isolate_rng():  # it puts nothing back where an error passes through it
             try:
-                analysis = measure()
+                analysis: Plain = finite(measure())
                 self._write(analysis)
-                return {name: value for name, value in scalars(analysis).items() if math.isfinite(value)}
+                return scalars(analysis)
             except Exception as error:  # of whatever kind: memory, a full disk, blocks that cannot be watched
                 reason = first_line(error)
                 warn_once(
@@ -124,7 +123,7 @@ class AnalysisWhileTraining(L.Callback):
 
     def _write(self, analysis: Plain) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(finite(analysis), indent=1, allow_nan=False)
+        text = json.dumps(analysis, indent=1, allow_nan=False)
         write_atomically(self.folder / f"epoch_{analysis['epoch']:04d}.json", lambda file: file.write(text.encode()))
 
 

@@ -8,7 +8,7 @@ from deitlt.figures.classes import class_histogram
 from deitlt.figures.confusion import confusion_picture
 from deitlt.figures.costs import cost_bars
 from deitlt.figures.diversity import diversity_over_epochs, expert_diversity
-from deitlt.figures.feature_rank import feature_ranks
+from deitlt.figures.feature_rank import feature_rank, feature_ranks
 from deitlt.figures.operations import operation_examples
 from deitlt.figures.parallel import parallel_coordinates
 from deitlt.figures.rollout import RolloutExample, attention_rollouts
@@ -29,6 +29,7 @@ __all__ = [
     "cost_bars",
     "diversity_over_epochs",
     "expert_diversity",
+    "feature_rank",
     "feature_ranks",
     "group_colour",
     "hessian_sharpness",

@@ -1,4 +1,4 @@
-"""How many directions each token's features take, block by block."""
+"""How many directions features take: each token's block by block, or a teacher's."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deitlt.figures.attention_distance import WORDS, block_axis
-from deitlt.figures.style import house_style, save_figure, series_style
+from deitlt.figures.style import FAINT, house_style, save_figure, series_style
 
 Ranks = Mapping[str, Mapping[str, Sequence[float]]]  # token -> 'components' and 'effective' -> [blocks]
 _PANELS = {
@@ -36,6 +36,37 @@ def feature_ranks(ranks: Ranks, width: int, path: Path, title: str) -> Path:
             _panel(axes, {token: found[definition] for token, found in ranks.items()}, words)
         panels[0].legend(loc="upper left")
         figure.suptitle(f"{title} (features of {width} numbers)", x=0.01, ha="left", weight="bold", fontsize=12)
+        return save_figure(figure, path)
+
+
+def feature_rank(rank: Mapping[str, float], width: int, path: Path, title: str) -> Path:
+    """Draw the rank of one layer's features, such as a teacher's, by both definitions, under their number.
+
+    Args:
+        rank: 'components' and 'effective' -> a number.
+        width: length of a feature vector, which no rank exceeds.
+        path: the picture's file.
+        title: of the whole picture.
+
+    Returns:
+        The path.
+    """
+    with house_style():
+        figure = Figure(figsize=(6.5, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        heights = [rank[definition] for definition in _PANELS]
+        drawn = axes.bar(range(len(heights)), heights, 0.5, color=series_style("teacher").colour)
+        axes.bar_label(drawn, [f"{height:.3g}" for height in heights], padding=2, fontsize=9, color=FAINT)
+        axes.axhline(width, color=FAINT, linewidth=1.0, linestyle="--")
+        axes.annotate(f"width of the features: {width:,}", (1.0, width), xycoords=("axes fraction", "data"),
+                      xytext=(0, 3), textcoords="offset points", ha="right", fontsize=9, color=FAINT)  # fmt: skip
+        axes.set_xticks(range(len(heights)), list(_PANELS.values()))
+        axes.set_xlim(-0.7, len(heights) - 0.3)
+        axes.set_ylim(0, 1.12 * max(width, 1))
+        axes.tick_params(axis="x", length=0)
+        axes.set_ylabel("directions")
+        axes.grid(axis="y")
+        axes.set_title(title)
         return save_figure(figure, path)
 
 

@@ -36,25 +36,27 @@ def analysis_table(analysis: Plain, title: str) -> Table | None:
 def analysis_lines(analysis: Plain) -> list[str]:
     """What has no groups, in a line each: attention, ranks, and who wins how many classes."""
     lines = []
-    if "attention_distance" in analysis:
-        distances = {
-            name: [fmean(heads) for heads in blocks] for name, blocks in _tokens(analysis["attention_distance"])
-        }
+    if tokens := _tokens(analysis.get("attention_distance", {})):
+        distances = {name: [fmean(heads) for heads in blocks] for name, blocks in tokens}
         said = [f"{_TOKENS[name]} {means[0]:.1f} -> {means[-1]:.1f}" for name, means in distances.items()]
         lines.append(f"attention distance in pixels, first -> last block: {', '.join(said)}")
-    if "rank" in analysis:
+    if _tokens(analysis.get("rank", {})):
         lines.append(_ranks(analysis["rank"]))
     if "winners" in analysis:
         won = analysis["winners"]
         lines.append(f"classes won: CLS {won['cls']}, DIST {won['dist']}, ties {won['tie']}")
+    if images := analysis.get("sharpness", {}).get("all", {}).get("images"):
+        lines.append(f"Hessian: of the loss of {images:,} training images")
     return lines
 
 
 def _rows(analysis: Plain) -> Iterator[tuple[str, Mapping[str, float], str]]:
     """Label, group -> value, and how a value is written."""
-    if "diversity" in analysis:
-        yield "CLS and DIST disagree, %", analysis["diversity"]["disagreement"], "{:.1f}"
-        yield "1 - cosine of CLS and DIST", analysis["diversity"]["cosine_distance"], "{:.3f}"
+    diversity = analysis.get("diversity", {})
+    if "disagreement" in diversity:
+        yield "CLS and DIST disagree, %", diversity["disagreement"], "{:.1f}"
+    if diversity.get("cosine_distance"):
+        yield "1 - cosine of CLS and DIST", diversity["cosine_distance"], "{:.3f}"
     for token, groups in analysis.get("calibration", {}).items():
         answer = "" if analysis["kind"] == "teacher" else f" of {_TOKENS[token]}"
         yield f"calibration error{answer}, %", groups, "{:.1f}"
@@ -62,8 +64,8 @@ def _rows(analysis: Plain) -> Iterator[tuple[str, Mapping[str, float], str]]:
         yield f"teacher right on {kind} images, %", groups, "{:.1f}"
     if "sharpness" in analysis:
         for measure, words in (("eigenvalue", "Hessian: largest eigenvalue"), ("trace", "Hessian: trace")):
-            values = {group: found[measure] for group, found in analysis["sharpness"].items()}
-            yield words, values, "{:.3g}"
+            if values := {group: found[measure] for group, found in analysis["sharpness"].items() if measure in found}:
+                yield words, values, "{:.3g}"
 
 
 def _ranks(rank: Plain) -> str:
@@ -76,4 +78,4 @@ def _ranks(rank: Plain) -> str:
 
 
 def _tokens(part: Plain) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in part.items() if name not in ("unit", "width")]
+    return [(name, value) for name, value in part.items() if name not in ("unit", "width") and value]

@@ -50,7 +50,7 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with its words. alt: what it shows, with numbers, for who cannot see it."""
+    """A picture with its words. alt: what it shows, with numbers, for who cannot see it. note: a sentence under it."""
 
     title: str
     svg: Markup
@@ -60,7 +60,12 @@ class Chart:
 
 
 def line_chart(
-    title: str, lines: Sequence[Line], x_name: str, log: bool = False, mark: tuple[float, str] | None = None
+    title: str,
+    lines: Sequence[Line],
+    x_name: str,
+    log: bool = False,
+    mark: tuple[float, str] | None = None,
+    note: str = "",
 ) -> Chart:
     """Draw lines over a common axis.
 
@@ -70,6 +75,7 @@ def line_chart(
         x_name: of the horizontal axis.
         log: whether the values may be drawn on a logarithmic axis, where they span much.
         mark: where a vertical line stands, and what it says.
+        note: a sentence under it, or nothing.
     """
     lines = [Line(line.name, line.look, _thinned(line.points)) for line in lines]
     xs = [x for line in lines for x, _ in line.points]
@@ -81,7 +87,8 @@ def line_chart(
     svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         _WIDTH, _HEIGHT, alt, Markup("").join(parts)
     )
-    return Chart(title, svg, alt, [LegendEntry(line.name, line.look, _sample(line.look)) for line in lines])
+    legend = [LegendEntry(line.name, line.look, _sample(line.look)) for line in lines]
+    return Chart(title, svg, alt, legend, note)
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -12,14 +12,12 @@ import yaml
 
 from deitlt.errors import ConfigError
 from deitlt.report.runs import Run
+from deitlt.report.samples import Sample, samples_of
 
 Plain: TypeAlias = Mapping[str, Any]
 Points: TypeAlias = list[tuple[float, float]]  # (epochs that were finished, value)
-Sample: TypeAlias = tuple[str | None, int | None]  # split, number of images
 STAGES: Final = ("teacher", "student", "baseline")
 _NO_SERIES: Final = ("class", "group", "train_images")
-# What an analysis finds in the images that it names; the teacher is asked, and sharpness measured, on others.
-_OF_IMAGES: Final = ("attention_distance", "rank", "diversity", "winners", "calibration")
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,8 @@ class Evidence:
     name: the run's in the tables, equal for the seeds of one experiment. config: config.yaml. curves: stage ->
     column of its metrics.csv -> points. recalls: series of per_class.csv -> [C] percent, None where the class has
     no test image. analyses: stage -> each part of its
-    analysis as it was measured last. samples: stage -> part -> the images that it was measured on.
+    analysis as it was measured last. samples, epochs: stage -> part -> the images that it was measured on, and after
+    how many epochs.
     history: stage -> its analyses while training, by epoch.
     stages: stage -> its stage.yaml; of a teacher that was given, the one beside its checkpoint, if it is there.
     """
@@ -41,6 +40,7 @@ class Evidence:
     recalls: Mapping[str, list[float | None]]
     analyses: Mapping[str, Plain]
     samples: Mapping[str, Mapping[str, Sample]]
+    epochs: Mapping[str, Mapping[str, int]]
     history: Mapping[str, Sequence[Plain]]
     stages: Mapping[str, Plain]
 
@@ -68,7 +68,8 @@ def read_evidence(run: Run, name: str) -> Evidence:
         curves={stage: _curves(run.folder / stage / "metrics.csv") for stage in stages},
         recalls=_recalls(run.folder / "per_class.csv"),
         analyses={stage: analysis for stage, analysis in found.items() if analysis},
-        samples={stage: _samples(analyses) for stage, analyses in measured.items()},
+        samples={stage: _newest([*map(samples_of, analyses)]) for stage, analyses in measured.items()},
+        epochs={stage: _newest([*map(_epochs, analyses)]) for stage, analyses in measured.items()},
         history=history,
         stages=_stages(run.folder, dig(config, "teacher", "checkpoint")),
     )
@@ -95,19 +96,14 @@ def _history(stage: Path) -> list[Plain]:
     return sorted((a for a in analyses if "epoch" in a), key=lambda analysis: int(analysis["epoch"]))
 
 
-def _newest(analyses: Sequence[Plain]) -> Plain:
+def _newest(analyses: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Each part as it was measured last: what the teacher says is asked once, before the first epoch."""
     return {part: content for analysis in analyses for part, content in analysis.items()}
 
 
-def _samples(analyses: Sequence[Plain]) -> dict[str, Sample]:
-    """Of which images each part of `_newest` tells: one analysis may have seen a few, another the whole test set."""
-    return {
-        part: (analysis.get("split"), analysis.get("images"))
-        for analysis in analyses
-        for part in _OF_IMAGES
-        if part in analysis
-    }
+def _epochs(analysis: Plain) -> dict[str, int]:
+    """Part -> the epochs after which it was measured; a checkpoint of another program does not say."""
+    return {part: int(analysis["epoch"]) for part in analysis} if "epoch" in analysis else {}
 
 
 def _json(file: Path) -> Plain:

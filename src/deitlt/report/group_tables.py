@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Final
 
+from deitlt.report import measures
 from deitlt.report.evidence import Evidence, dig
 from deitlt.report.scales import number
 
@@ -14,6 +15,7 @@ _STAGES: Final = {"student": "", "baseline": "plain ViT ", "teacher": "teacher "
 _INPUTS: Final = ("clean", "augmented", "mixed", "cropped")
 _WINNERS: Final = {"cls": "CLS", "dist": "DIST", "tie": "tie"}
 _NOTHING: Final = "-"
+_SMALL: Final = 1e-3  # what is smaller is shorter with an exponent
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ def _tables(runs: Sequence[Evidence]) -> Iterator[ValueTable]:
                    {f"{name}{_TOKENS[t] if stage != 'teacher' else ''}".strip(): (stage, "calibration", t)
                     for stage, name in _STAGES.items() for t in _TOKENS})  # fmt: skip
     yield _grouped(runs, "What the teacher says and what is true",
-                   "Images in percent on which they agree, by what becomes of the images.",
+                   "Training images in percent on which they agree, by what becomes of the images.",
                    {kind: (stage, "agreement", kind) for kind in _INPUTS for stage in _agreeing(runs)})  # fmt: skip
     yield _grouped(runs, "How often the teacher keeps its decision",
-                   "Images in percent on which it decides as it does on the clean image.",
+                   "Training images in percent on which it decides as it does on the clean image.",
                    {kind: (stage, "consistency", kind) for kind in _INPUTS for stage in _agreeing(runs)})  # fmt: skip
     yield _grouped(runs, "How CLS and DIST differ",
                    "Images in percent that they put into different classes; 1 - cosine of their features.",
@@ -64,19 +66,23 @@ def _grouped(runs: Sequence[Evidence], title: str, note: str, places: Mapping[st
 
 
 def _sharpness(runs: Sequence[Evidence]) -> ValueTable:
-    named = {"eigenvalue": "largest eigenvalue", "trace": "trace"}
+    named = ("eigenvalue", "trace")
     rows = {}
     for stage, name in _STAGES.items():
-        for key, words in named.items():
+        for key in named:
             values = [_mean(runs, stage, "sharpness", group, key) for group in _GROUPS]
             if any(value is not None for value in values):
-                rows[f"{name or 'student '}{words}"] = [_text(value) for value in values]
-    return ValueTable("Sharpness", "Of the loss's Hessian: the smaller, the flatter the minimum.", _GROUPS, rows)
+                rows[f"{name or 'student '}{key}"] = [_text(value) for value in values]
+    samples = [measures.sample(run, stage, "sharpness") for run in runs for stage in _STAGES]
+    counts = sorted({sample.images for sample in samples if sample is not None and sample.images})
+    where = f", on {' or '.join(f'{images:,}' for images in counts)} training images" if counts else ""
+    note = f"Largest eigenvalue and trace of the loss's Hessian{where}: the smaller, the flatter the minimum."
+    return ValueTable("Sharpness", note, _GROUPS, rows)
 
 
 def _winners(runs: Sequence[Evidence]) -> ValueTable:
     values = [_mean(runs, "student", "winners", key) for key in _WINNERS]
-    rows = {"classes": [_text(value) for value in values]} if any(value is not None for value in values) else {}
+    rows = {"classes": [_count(value) for value in values]} if any(value is not None for value in values) else {}
     return ValueTable("Which token wins", "Classes on which that token's recall is higher.", [*_WINNERS.values()], rows)
 
 
@@ -89,4 +95,11 @@ def _mean(runs: Sequence[Evidence], *keys: str) -> float | None:
 def _text(value: float | None) -> str:
     if value is None:
         return _NOTHING
+    if 0 < abs(value) < _SMALL:
+        return f"{value:.1e}".replace("e-0", "e-")
     return f"{value:.1f}" if 1 <= abs(value) < 1000 else number(value)
+
+
+def _count(value: float | None) -> str:
+    """Whole of one run, a mean of several."""
+    return f"{value:,.0f}" if value is not None and value == int(value) else _text(value)

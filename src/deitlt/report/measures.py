@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from deitlt.report.evidence import Evidence, Sample, dig
+from deitlt.report.evidence import Evidence, Points, dig
+from deitlt.report.samples import Sample, samples_of
 
 
 def accuracy(run: Evidence, part: str, token: str, group: str) -> float | None:
@@ -34,6 +35,12 @@ def is_out_of_distribution(run: Evidence) -> bool | None:
 def sample(run: Evidence, stage: str, part: str) -> Sample | None:
     """Of which images a part of a stage's analysis tells; None where it was not measured."""
     return (run.samples.get(stage) or {}).get(part)
+
+
+def samples_by_epoch(run: Evidence, stage: str, part: str) -> list[Sample]:
+    """Of which images a part tells in the analyses while training, one after another."""
+    found = [samples_of(analysis) for analysis in run.history.get(stage) or ()]
+    return [samples[part] for samples in found if part in samples]
 
 
 def agreement(run: Evidence, kind: str) -> float | None:
@@ -76,6 +83,19 @@ def disagreement_by_epoch(run: Evidence, group: str = "all") -> list[tuple[float
     history: Sequence[Mapping[str, Any]] = run.history.get("student") or ()
     found = [(float(a["epoch"]), _number(a, "diversity", "disagreement", group)) for a in history]
     return [(epoch, value) for epoch, value in found if value is not None]
+
+
+def teacher_rank_by_epoch(run: Evidence, measure: str) -> Points:
+    """(epoch, rank of the teacher's features), while training; where nobody looked, of the finished teacher alone.
+
+    measure: 'components' or 'effective'.
+    """
+    while_training = run.history.get("teacher") or ()
+    for analyses in (while_training, (run.analyses.get("teacher") or {},)):
+        found = [(analysis.get("epoch"), _number(analysis, "rank", "features", measure)) for analysis in analyses]
+        if points := [(float(at), value) for at, value in found if at is not None and value is not None]:
+            return points
+    return []
 
 
 def sharpness(run: Evidence) -> float | None:

@@ -1,7 +1,7 @@
 """The page: one file that opens from disk, with every picture in it and nothing fetched."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import jinja2
@@ -15,6 +15,7 @@ from deitlt.report.curves import training_charts
 from deitlt.report.data_sets import by_data, data_name, data_size
 from deitlt.report.evidence import Evidence, read_evidence
 from deitlt.report.group_tables import ValueTable, group_tables
+from deitlt.report.measures import distils
 from deitlt.report.pictures import Picture, pictures
 from deitlt.report.portrait import commands, facts, measured_in_words, results_in_words, trained_in_words
 from deitlt.report.rows import protocol_in_words
@@ -42,7 +43,10 @@ class RunPart:
 
 @dataclass(frozen=True)
 class ExperimentPart:
-    """The seeds of one experiment. trained, found, measured: sentences, or empty."""
+    """The seeds of one experiment. trained, found, measured: sentences, or empty.
+
+    alike: caption of a picture -> the experiment before this one that has the same.
+    """
 
     name: str
     seeds: int
@@ -52,11 +56,12 @@ class ExperimentPart:
     bars: ClassBars | None
     tables: Sequence[ValueTable]
     pictures: Sequence[Picture]
+    alike: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class DataPart:
-    """All runs of one data set. rows, more: of the tables of accuracies."""
+    """All runs of one data set. rows, more: of the tables of accuracies. changed: sentences on the recipes."""
 
     slug: str
     title: str
@@ -65,7 +70,7 @@ class DataPart:
     rows: Sequence[SummaryRow]
     more: Sequence[SummaryRow]
     protocols: str
-    changed: Sequence[Sequence[str]]
+    changed: Sequence[str]
     findings: Sequence[Finding]
     charts: Sequence[Chart]
     experiments: Sequence[ExperimentPart]
@@ -100,6 +105,7 @@ def report_html(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["together"] = _together
     page = environment.get_template("page.html.j2")
     return page.render(title=_title(runs), parts=parts, columns=_COLUMNS, version=__version__)
 
@@ -125,12 +131,27 @@ def _data_part(slug: str, title: str, runs: Sequence[Run]) -> DataPart:
         rows=main,
         more=[row for row in rows if row not in main],
         protocols="; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(run.protocol for run in runs)),
-        changed=changed_recipes(runs),
+        changed=_changes_in_words(changed_recipes(runs)) if len(runs) > 1 else [],
         findings=findings(evidence),
         charts=analysis_charts(experiments),
-        experiments=[_experiment_part(name, found, i) for i, (name, found) in enumerate(experiments.items())],
+        experiments=_shown_once([_experiment_part(*named, i) for i, named in enumerate(experiments.items())]),
         runs=[_run_part(run, i < _DRAWN) for i, run in enumerate(evidence)],
     )
+
+
+def _changes_in_words(changed: Sequence[Sequence[str]]) -> list[str]:
+    """What each numbered recipe changed, and before that, once, what all of them did."""
+    shared = [change for change in changed[0] if all(change in other for other in changed)] if len(changed) > 1 else []
+    said = [f"Every changed recipe: {'; '.join(shared)}."] if shared else []
+    for i, changes in enumerate(changed, start=1):
+        own = [change for change in changes if change not in shared]
+        said.append(f"Changed recipe {i}{', beside that' if shared else ''}: {'; '.join(own) or 'nothing else'}.")
+    return said
+
+
+def _together(text: str) -> str:
+    """A number and its percent sign stay in one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _experiment_part(name: str, runs: Sequence[Evidence], place: int) -> ExperimentPart:
@@ -139,11 +160,24 @@ def _experiment_part(name: str, runs: Sequence[Evidence], place: int) -> Experim
         seeds=len(runs),
         trained=trained_in_words(runs[0]),
         found=results_in_words(runs),
-        measured=measured_in_words(runs[0]),
+        measured=measured_in_words(runs),
         bars=class_bars(name, runs),
         tables=group_tables(runs),
-        pictures=pictures(runs[0].run.folder) if place < _PICTURED else [],
+        pictures=pictures(runs[0].run.folder, distils(runs[0])) if place < _PICTURED else [],
+        alike={},
     )
+
+
+def _shown_once(experiments: Sequence[ExperimentPart]) -> list[ExperimentPart]:
+    """The experiments without the pictures that one before them has, too: equal views of the same images."""
+    owner: dict[str, str] = {}
+    parts = []
+    for part in experiments:
+        alike = {picture.caption: owner[picture.source] for picture in part.pictures if picture.source in owner}
+        own = [picture for picture in part.pictures if picture.source not in owner]
+        owner |= {picture.source: part.name for picture in own}
+        parts.append(replace(part, pictures=own, alike=alike))
+    return parts
 
 
 def _run_part(run: Evidence, drawn: bool) -> RunPart:

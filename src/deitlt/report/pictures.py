@@ -27,16 +27,21 @@ class Picture:
 
 # Caption, and what it shows.
 _STUDENT: Final = (
-    "What the student learns from, and what its teacher is asked about",
+    "Training images, the student's view of each, and the view of that which the teacher labels",
     "A grid of training images from the most to the least frequent class: each beside the student's augmented or "
     "mixed view of it and the view of that which the teacher labels, under the classes that it was mixed of.",
 )
+_ALONE: Final = (
+    "Training images, and the student's view of each",
+    "A grid of training images from the most to the least frequent class: each beside the student's augmented or "
+    "mixed view of it, under the classes that it was mixed of.",
+)
 _TEACHER: Final = (
-    "What the teacher was trained on",
+    "Training images, and the teacher's view of each",
     "A grid of training images from the most to the least frequent class: each beside the teacher's view of it.",
 )
 _BASELINE: Final = (
-    "What the plain ViT learns from",
+    "Training images, and the plain ViT's view of each",
     "A grid of training images from the most to the least frequent class: each beside the plain ViT's view of it.",
 )
 # File in a run's folder -> its words. Of files with the same words, the first that is there is shown.
@@ -46,16 +51,21 @@ _VIEWS: Final = {
     "baseline/views.png": _BASELINE,
 }
 _ROLLOUT: Final = (
-    "Where {whose} tokens look: attention rollout",
+    "How much of each patch reaches {whose} tokens through all blocks: the brighter, the more",
     "Rows of test images: each image beside where each token of {whose} looks in it, under the true class and what "
     "the tokens answer.",
 )
 _WHOSE: Final = {"student": "the student's", "baseline": "the plain ViT's"}
 
 
-def pictures(folder: Path) -> list[Picture]:
-    """The pictures of a run's folder that say what no chart of the page does; what is no picture is left out."""
-    return [picture for file, caption, alt in _files(folder) if (picture := embed(file, caption, alt))]
+def pictures(folder: Path, taught: bool = True) -> list[Picture]:
+    """The pictures of a run's folder that say what no chart of the page does; what is no picture is left out.
+
+    Args:
+        folder: the run's.
+        taught: whether its student has a teacher.
+    """
+    return [picture for file, caption, alt in _files(folder, taught) if (picture := embed(file, caption, alt))]
 
 
 def embed(file: Path, caption: str, alt: str) -> Picture | None:
@@ -69,11 +79,11 @@ def embed(file: Path, caption: str, alt: str) -> Picture | None:
     return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *size, caption, alt)
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, str, str]]:
+def _files(folder: Path, taught: bool) -> Iterator[tuple[Path, str, str]]:
     views = {words: folder / name for name, words in reversed(_VIEWS.items()) if (folder / name).is_file()}
     for words in (_STUDENT, _TEACHER, _BASELINE):
         if words in views and not (words == _BASELINE and _STUDENT in views):
-            yield views[words], *words
+            yield views[words], *(_ALONE if words == _STUDENT and not taught else words)
     for stage, whose in _WHOSE.items():
         drawn = sorted(folder.glob(f"{stage}/analysis/*rollout*.png"))
         for file in drawn[-1:]:  # the last epoch's

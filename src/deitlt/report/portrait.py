@@ -11,7 +11,10 @@ from deitlt.report.rows import protocol_in_words
 
 _STAGE_WORDS: Final = {"teacher": "teacher", "student": "student", "baseline": "plain ViT"}
 _MACHINE: Final = {"cpu": "CPU", "gpu": "GPU", "cuda": "GPU", "mps": "Apple GPU"}
-_SPLITS: Final = {"train": "training ", "val": "validation ", "test": "test "}
+_PARTS: Final = {
+    **{"attention_distance": "attention distance", "rank": "rank", "diversity": "diversity"},
+    **{"winners": "winners", "calibration": "calibration"},
+}
 _MINUTE: Final = 60
 
 
@@ -50,15 +53,21 @@ def _leaders(overall: Sequence[tuple[str, float]]) -> str:
     return f" Over all test images {_listed(first)} {'leads' if len(first) == 1 else 'lead'} with {most} %."
 
 
-def measured_in_words(run: Evidence) -> str:
-    """On what the insides of the student were measured; empty where they were not."""
-    analysis = run.analyses.get("student") or {}
-    if "epoch" not in analysis:
-        return ""
-    images = f"{analysis['images']:,} " if analysis.get("images") else ""
-    split = _SPLITS.get(str(analysis.get("split")), "")
-    where = f"{images}{split}images" if images or split else "its images"
-    return f"Measured after {analysis['epoch']} epochs on {where}."
+def measured_in_words(runs: Sequence[Evidence]) -> str:
+    """After how many epochs, and on what, the insides of an experiment's students were measured; empty where none was.
+
+    Where the parts were measured on different images, as by an analysis of some of them, each is told.
+    """
+    named: dict[str, dict[str, None]] = {}
+    for run in runs:
+        samples, epochs = run.samples.get("student") or {}, run.epochs.get("student") or {}
+        for part, words in _PARTS.items():
+            if part in samples:
+                after = f"after {epochs[part]} epochs " if part in epochs else ""
+                named.setdefault(f"{after}on {samples[part]}", {})[words] = None
+    if len(named) == 1:
+        return f"Measured {next(iter(named))}."
+    return f"Measured {'; '.join(f'{where}: {_listed([*parts])}' for where, parts in named.items())}." if named else ""
 
 
 def facts(run: Evidence) -> dict[str, str]:
@@ -72,7 +81,6 @@ def facts(run: Evidence) -> dict[str, str]:
         "Time": "; ".join(f"{_STAGE_WORDS[s]} {_duration(t)}" for s, t in _seconds(metrics)),
         "Machine": "; ".join(dict.fromkeys(_machine(s["trainer"]) for s in run.stages.values() if s.get("trainer"))),
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "Folder": str(run.run.folder),
     }
     return {name: str(words) for name, words in found.items() if words}
 

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from deitlt.analysis import (
     STUDENT_PARTS,
+    FiniteAnswers,
     analyse_student,
     analyse_teacher,
     attention_rollout,
     sharpness,
     truth_losses,
+    without_decisions,
 )
 from deitlt.checkpoints import read_checkpoint
 from deitlt.data import ImageSource, LongTailDataModule
@@ -94,6 +96,8 @@ def rollout_examples(
 ) -> list[RolloutExample]:
     """An image of each of some classes, from the most to the least frequent, with its tokens' rollouts.
 
+    What attention that is no number gives is left out.
+
     Args:
         trained: a student.
         datamodule: data in the order of its classes.
@@ -107,7 +111,8 @@ def rollout_examples(
     shares, answers = attention_rollout(network, images), trained.answer(images)
     pictures = denormalise(images, datamodule.normalisation).permute(0, 2, 3, 1).numpy()
     rollouts = [{token: values[i].numpy() for token, values in shares.items()} for i in range(len(chosen))]
-    return [RolloutExample(pictures[i], rollouts[i], _words(answers, labels, i, info)) for i in range(len(chosen))]
+    whole = [i for i, one in enumerate(rollouts) if all(np.isfinite(values).all() for values in one.values())]
+    return [RolloutExample(pictures[i], rollouts[i], _words(answers, labels, i, info)) for i in whole]
 
 
 def _one_pass(
@@ -120,24 +125,25 @@ def _one_pass(
     batches = evaluated_batches(datamodule, source, chosen, config.batch_size, config.num_workers)
     tokens = ("cls", "dist", "avg") if "dist" in getattr(network, "tokens", ()) else ("cls",)
     calibration = TokenCalibration(info.num_classes, info.groups, tokens).to(trained.device)
+    answers = FiniteAnswers()
+
+    def count(logits: TokenLogits, labels: Tensor) -> None:
+        answers.update(logits)
+        calibration.update(logits, labels)
+
     if isinstance(network, StudentNetwork):
         of_pass = [part for part in parts if part in STUDENT_PARTS]
-        findings = analyse_student(
-            network, batches, info, of_pass, class_order=trained.class_order, on_logits=calibration.update
-        ).as_plain()
+        found = analyse_student(network, batches, info, of_pass, trained.class_order, on_logits=count).as_plain()
     else:
 
-        def count(logits: Tensor, labels: Tensor) -> None:
-            in_order = in_class_order(trained.card.logit_scale * logits, trained.class_order)
-            calibration.update(TokenLogits(in_order, None), labels)
+        def count_one(logits: Tensor, labels: Tensor) -> None:
+            count(TokenLogits(in_class_order(trained.card.logit_scale * logits, trained.class_order), None), labels)
 
-        plain = analyse_teacher(network, batches, on_logits=count).as_plain()
-        findings = plain if "rank" in parts else {}
-    return {
-        "images": len(chosen),
-        **findings,
-        **({"calibration": calibration.compute()} if "calibration" in parts else {}),
-    }
+        plain = analyse_teacher(network, batches, on_logits=count_one).as_plain()
+        found = plain if "rank" in parts else {}
+    if "calibration" in parts:
+        found = {**found, "calibration": calibration.compute()}
+    return {"images": len(chosen), **without_decisions(found, answers.broken)}
 
 
 def _agreement(subject: Subject, images: int) -> Plain:

@@ -13,6 +13,7 @@ from deitlt.figures import (
     calibration_errors,
     diversity_over_epochs,
     expert_diversity,
+    feature_rank,
     feature_ranks,
     hessian_sharpness,
     teacher_agreement,
@@ -37,7 +38,7 @@ FOLDER = "analysis"  # of a stage's, for pictures and for what the callback meas
 def draw_analysis(
     analysis: Plain, info: DataInfo, rollouts: Sequence[RolloutExample], folder: Path, title: str
 ) -> list[Path]:
-    """Draw what was measured; pictures of an earlier analysis go.
+    """Draw what was measured; what has lost all of its numbers is not drawn, and pictures of an earlier analysis go.
 
     Args:
         analysis: in plain values.
@@ -52,20 +53,21 @@ def draw_analysis(
     for old in folder.glob("*.png"):
         old.unlink()
     drawers: dict[str, Callable[[Path, str], Path]] = {}
-    if "attention_distance" in analysis:
-        distances = {name: blocks for name, blocks in analysis["attention_distance"].items() if name != "unit"}
+    if distances := _known(analysis.get("attention_distance", {}), "unit"):
         drawers["attention distance"] = partial(attention_distances, distances)
-    if "rank" in analysis and analysis["kind"] == "student":
-        ranks = {name: found for name, found in analysis["rank"].items() if name != "width"}
-        drawers["rank"] = partial(feature_ranks, ranks, analysis["rank"]["width"])
-    if "diversity" in analysis:
-        experts = (analysis["diversity"][name] for name in ("disagreement", "cosine_distance", "per_block"))
+    if ranks := _known(analysis.get("rank", {}), "width"):
+        width, of_teacher = analysis["rank"]["width"], ranks.get("features")
+        drawers["rank"] = (
+            partial(feature_rank, of_teacher, width) if of_teacher else partial(feature_ranks, ranks, width)
+        )
+    experts = [analysis.get("diversity", {}).get(name) for name in ("disagreement", "cosine_distance", "per_block")]
+    if all(experts):
         drawers["diversity"] = partial(expert_diversity, *experts)
     if "winners" in analysis:
         recalls = _recalls(analysis["winners"]["classes"], info.num_classes)
         drawers["winners"] = partial(token_winners, *recalls, info.counts, info.class_names, info.groups)
-    if "calibration" in analysis:
-        answers = {_answer(token, analysis["kind"]): found for token, found in analysis["calibration"].items()}
+    if errors := _known(analysis.get("calibration", {})):
+        answers = {_answer(token, analysis["kind"]): found for token, found in errors.items()}
         drawers["calibration"] = partial(calibration_errors, answers)
     if "agreement" in analysis:
         drawers["agreement"] = partial(teacher_agreement, analysis["agreement"])
@@ -79,14 +81,19 @@ def draw_analysis(
     return drawn + draw_history(folder, title)
 
 
+def _known(part: Plain, *beside: str) -> Plain:
+    """What of a part has numbers, without what stands beside them."""
+    return {name: found for name, found in part.items() if name not in beside and found}
+
+
 def draw_history(folder: Path, title: str) -> list[Path]:
     """Draw the experts' diversity over the epochs, where training measured it more than once."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("epoch_*.json"))]
     history = {analysis["epoch"]: analysis["diversity"] for analysis in found if "diversity" in analysis}
     if len(history) < 2:
         return []
-    disagreement = {epoch: diversity["disagreement"] for epoch, diversity in history.items()}
-    distance = {epoch: diversity["cosine_distance"] for epoch, diversity in history.items()}
+    disagreement = {epoch: diversity.get("disagreement", {}) for epoch, diversity in history.items()}
+    distance = {epoch: diversity.get("cosine_distance", {}) for epoch, diversity in history.items()}
     path = folder / "diversity_over_epochs.png"
     return [diversity_over_epochs(disagreement, distance, path, f"{title}: {TITLES['diversity']}")]
 

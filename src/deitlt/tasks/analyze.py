@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deitlt.analysis import numbers
+from deitlt.analysis import finite, numbers
 from deitlt.data import LongTailDataModule
 from deitlt.errors import ConfigError
 from deitlt.report.analysis_table import analysis_lines, analysis_table
@@ -46,9 +46,12 @@ def _analyse(
 ) -> None:
     trained = subject.trained.in_order_of(datamodule.info)
     subject = Subject(subject.name, trained, subject.stage, subject.folder)
-    analysis = measure_parts(subject, datamodule, parts, config)
+    measured = measure_parts(subject, datamodule, parts, config)
+    analysis: Plain = finite(measured)
     draws_rollouts = "rollout" in parts and "rollout" not in subject.lacks
     rollouts = rollout_examples(trained, datamodule, config.split, config.rollout.images) if draws_rollouts else []
+    lost = [part for part, content in measured.items() if part not in analysis or analysis[part] != content]
+    _say_what_is_not_finite([*lost, *(["rollout"] if draws_rollouts and not rollouts else [])], subject, console)
     title = f"{datamodule.spec.name}, {subject.name}"
     pictures = draw_analysis(analysis, datamodule.info, rollouts, subject.folder / FOLDER, title)
     write_json(subject.folder / JSON, analysis)
@@ -84,3 +87,10 @@ def _say_what_is_left_out(subject: Subject, console: Console) -> None:
         reasons.setdefault(reason, []).append(part)
     said = "; ".join(f"no {' and '.join(parts)}, for {reason}" for reason, parts in reasons.items())
     console.print(f"{subject.name}: {said}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _say_what_is_not_finite(parts: list[str], subject: Subject, console: Console) -> None:
+    """One line for the parts that have lost a number, which is NaN or infinite."""
+    if parts:
+        said = f"{subject.name}: what is NaN or infinite is left out of {', '.join(parts)}; look at the run's losses."
+        console.print(said, style="yellow", highlight=False, soft_wrap=True, markup=False)
