@@ -37,7 +37,7 @@ def test_a_ready_sweep_has_so_many_jobs_and_its_first_and_last_compose(name, tmp
 
 def test_the_search_holds_images_out_and_its_best_command_says_so(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    words = ["-m", "sweep=optuna", f"paths.sweep_dir={tmp_path}"]
+    words = ["-m", "sweep=optuna", "hydra.sweeper.n_trials=3", f"paths.sweep_dir={tmp_path}"]
     sweep = prepare_sweep(words)
     assert sweep.settings == ["data.val_fraction=0.1"]
     assert f"hydra.sweeper.storage='sqlite:///{tmp_path}/study.db?timeout=60'" in sweep.pinned

@@ -8,10 +8,12 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
+from rich.console import Console
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
 from deitlt.errors import Preempted
+from deitlt.report.sweep import SweepJob
 from deitlt.tasks import sweep_job, sweep_summary, train
 from deitlt.tasks.run_folder import write_json, write_text
 
@@ -105,6 +107,7 @@ def test_a_job_that_is_killed_or_refused_is_reported_and_the_others_finish(scrip
     assert content["best"] == "deitlt train seed=5"
     said = capfd.readouterr()
     assert "Jobs: 2 finished, 1 killed, 1 failed." in said.out
+    assert "job 2 failed: teacher.epochs=0 trains nothing.\n" in said.out  # below the table, in one piece
     assert "deitlt: teacher.epochs=0 trains nothing." in said.err
 
 
@@ -174,6 +177,43 @@ def test_a_job_in_this_process_goes_on_or_begins_anew(stop, trained, tiny_vit, t
     assert summary(tmp_path)[1]["0"]["state"] == "finished"
 
 
+def test_the_same_words_in_another_order_are_the_same_sweep(script, tmp_path):
+    assert swept("seed=0,5", "student.epochs=150") == 0
+    assert swept("student.epochs=150", "seed=0,5") == 0
+    assert len(script()) == 2
+
+
+def test_ctrl_c_at_the_end_of_a_job_keeps_its_result_and_begins_no_other(tiny_vit, tmp_path, monkeypatch, capfd):
+    def stopped_late(*arguments):
+        finish(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "train", stopped_late)
+    assert swept(*tiny_vit, HERE, "seed=4,5") == 130
+    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished"]
+    capfd.readouterr()
+    monkeypatch.setattr(train, "train", finish)
+    assert swept(*tiny_vit, HERE, "seed=4,5") == 0
+    said = capfd.readouterr().out
+    assert "job 0, done before: " in said
+    assert "job 1: " in said
+
+
+def test_three_long_keys_fit_a_terminal_of_80_columns():
+    accuracy = {"head": 33.3, "mid": 20.0, "tail": 10.0}
+    jobs = [
+        SweepJob(str(n), [f"student.optimizer.lr=0.0017692{n}", f"student.distillation.alpha=0.700632{n}",
+                          f"student.drw.start_epoch={60 + n}"],
+                 "finished", "val/student/avg/balanced", None, 10.0, accuracy, 1234.0)
+        for n in (0, 1)
+    ]  # fmt: skip
+    console = Console(width=80, record=True)
+    console.print(sweep_summary._fitting_table(jobs, "maximize", console))
+    said = console.export_text()
+    assert said.count(" finished") == 2
+    assert all(word in said for word in ("distillation.", "balanced", "0.001769"))
+
+
 def test_a_users_own_folder_of_configurations_reaches_every_job(script, tmp_path):
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "own.yaml").write_text("# @package _global_\nseed: 7\n")
@@ -198,6 +238,7 @@ def test_a_preempted_job_ends_the_sweep_with_the_code_that_requeues(script, tmp_
         (("sweep=imbalanced",), "sweep=imbalanced is no choice; did you mean 'imbalance'?"),
         (("hydra/sweeper=optuna", "seed=0,1"), "data.val_fraction=0.1"),
         (("seed=0,1", "objective.metric=student/avg/balance"), "did you mean 'student/avg/balanced'?"),
+        (("student.drw.start_epoch=1,2", "student.drw=null"), "leave out student.drw=null"),
         (("seed=0,1", "objective.direction=up"), "objective.direction=up is no choice"),
     ],
 )

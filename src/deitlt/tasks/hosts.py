@@ -19,6 +19,7 @@ from deitlt.tasks.processes import SWEEP_VARIABLE
 from deitlt.tasks.ranks import STAGE_FILE, Ranks, conclude
 from deitlt.tasks.run_folder import AUTO
 from deitlt.tasks.stage_config import StageConfig
+from deitlt.tasks.sweep_hosts import is_on_slurm
 
 PATIENCE = 10.0  # seconds that this host's ranks get to notice that another host's have ended
 LOST_AFTER = 30.0  # seconds, for runs of older versions
@@ -39,7 +40,7 @@ def place_of(config: DictConfig) -> HostPlace | None:
     if hosts == 1:
         refuse_lone_ranks(os.environ)
         return None
-    if SWEEP_VARIABLE in os.environ or HydraConfig.get().mode == RunMode.MULTIRUN:
+    if (SWEEP_VARIABLE in os.environ or HydraConfig.get().mode == RunMode.MULTIRUN) and not is_on_slurm():
         raise ConfigError(f"A sweep's jobs train on one host each, and trainer.num_nodes={hosts}; type it without -m.")
     return find_place(hosts, os.environ)
 

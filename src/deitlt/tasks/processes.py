@@ -1,6 +1,7 @@
 """The environment of a fresh process of ours. No torch here."""
 
 import os
+import sys
 
 RANK_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 # From a sweep to its job and on to the job's ranks: an environment reaches them all, whatever starts them.
@@ -9,5 +10,10 @@ TRIAL_VARIABLE = "DEITLT_TRIAL"  # which trial of an Optuna search the job is, a
 
 
 def without_ranks() -> dict[str, str]:
-    """This process's environment without what would make its child a rank of some process group."""
-    return {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
+    """This process's environment without what would make its child a rank of some process group.
+
+    `python -m` looks for modules in the folder where one stands, before all others: a file there that is called tty.py
+    would end the child. So that is left to where this process does it, too.
+    """
+    kept = {key: value for key, value in os.environ.items() if key not in RANK_VARIABLES}
+    return kept if {"", os.getcwd()} & set(sys.path) else kept | {"PYTHONSAFEPATH": "1"}

@@ -25,11 +25,13 @@ from deitlt.tasks.checks import check_values
 from deitlt.tasks.config_folder import config_dir
 from deitlt.tasks.objective import check_objective
 from deitlt.tasks.overrides import explain
+from deitlt.tasks.sweep_hosts import check_hosts
 from deitlt.tasks.sweep_words import literal, quoted
 
 OK, FAILED, USER_ERROR = 0, 1, 2
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper."
 NOT_OF_A_RUN = ("sweep.", "objective.", "paths.", "hydra.")  # settings of a sweep's file that its best job does without
+OF_THE_SWEEP = ("sweep=", "hydra.", "hydra/")  # words that choose its file, and those that may be right only with it
 BUSY = 60  # seconds to wait for a study that another job writes to
 LOST_WORKER = ("TerminatedWorkerError", "UncompletedJobError", "FailedJobError")  # joblib's, submitit's
 
@@ -136,7 +138,9 @@ def _prepare(overrides: list[str]) -> Sweep:
     OmegaConf.set_struct(config, False)
     config.pop("hydra")
     check_values(config, "train")
+    _check_swept(config, swept)
     check_objective(config)
+    check_hosts(config, job.hydra.launcher)
     folder = Path(str(job.hydra.sweep.dir)).expanduser().absolute()
     pinned = [f"hydra.sweep.dir={quoted(folder)}"]
     if str(job.hydra.sweeper._target_).startswith(OPTUNA):
@@ -155,13 +159,27 @@ def _first(override: Override) -> str:
     return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
 
 
+def _check_swept(config: DictConfig, swept: Sequence[Override]) -> None:
+    """Raise ConfigError where another word takes away what is swept: the jobs would all be the same."""
+    for override in swept:
+        key = override.get_key_element().lstrip("+")
+        parent = key.rpartition(".")[0]
+        if override.is_sweep_override() and parent and OmegaConf.select(config, parent) is None:
+            raise ConfigError(f"The sweep is over {key}, which {parent}=null takes away; leave out {parent}=null.")
+
+
 def _check_search(config: DictConfig) -> None:
-    """Raise ConfigError where a search would choose by the test set without having been told to."""
+    """Raise UserError where a search would choose by the test set without having been told to, or by a teacher's own
+    training images."""
     if not config.data.val_fraction and config.objective.metric is None:
         raise ConfigError(
             "A search by Optuna chooses on the validation split, and there is none; type data.val_fraction=0.1, or "
             "objective.metric=student/avg/balanced to choose on the TEST set."
         )
+    if config.teacher.checkpoint is not None or config.student.init is not None:
+        from deitlt.tasks.sweep_teacher import refuse_seen  # reads it with torch
+
+        refuse_seen(config)
 
 
 def _pin_search(job: DictConfig, folder: Path) -> list[str]:
@@ -179,9 +197,9 @@ def _pin_search(job: DictConfig, folder: Path) -> list[str]:
 
 def _settings(fixed: Sequence[str], master: DictConfig) -> list[str]:
     """What the sweep's own file changes of a run, as overrides."""
-    others = [word for word in fixed if not word.startswith("sweep=")]
-    if len(others) == len(fixed):
+    if not any(word.startswith("sweep=") for word in fixed):
         return []
+    others = [word for word in fixed if not word.startswith(OF_THE_SWEEP)]
     ours, theirs = (OmegaConf.to_container(config) for config in (master, compose("train", overrides=others)))
     assert isinstance(ours, dict)
     assert isinstance(theirs, dict)

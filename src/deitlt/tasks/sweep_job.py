@@ -13,6 +13,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from rich.console import Console
 
 from deitlt.errors import ConfigError, Preempted, UserError, sentence
 from deitlt.report.sweep import FINISHED, JOB_FILE, PRUNED, RUNNING, SweepJob, read_job
@@ -23,6 +24,7 @@ from deitlt.tasks.preemption import preemptible
 from deitlt.tasks.process_tree import ProcessTree
 from deitlt.tasks.processes import SWEEP_VARIABLE, TRIAL_VARIABLE, without_ranks
 from deitlt.tasks.run_folder import AUTO, RunFolder, write_json
+from deitlt.tasks.sweep_hosts import follows
 from deitlt.tasks.sweep_words import quoted
 
 NOT_OF_A_JOB = ("paths.", "sweep.trial=", "hydra.", "hydra/")  # say where it lies or what runs it
@@ -43,22 +45,38 @@ def run_job(config: DictConfig) -> float | None:
     run = RunFolder.of_job(config)
     job = SweepJob(str(run.path), own_overrides(), RUNNING, objective_metric(config))
     known = read_job(run.path)
-    if known is not None and known.overrides != job.overrides:
+    # A search that goes on names the parameters of a trial that was begun in another order.
+    if known is not None and sorted(known.overrides) != sorted(job.overrides):
         raise ConfigError(
             f"{run.path} holds the job {' '.join(known.overrides)}, and not {' '.join(job.overrides)}; type the sweep "
             "that was begun there, or another paths.sweep_dir=FOLDER."
         )
-    if known is None or known.state not in (FINISHED, PRUNED):
-        _write(run, job)
-        began = time.monotonic()
-        job = (_train_apart if config.sweep.isolated else _train_here)(config, run, job)
-        known = _concluded(run, replace(job, seconds=round(time.monotonic() - began, 1)))
-        _write(run, known)
-    if known.state == INTERRUPTED:
-        raise KeyboardInterrupt
-    if known.state == PREEMPTED:
-        raise Preempted()
+    if known is not None and known.state in (FINISHED, PRUNED):
+        _say(f"job {run.path.name}, done before: {' '.join(job.overrides)}")
+        return known.value
+    _say(f"job {run.path.name}: {' '.join(job.overrides)}")
+    if follows():
+        _end_too(_train_apart(config, run, job))
+        return None
+    _write(run, job)
+    began = time.monotonic()
+    ended = (_train_apart if config.sweep.isolated else _train_here)(config, run, job)
+    known = _concluded(run, replace(ended, seconds=round(time.monotonic() - began, 1)))
+    _write(run, known)
+    _end_too(ended)
     return known.value
+
+
+def _end_too(job: SweepJob) -> None:
+    """Raise what stopped the job, which may have had its result already: nobody wants the next one then."""
+    if job.state == INTERRUPTED:
+        raise KeyboardInterrupt
+    if job.state == PREEMPTED:
+        raise Preempted()
+
+
+def _say(line: str) -> None:
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def own_overrides() -> list[str]:
@@ -111,8 +129,11 @@ def _ended(job: SweepJob, code: int, errors: str) -> SweepJob:
 
 
 def _words(run: RunFolder, job: SweepJob) -> list[str]:
-    """What to type for the job: to go on with it, if an epoch of it was finished; else to begin."""
-    if _goes_on(run, job):
+    """What to type for the job: to go on with it, if an epoch of it was finished; else to begin.
+
+    A host that follows another is told the stages by that one, and needs the words to know how many hosts there are.
+    """
+    if not follows() and _goes_on(run, job):
         return [f"resume={quoted(run.path)}"]
     sources = HydraConfig.get().runtime.config_sources
     added = [source.path for source in sources if source.provider == "command-line"]

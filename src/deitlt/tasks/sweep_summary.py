@@ -1,10 +1,14 @@
 """What a sweep ends with: one table, a picture of it, and the command of its best job."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from shlex import join
 
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.table import Table
 
 from deitlt.figures import parallel_coordinates
 from deitlt.report.sweep import (
@@ -25,6 +29,8 @@ from deitlt.tracking import drawing
 
 OK, FAILED, USER_ERROR = 0, 1, 2
 NAME = "sweep"  # of its files
+UNBOUND = 10_000  # columns
+REFUSED = "failed"  # the state of a job with a sentence for a reason
 NOT_OF_A_RUN = ("sweep=", "sweep.", "objective.")
 
 
@@ -53,13 +59,30 @@ def conclude_sweep(folder: Path, direction: str, settings: Sequence[str], consol
     picture = None
     with drawing(f"{NAME}.png"):  # after the tables, which it must not cost
         picture = draw_sweep(jobs, folder / f"{NAME}.png", direction)
-    console.print(sweep_table(jobs, direction))
-    lines = [jobs_line(jobs), f"best: {command}" if command else "no job has finished with a value"]
+    console.print(_fitting_table(jobs, direction, console))
+    lines = [*_failures(jobs), jobs_line(jobs), f"best: {command}" if command else "no job has finished with a value"]
     lines.append(f"more: {folder / f'{NAME}.md'}, .csv, .json{'' if picture is None else ', .png'}")
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     done = all(job.state in (FINISHED, PRUNED) for job in jobs)
     return OK if done and any(job.value is not None for job in jobs) else FAILED
+
+
+def _fitting_table(jobs: Sequence[SweepJob], direction: str, console: Console) -> Table:
+    """The table for a narrow terminal: sentences stay out of it, keys break between their words, lines give way."""
+    table = sweep_table([replace(job, reason=None) if job.state == REFUSED else job for job in jobs], direction)
+    for column in table.columns:
+        column.header = re.sub(r"(?<=[./_])(?=.)", "\n", str(column.header))
+    if console.measure(table, options=console.options.update(width=UNBOUND)).maximum > console.width:
+        table.box, table.padding = SIMPLE, (0, 0)
+    return table
+
+
+def _failures(jobs: Sequence[SweepJob]) -> Iterator[str]:
+    """A line for each job that failed, with its sentence."""
+    for job in jobs:
+        if job.state == REFUSED:
+            yield f"job {Path(job.folder).name} failed: {job.reason}"
 
 
 def best_command(job: SweepJob, settings: Sequence[str]) -> str:

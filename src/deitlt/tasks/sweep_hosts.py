@@ -1,0 +1,45 @@
+"""A sweep whose jobs train on several hosts each: submitit has Slurm start a task on each, and all of them train."""
+
+import os
+
+from omegaconf import DictConfig
+
+from deitlt.errors import ConfigError
+
+SLURM_LAUNCHER = "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+
+
+def check_hosts(config: DictConfig, launcher: DictConfig) -> None:
+    """See that the launcher starts each job on as many hosts as the job trains on.
+
+    Args:
+        config: of a job.
+        launcher: Hydra's configuration of it.
+
+    Raises:
+        ConfigError: it does not, and the hosts would wait for each other, or train the same job side by side.
+    """
+    hosts, on_slurm = int(config.trainer.num_nodes), launcher.get("_target_") == SLURM_LAUNCHER
+    nodes, tasks = (int(launcher[name]) if on_slurm else 1 for name in ("nodes", "tasks_per_node"))
+    if hosts > 1 and not on_slurm:
+        raise ConfigError(
+            f"A sweep's jobs train on one host each here, and trainer.num_nodes={hosts}; type hydra/launcher=submitit_"
+            f"slurm hydra.launcher.nodes={hosts} beside it, or leave out -m."
+        )
+    if (nodes, tasks) != (hosts, 1):
+        raise ConfigError(
+            f"hydra.launcher.nodes={nodes} with hydra.launcher.tasks_per_node={tasks}, and trainer.num_nodes={hosts}; "
+            f"type hydra.launcher.nodes={hosts} hydra.launcher.tasks_per_node=1: a host's one task starts its ranks."
+        )
+    if hosts > 1 and not config.sweep.isolated:
+        raise ConfigError(f"sweep.isolated=false, and trainer.num_nodes={hosts}; type sweep.isolated=true.")
+
+
+def is_on_slurm() -> bool:
+    """Whether submitit has Slurm run this job, which then may have several hosts."""
+    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+
+
+def follows() -> bool:
+    """Whether this is another host of a job than its first, which alone writes."""
+    return is_on_slurm() and os.environ.get("SLURM_NODEID", "0") != "0"
