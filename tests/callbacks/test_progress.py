@@ -34,6 +34,16 @@ def test_shows_a_bar_on_a_terminal(make_trainer, student_module, student_batches
     assert re.search(r"loss \d\.\d{3}", text)
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_epoch_that_logged_no_loss_is_shown_without_one(make_trainer, student_module, student_batches, terminal):
+    module = student_module()
+    module.log = lambda *_, **__: None
+    text = shown(make_trainer, module, student_batches(1), terminal, epochs=1)
+    assert "nan" not in text
+    assert "loss" not in text
+    assert ("1/1 epochs" in text) if terminal else re.fullmatch(r"student: epoch 1/1, \d+ s\n", text)
+
+
 def test_gives_the_terminal_back_after_an_error(make_trainer, student_module):
     console = Console(file=io.StringIO(), force_terminal=True)
     progress = StageProgress("student", console)

@@ -347,6 +347,10 @@ def test_unknown_choices_are_named():
         digits(on_broken="ignore")
     with pytest.raises(ConfigError, match=r"data\.name=digit is not a known data set; did you mean 'digits'"):
         LongTailDataModule(name="digit")
+    with pytest.raises(
+        ConfigError, match=r"data\.group_cuts=\[3\] must be two positions .* type data\.group_cuts=\[3,7\]"
+    ):
+        digits(group_cuts=[3]).setup()
 
 
 def see_through(image_size, normalisation):

@@ -42,7 +42,7 @@ def test_name_of_another_data_set_is_refused():
 def test_unknown_name_says_the_nearest():
     with pytest.raises(ConfigError, match=r"data\.name=cifar11 .*did you mean 'cifar10"):
         get_dataset("cifar11")
-    with pytest.raises(ConfigError, match="known: cifar10, cifar100, digits, folder"):
+    with pytest.raises(ConfigError, match="type one of cifar10, cifar100, digits, folder"):
         get_dataset("zzz")
 
 

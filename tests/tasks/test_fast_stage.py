@@ -9,15 +9,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf, open_dict
 
 from deitlt.checkpoints import read_checkpoint
-from deitlt.cli import config_dir, main
+from deitlt.cli import main
 from deitlt.errors import ConfigError
 from deitlt.models import PaCoNetwork, compile_network
 from deitlt.tasks import building
 from deitlt.tasks.building import build_card, build_data, build_module
+from deitlt.tasks.config_folder import config_dir
 from deitlt.tasks.devices import choose_compile, choose_precision
 from deitlt.tasks.run_folder import RunFolder
 from deitlt.tasks.stage_config import StageConfig
-from deitlt.tasks.train import make_stage
+from deitlt.tasks.stage_making import make_stage
 
 MORE = ("student.model.drop_path=0.1", "evaluate_every=1", "data.val_fraction=0.2")
 

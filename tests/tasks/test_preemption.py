@@ -1,6 +1,7 @@
 """A run that a signal stops in the middle of an epoch ends, once resumed, as one that never was: bit for bit."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -106,13 +107,15 @@ def test_a_run_stopped_twice_in_an_epoch_by_the_same_words_goes_on(stopped, whol
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_an_evaluation_evaluates_anew(stopped, whole):
+def test_a_run_stopped_in_an_evaluation_evaluates_anew(stopped, whole, capsys):
     words = [f"teacher.checkpoint={whole}"]
     run = stopped(StudentModule, "validation_step", 1, words=words)
     epoch, batches, _ = place(run, "student")
     assert (epoch, batches > 0) == (1, True)
     before = read_checkpoint(run / "student" / "last.ckpt")["state_dict"]
+    capsys.readouterr()
     assert main(["train", f"resume={run}"]) == 0
+    assert re.search(r"student: epoch 2/2, \d+ s\n", capsys.readouterr().out)  # nothing was trained any more
     after = read_checkpoint(run / "student" / "last.ckpt")["state_dict"]
     assert all(torch.equal(before[name], after[name]) for name in before)
     ours, theirs = ((path / "student" / "metrics.csv").read_text() for path in (run, whole))

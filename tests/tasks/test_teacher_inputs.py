@@ -6,11 +6,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from deitlt.cli import config_dir
 from deitlt.tasks.building import build_data
+from deitlt.tasks.config_folder import config_dir
 from deitlt.tasks.run_folder import RunFolder
+from deitlt.tasks.stage_making import make_stage
 from deitlt.tasks.teacher_inputs import KINDS, choose_evenly, input_kinds, teacher_agreement, teacher_inputs
-from deitlt.tasks.train import make_stage
 
 PLAIN = ("student.views.train.rand_augment=null", "student.views.train.erasing=0")
 

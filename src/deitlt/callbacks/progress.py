@@ -63,14 +63,15 @@ class StageProgress(L.Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say how the epoch went."""
+        """Say how the epoch went: without a loss where only its evaluation is run again, as after a preemption."""
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 1
-        loss = f"loss {float(trainer.callback_metrics.get('train/loss', float('nan'))):.3f}"
+        found = trainer.callback_metrics.get("train/loss")
+        loss = "" if found is None else f"loss {float(found):.3f}"
         if self._bar is not None:
             self._bar.update(self._task, completed=epoch, loss=loss)
         elif epoch == last or epoch % max(1, last // self.lines) == 0:
-            seconds = time.monotonic() - self._began
-            self.console.print(f"{self.title}: epoch {epoch}/{last}, {loss}, {seconds:.0f} s", highlight=False)
+            parts = (f"{self.title}: epoch {epoch}/{last}", loss, f"{time.monotonic() - self._began:.0f} s")
+            self.console.print(", ".join(part for part in parts if part), highlight=False)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the finished bar on the screen."""

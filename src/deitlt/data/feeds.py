@@ -1,4 +1,4 @@
-"""How training images reach the step: what is handed out for each draw, and what the device makes of a batch.
+"""How training images reach the step: what travels of each, and what the device makes of a batch.
 
 A per-image view is made in the workers, and the device has nothing left to do. A view of whole batches gets uint8
 images: gathered from a copy that lives on the device, sent there whole, or sent there as crops where images
@@ -6,7 +6,7 @@ differ in size.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,13 +16,10 @@ from torch.utils.data import Dataset, default_collate
 from torchvision import transforms
 
 from deitlt.data.dataset import View, ViewedImages
-from deitlt.data.decoding import Box, decode_cropped, decode_jpegs, draw_box, read_bytes, resize_box
-from deitlt.data.pixels import pixels_of
+from deitlt.data.decoding import decode_jpegs, resize_box
+from deitlt.data.feed_images import CroppedImages, EncodedImages, File, Indices, WholeImages
 from deitlt.data.resident import load_resident
-from deitlt.data.samplers import Draw
 from deitlt.data.sources import ImageSource
-from deitlt.data.streams import own_streams
-from deitlt.data.verify import path_of
 
 Views = Tensor | Sequence[Tensor]  # [B, 3, H, W], or one such tensor a view
 
@@ -132,7 +129,7 @@ class StreamedCrops:
 
     def __init__(self, source: ImageSource, view: BatchView, seed: int, rank: int) -> None:
         self.view = view
-        self.images: Dataset[Any] = CroppedImages(source, view, seed, rank)
+        self.images: Dataset[Any] = CroppedImages(source, view.worker_crop(), view.image_size, seed, rank)
 
     def collate(self, pairs: list[Any]) -> Any:
         """Crops [B, 3, S, S] uint8, and targets [B]."""
@@ -171,13 +168,6 @@ class EncodedCrops:
         return self.view(torch.stack(crops), rng, cropped=True)
 
 
-class File(NamedTuple):
-    """A file's content, and the part of its image that is wanted."""
-
-    content: bytes
-    box: Box
-
-
 class Files:
     """Files on their way to the device.
 
@@ -188,68 +178,3 @@ class Files:
 
     def __init__(self, files: Sequence[File]) -> None:
         self.files = tuple(files)
-
-
-class Indices(Dataset[tuple[int, int]]):
-    """Where an image stands, and its class id."""
-
-    def __init__(self, labels: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, draw: Draw) -> tuple[int, int]:
-        return draw.index, int(self.labels[draw.index])
-
-
-class WholeImages(Dataset[tuple[Tensor, int]]):
-    """A source's images as uint8 [3, H, W]."""
-
-    def __init__(self, source: ImageSource) -> None:
-        self.source = source
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
-        return pixels_of(self.source, draw.index), int(self.source.labels[draw.index])
-
-
-class CroppedImages(Dataset[tuple[Tensor, int]]):
-    """Random crops of a source's images, uint8 [3, S, S]; a crop depends on (seed, rank, draw) alone."""
-
-    def __init__(self, source: ImageSource, view: BatchView, seed: int, rank: int) -> None:
-        self.source = source
-        self.crop, self.image_size = view.worker_crop(), view.image_size
-        self.seed, self.rank = seed, rank
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
-        path = path_of(self.source)
-        assert path is not None, "arrays are streamed whole"
-        with own_streams(self.seed, self.rank, *draw):
-            crop = decode_cropped(path(draw.index), self.crop, self.image_size)
-        return crop, int(self.source.labels[draw.index])
-
-
-class EncodedImages(Dataset[tuple[File, int]]):
-    """A source's files as they are, each with the part of it that a random resized crop takes."""
-
-    def __init__(self, source: ImageSource, crop: transforms.RandomResizedCrop, seed: int, rank: int) -> None:
-        self.source, self.crop = source, crop
-        self.seed, self.rank = seed, rank
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, draw: Draw) -> tuple[File, int]:
-        path = path_of(self.source)
-        assert path is not None, "arrays are not encoded"
-        name = path(draw.index)
-        content = read_bytes(name)
-        with own_streams(self.seed, self.rank, *draw):
-            box = draw_box(name, content, self.crop)
-        return File(content, box), int(self.source.labels[draw.index])

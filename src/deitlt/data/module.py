@@ -9,27 +9,26 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from deitlt.data.class_order import sort_classes
 from deitlt.data.completion import Labeller, PlacedLabeller, TeacherSees, check_teacher_sees, complete_batch
 from deitlt.data.dataset import EvaluatedImages
 from deitlt.data.delivery import Decoder, make_feed
 from deitlt.data.feeds import BatchView, Feed
-from deitlt.data.missing import require_files
+from deitlt.data.file_check import FileCheck
+from deitlt.data.place import TrainingPlace
 from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, get_dataset
 from deitlt.data.resident import Resident, choose_resident
 from deitlt.data.samplers import DrawSampler, EpochSampler, EvaluationSampler, ShuffledSampler
 from deitlt.data.sources import ImageSource
 from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed
-from deitlt.data.verify import drop, find_broken, require_sound
+from deitlt.data.verify import drop
 from deitlt.data.view_factories import EvaluationFactory, ViewFactory
-from deitlt.data.workers import outlive_signals
+from deitlt.data.workers import Loader, make_loader
 from deitlt.errors import ConfigError
 from deitlt.types import DataInfo, ImageBatch, StudentBatch
 from deitlt.views import IMAGENET, BatchMixing, evaluation_view, weak_view
 
-Loader = DataLoader[tuple[Tensor, Tensor]]
 VIEWS = 1  # names the stream of a batch's views; that of its mixing has no name
 
 
@@ -126,20 +125,11 @@ class LongTailDataModule(L.LightningDataModule):
             test_list=Path(test_list) if test_list else None,
         )
         self.class_order = class_order or self.spec.class_order
-        if group_cuts and len(group_cuts) != 2:
-            raise ConfigError(
-                f"data.group_cuts={list(group_cuts)} must be two numbers; type data.group_cuts=[3,7], say."
-            )
-        cuts = (group_cuts[0], group_cuts[1]) if group_cuts else None
+        cuts = tuple(group_cuts) if group_cuts else None
         self.options = SplitOptions(imbalance_factor, imbalance_kind, max_count, val_fraction, groups, cuts, split_seed)
-        if on_broken not in ("error", "skip"):
-            raise ConfigError(f"data.on_broken={on_broken} is no choice; type =error or =skip.")
-        if on_broken == "skip" and not verify:
-            raise ConfigError("data.on_broken=skip has to look for broken files first; type data.verify=true with it.")
         if statistics not in ("imagenet", "own"):
             raise ConfigError(f"statistics={statistics} is no choice; type =imagenet or =own.")
-        self.on_broken = on_broken
-        self.verify, self.exclude = verify, list(exclude)
+        self.file_check, self.exclude = FileCheck(on_broken, verify), list(exclude)
         self.resident, self.decoder = resident, decoder
         self.image_size = image_size or self.spec.image_size
         self.normalisation = IMAGENET if statistics == "imagenet" else self.spec.normalisation
@@ -168,14 +158,9 @@ class LongTailDataModule(L.LightningDataModule):
         Raises:
             DataError: files are missing, or one is broken where on_broken='error'.
         """
-        require_files(self._sources(), self.request.root.expanduser())
-        if not self.verify:
-            return []
-        if self.on_broken == "skip":
-            whole = self._read()
-            return sorted({*find_broken(whole.train), *find_broken(whole.test)})
-        require_sound(self._sources())
-        return []
+        found = (self.splits.train, self.splits.val, self.splits.test)
+        used = [source for source in found if source is not None]
+        return self.file_check(used, self._read, self.request.root.expanduser())
 
     @property
     def splits(self) -> LongTailSplits:
@@ -190,16 +175,21 @@ class LongTailDataModule(L.LightningDataModule):
         return self.splits.info
 
     @property
+    def place(self) -> TrainingPlace:
+        """Where training stands."""
+        return TrainingPlace(self.trainer)
+
+    @property
     def watched(self) -> tuple[str, ...]:
         """The splits that `val_dataloader` gives, in its order: those asked for that exist."""
         return tuple(n for n in self.watched_names if n == "test" or self.splits.val is not None)
 
     def train_dataloader(self) -> Loader:
         """Training images in the epoch's order, from the epoch at which training begins or goes on."""
-        world, rank, epoch = self._place()
-        order = self.sampler(self.splits.train, num_replicas=world, rank=rank, seed=self.seed)
+        place = self.place
+        order = self.sampler(self.splits.train, num_replicas=place.world, rank=place.rank, seed=self.seed)
         # With workers the first epoch's order is fetched before the loop calls set_epoch.
-        order.set_epoch(epoch)
+        order.set_epoch(place.first_epoch)
         if len(order) == 0:
             raise ConfigError(
                 f"Repeated augmentation shows no image of a training set of {len(self.splits.train)}; "
@@ -208,14 +198,14 @@ class LongTailDataModule(L.LightningDataModule):
         feed = self._feed = self.feed()
         drop_last = self.drop_last and len(order) >= self.batch_size
         workers = self.num_workers if feed.by_workers else 0
-        draws = DrawSampler(order, self._batches_done() * self.batch_size)
-        return self._loader(feed.images, draws, self.batch_size, drop_last, workers, feed.collate)
+        draws = DrawSampler(order, place.batches_done * self.batch_size)
+        return make_loader(feed.images, draws, self.batch_size, workers, drop_last, feed.collate)
 
     def feed(self) -> Feed:
         """How this rank's training images reach the step."""
         view = self.view(self.image_size, self.normalisation)
-        rank = self._place()[1]
-        return make_feed(self.splits.train, view, self.resident, self.decoder, self._device(), self.seed, rank)
+        place = self.place
+        return make_feed(self.splits.train, view, self.resident, self.decoder, place.device, self.seed, place.rank)
 
     def choose_resident(self, device: torch.device) -> Resident:
         """Whether the training images will live on a device; the choice as it stands where no view asks for it.
@@ -250,9 +240,9 @@ class LongTailDataModule(L.LightningDataModule):
             return ImageBatch(images, targets)
         assert self._feed is not None
         if isinstance(self.labeller, PlacedLabeller):
-            self.labeller.at(self.trainer.current_epoch, self._step(), self.mixing_on)
-        views = self._feed.finish(images, targets.device, self._batch_stream(VIEWS))
-        return self.complete(views, targets, self._batch_stream())
+            self.labeller.at(self.trainer.current_epoch, self.place.step, self.mixing_on)
+        views = self._feed.finish(images, targets.device, self.place.stream(self.seed, VIEWS))
+        return self.complete(views, targets, self.place.stream(self.seed))
 
     def complete(self, views: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator) -> StudentBatch:
         """Mix viewed images, [B, 3, H, W] a view, with targets [B], then ask the teacher about what came out."""
@@ -267,62 +257,7 @@ class LongTailDataModule(L.LightningDataModule):
         train, test = (drop(source, self.exclude) for source in (whole.train, whole.test))
         return replace(whole, train=train, test=test)
 
-    def _sources(self) -> list[ImageSource]:
-        found = (self.splits.train, self.splits.val, self.splits.test)
-        return [source for source in found if source is not None]
-
     def _evaluated(self, source: ImageSource, shared: bool = True) -> Loader:
-        world, rank, _ = self._place() if shared else (1, 0, 0)
+        world, rank = (self.place.world, self.place.rank) if shared else (1, 0)
         images = EvaluatedImages(source, self.evaluation(self.image_size, self.normalisation))
-        return self._loader(images, EvaluationSampler(source, world, rank), self.eval_batch_size)
-
-    def _loader(
-        self,
-        images: Any,
-        order: Any,
-        batch_size: int,
-        drop_last: bool = False,
-        workers: int | None = None,
-        collate: Callable[[list[Any]], Any] | None = None,
-    ) -> Loader:
-        workers = self.num_workers if workers is None else workers
-        return DataLoader(
-            images,
-            batch_size=batch_size,
-            sampler=order,
-            drop_last=drop_last,
-            num_workers=workers,
-            collate_fn=collate,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            worker_init_fn=outlive_signals,
-        )
-
-    def _device(self) -> torch.device:
-        """Where the batches go."""
-        return torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-
-    def _place(self) -> tuple[int, int, int]:
-        """World size, rank, and the epoch that training is at."""
-        if self.trainer is None:
-            return 1, 0, 0
-        # `completed`, which `current_epoch` reads, is brought up to date only after the loaders are made.
-        epoch = self.trainer.fit_loop.epoch_progress.current.processed  # type: ignore[attr-defined]
-        return self.trainer.world_size, self.trainer.global_rank, epoch
-
-    def _batches_done(self) -> int:
-        """Batches of the epoch at hand that a run had done which was stopped in the middle of it."""
-        if self.trainer is None or not self.trainer.fit_loop.restarting:
-            return 0
-        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.completed)
-
-    def _batch_stream(self, *purpose: int) -> np.random.Generator:
-        """This batch's own generator, for mixing or for the purpose that is named."""
-        assert self.trainer is not None
-        key = (self.seed, self.trainer.global_rank, self.trainer.current_epoch, self._step(), *purpose)
-        return np.random.default_rng(key)
-
-    def _step(self) -> int:
-        """Which batch of this rank's epoch is at hand, in whatever run it came."""
-        assert self.trainer is not None
-        return int(self.trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+        return make_loader(images, EvaluationSampler(source, world, rank), self.eval_batch_size, self.num_workers)

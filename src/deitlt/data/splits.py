@@ -39,7 +39,7 @@ class SplitOptions:
     max_count: int | None = None
     val_fraction: float = 0.0
     groups: Literal["paper", "shots"] = "paper"
-    group_cuts: tuple[int, int] | None = None
+    group_cuts: tuple[int, ...] | None = None
     split_seed: int = 0
 
     def __post_init__(self) -> None:

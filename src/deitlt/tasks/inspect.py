@@ -17,8 +17,8 @@ from deitlt.figures import ViewExample, class_histogram, operation_examples, vie
 from deitlt.tasks.building import build_data
 from deitlt.tasks.run_folder import RunFolder
 from deitlt.tasks.stage_config import StageConfig, check_run
+from deitlt.tasks.stage_making import make_stage
 from deitlt.tasks.teachers import check_teacher
-from deitlt.tasks.train import make_stage
 from deitlt.types import Normalisation, StudentBatch
 from deitlt.views import BatchMixing, DeviceView, TeacherView, denormalise
 

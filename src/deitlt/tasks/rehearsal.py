@@ -11,9 +11,10 @@ from hydra.errors import InstantiationException
 from rich.console import Console
 
 from deitlt.errors import ConfigError, UserError
-from deitlt.tasks.building import build_callbacks, build_data, build_module, initialise_student
+from deitlt.tasks.building import build_data, build_module, initialise_student
 from deitlt.tasks.stage import LAST
 from deitlt.tasks.stage_config import StageConfig
+from deitlt.tasks.trainer import build_callbacks
 from deitlt.types import DataInfo
 
 UNEXPECTED = re.compile(r"(?P<maker>\w+?)(\.__init__)?\(\) got an unexpected keyword argument '(?P<argument>\w+)'")
@@ -33,10 +34,15 @@ def rehearse(stage: StageConfig, info: DataInfo) -> None:
         if datamodule.mixing_factory is not None:
             datamodule.mixing_factory(info.num_classes)
         module = build_module(stage, info)
-        if not (Path(stage.folder) / LAST).exists():  # what is resumed has its weights
+        if not is_begun(stage):
             initialise_student(stage, module)
         module.configure_optimizers()
         build_callbacks(stage, info, Console(quiet=True))
+
+
+def is_begun(stage: StageConfig) -> bool:
+    """Whether the stage is resumed: then it has weights of its own to go on with."""
+    return (Path(stage.folder) / LAST).exists()
 
 
 @contextmanager

@@ -18,20 +18,13 @@ from deitlt.data import LongTailDataModule
 from deitlt.errors import Preempted, TrainingError
 from deitlt.modules import ClassifierModule
 from deitlt.tasks.analysis_callback import build_analysis
-from deitlt.tasks.building import (
-    build_callbacks,
-    build_card,
-    build_data,
-    build_labeller,
-    build_module,
-    build_trainer,
-    initialise_student,
-)
+from deitlt.tasks.building import build_card, build_data, build_labeller, build_module, initialise_student
 from deitlt.tasks.pruning import find_pruning
 from deitlt.tasks.run_folder import PRUNED, write_json
 from deitlt.tasks.stage_config import StageConfig
 from deitlt.tasks.stage_logging import finished, log_beginning, log_result, stage_loggers
 from deitlt.tasks.stored_answers import with_store
+from deitlt.tasks.trainer import build_callbacks, build_trainer
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 

@@ -12,10 +12,11 @@ from rich.console import Console
 
 from deitlt.callbacks import SharpnessAwareMinimization, StudentAveraging
 from deitlt.modules import ClassifierModule
-from deitlt.tasks.building import build_callbacks, build_data, build_labeller, build_module, build_trainer
+from deitlt.tasks.building import build_data, build_labeller, build_module
 from deitlt.tasks.live_tensors import LiveTensors
 from deitlt.tasks.stage import quieten
 from deitlt.tasks.stage_config import StageConfig
+from deitlt.tasks.trainer import build_callbacks, build_trainer
 
 STEPS = 2  # the optimiser's state comes with the first
 

@@ -1,8 +1,8 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from deitlt.cli import config_dir
 from deitlt.tasks.benchmarks.bench import Workload, open_bench
+from deitlt.tasks.config_folder import config_dir
 
 
 @pytest.fixture(scope="session")

@@ -21,18 +21,13 @@ from deitlt.data.samplers import EpochSampler
 from deitlt.errors import ConfigError, DataError, nearest, sentence
 from deitlt.modules import ClassifierModule
 from deitlt.tasks.benchmarks.stand_in import SHAPES, generate
-from deitlt.tasks.building import (
-    build_callbacks,
-    build_data,
-    build_labeller,
-    build_module,
-    build_trainer,
-)
+from deitlt.tasks.building import build_data, build_labeller, build_module
 from deitlt.tasks.fresh_teacher import write_fresh_teacher
 from deitlt.tasks.run_folder import RunFolder
 from deitlt.tasks.stage import quieten
 from deitlt.tasks.stage_config import STAGES, StageConfig
-from deitlt.tasks.train import make_stage
+from deitlt.tasks.stage_making import make_stage
+from deitlt.tasks.trainer import build_callbacks, build_trainer
 
 SAM = "sam_"  # before a stage's name: with sharpness-aware minimisation, and without it where it is not there
 ANY_RADIUS = {"_target_": "deitlt.optim.ConstantRho", "value": 0.05}  # no time depends on it

@@ -17,17 +17,11 @@ from rich.console import Console
 
 from deitlt.data.samplers import BLOCK
 from deitlt.tasks.benchmarks.stand_in import generate
-from deitlt.tasks.building import (
-    batch_plan,
-    build_callbacks,
-    build_data,
-    build_labeller,
-    build_module,
-    build_trainer,
-)
+from deitlt.tasks.building import batch_plan, build_data, build_labeller, build_module
 from deitlt.tasks.run_folder import write_text
 from deitlt.tasks.stage import quieten
 from deitlt.tasks.stage_config import StageConfig
+from deitlt.tasks.trainer import build_callbacks, build_trainer
 
 RESULT = "seconds.json"
 
