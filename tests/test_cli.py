@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from deitlt import __version__
-from deitlt.cli import HYDRA_VERBS, PLAIN_VERBS, config_dir, main
+from deitlt.cli import HYDRA_VERBS, PLAIN_VERBS, main
+from deitlt.tasks.config_folder import config_dir
 
 EXECUTABLE = Path(sysconfig.get_path("scripts")) / "deitlt"
 
@@ -38,8 +39,25 @@ def complain(capfd, tmp_path):
 WRONG = {
     "trian": ("'trian' is no verb", "did you mean 'train'"),
     "train student.epoch=3": ("student.epoch is no key", "did you mean 'student.epochs'"),
+    "train student.drw=null student.drw.beta=0.9": (
+        "student.drw.beta is no key beside what else was typed",
+        "leave it out",
+    ),
     "train data.imbalance_facter=0.01": ("data.imbalance_facter", "did you mean 'data.imbalance_factor'"),
     "train zzz=3": ("zzz is no key", "deitlt train --cfg job"),
+    "train +zzz=3": ("zzz is no key", "type deitlt list keys to see all."),
+    "train ~zzz": ("zzz is no key", "type deitlt train --cfg job to see all keys."),
+    "train +seed=1": ("seed is a key already", "type seed=VALUE without the plus sign."),
+    "train ~seed=4": ("seed has another value", "type ~seed for any."),
+    "train ~data=nothing": ("data is another choice", "type ~data for any."),
+    "train +experiment=digits": ("experiment is chosen already", "type experiment=NAME without the plus sign."),
+    "train seed=1,2": ("seed=1,2 is several values", "type -m beside it for a job each, or seed=[1,2] for a list."),
+    "train seed=choice(1,2)": ("seed=choice(1,2) is several values", "type -m beside it"),
+    "train logger.wandb.project=x": (
+        "logger.wandb.project is no key of what is chosen",
+        "type logger=wandb beside it.",
+    ),
+    "train student.views.train.local_crops=4": ("local_crops is no key of what", "type student/views=multicrop beside"),
     "train student/view=paper": ("student/view is no group", "did you mean 'student/views'"),
     "train data=cifar1O": ("data=cifar1O is no choice", "did you mean 'cifar10'"),
     "train student/views=multi": ("student/views=multi", "did you mean 'multicrop'?"),
@@ -50,7 +68,7 @@ WRONG = {
     "train student.epochs=abc": ("student.epochs=abc is not a whole number", "type student.epochs="),
     "train data.download=maybe": ("data.download=maybe is not true or false",),
     "train stages=student": ("stages=student is not a list", "type stages="),
-    "train trainer.precision=12": ("trainer.precision=12", "known: 16-mixed, 32-true, auto, bf16-mixed"),
+    "train trainer.precision=12": ("trainer.precision=12", "type one of 16-mixed, 32-true, auto, bf16-mixed."),
     "train seed=-1": ("seed=-1", "seed=0 or more"),
     "train student.epochs=null": ("student.epochs=null", "needed"),
     "train ~student.model": ("student.model is needed",),
@@ -59,7 +77,7 @@ WRONG = {
     "evaluate": ("checkpoint has no value yet", "type checkpoint=RUN."),
     "predict images=here": ("checkpoint has no value yet", "type checkpoint=RUN."),
     "predict checkpoint=run": ("images has no value yet", "type images=FOLDER."),
-    "train sweep=foo": ("sweep=foo is no choice", "known: alpha"),
+    "train sweep=foo": ("sweep=foo is no choice", "type one of alpha, "),
     "train sweep=rho": ("sweep=rho is a sweep", "type deitlt train -m sweep=rho"),
     "evaluate checkpoint=. accelerator=gpu stage=baseline": ("holds no checkpoint", "type checkpoint=RUN"),
     "predict checkpoint=run images=here": ("There is no checkpoint run",),
@@ -98,59 +116,16 @@ def test_the_installed_command_shows_no_traceback(words, said, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", ["trian", "train student.epoch=3", "train data=cifar1O", "train student.epochs=abc", "evaluate"]
+    "words",
+    [
+        *("trian", "train student.epoch=3", "train data=cifar1O", "train student.epochs=abc", "evaluate"),
+        *("report --to=file", "report nowhere", "workspace a b", "workspace a:b"),
+    ],
 )
 def test_a_typo_is_answered_before_torch_is_loaded(words):
     code = f"import sys; from deitlt.cli import main; print(main({words.split()}), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["2", "False"]
-
-
-def test_an_interrupt_has_its_own_code(monkeypatch):
-    def interrupt(words):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("deitlt.cli._dispatch", interrupt)
-    assert main(["train"]) == 130
-
-
-def test_what_only_a_bug_can_do_is_not_hidden(monkeypatch):
-    def fail(words):
-        raise FileNotFoundError(2, "No such file", "a file of ours")
-
-    monkeypatch.setattr("deitlt.cli._dispatch", fail)
-    with pytest.raises(FileNotFoundError):
-        main(["train"])
-
-
-@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a file system that takes no folders")
-def test_a_folder_that_cannot_be_made_is_answered_with_one_sentence(monkeypatch, capsys):
-    monkeypatch.setattr("deitlt.cli._dispatch", lambda words: Path("/proc/x/y").mkdir(parents=True))
-    assert main(["export"]) == 2
-    assert capsys.readouterr().err.startswith("deitlt: /proc/x: No such file or directory; ")
-
-
-def test_a_folder_forgotten_by_a_bug_is_not_hidden(monkeypatch, tmp_path):
-    monkeypatch.setattr("deitlt.cli._dispatch", lambda words: (tmp_path / "none" / "y").mkdir())
-    with pytest.raises(FileNotFoundError):
-        main(["export"])
-
-
-@pytest.mark.parametrize(
-    ("verb", "advice"),
-    [
-        ("train", "another path, as paths.output_dir=FOLDER."),
-        ("export", "another path, as output=FOLDER."),
-        ("report", "another path."),
-    ],
-)
-def test_another_path_is_named_as_the_verb_has_it(verb, advice, monkeypatch, capsys):
-    def fail(words):
-        raise NotADirectoryError(20, "Not a directory", "README.md/x.html")
-
-    monkeypatch.setattr("deitlt.cli._dispatch", fail)
-    assert main([verb]) == 2
-    assert capsys.readouterr().err.endswith(f"; make room or give way there, or type {advice}\n")
 
 
 def test_debugging_raises_what_the_sentence_was_made_of(monkeypatch):

@@ -8,7 +8,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from deitlt.cli import config_dir
 from deitlt.data import list_datasets, register_dataset
 from deitlt.data.cifar import CIFAR_NORMALISATION
 from deitlt.data.registry import DatasetSpec, DataSplits
@@ -16,10 +15,11 @@ from deitlt.data.sources import ArrayImages
 from deitlt.errors import ConfigError
 from deitlt.modules import PaCoTeacherModule, TeacherModule
 from deitlt.tasks.building import build_data, build_module
+from deitlt.tasks.config_folder import config_dir
 from deitlt.tasks.rehearsal import rehearse
 from deitlt.tasks.run_folder import RunFolder
 from deitlt.tasks.stage_config import check_run, plain
-from deitlt.tasks.train import make_stage
+from deitlt.tasks.stage_making import make_stage
 
 CONF = config_dir()
 RECIPES = sorted(path.stem for path in (CONF / "experiment" / "teacher").glob("*.yaml"))

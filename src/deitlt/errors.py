@@ -47,19 +47,21 @@ class Preempted(SystemExit):
         self.why = why
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
+def nearest(name: str, allowed: Iterable[str], otherwise: str = "") -> str:
     """The advice that ends an error about an unknown name: the nearest known one, or all of them.
 
     Args:
         name: what the user typed.
         allowed: every name that would have been right.
+        otherwise: what to advise where none is near, in place of all names, if they are too many to read.
 
     Returns:
-        A clause such as ``did you mean 'cifar10'?`` or, if none is near, ``known: a, b, c``.
+        A clause such as ``did you mean 'cifar10'?`` or, if none is near, ``type one of a, b, c.``
     """
     known = sorted(allowed)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.6):
+        return f"did you mean {close[0]!r}?"
+    return otherwise or f"type {'one of ' * (len(known) > 1)}{', '.join(known)}."
 
 
 def sentence(error: BaseException) -> str:

@@ -38,7 +38,7 @@ WRONG = {
     f"{PACO} teacher.drw=null method=no_ood": ("two unmixed views", "gives mixed images", "teacher=cifar"),
     f"{PACO} teacher.drw=null teacher/views=weak": ("gives one weak_view", "type teacher/views=paco_cifar"),
     "trainer.devices=4096": ("trainer.devices=4096", "CPU core", "type trainer.devices="),
-    "student.devices=4096": ("devices=4096", "cannot be had"),
+    "student.devices=4096": ("student.devices=4096 cannot be had", "type student.devices="),
     "trainer.accelerator=tpu": ("trainer.accelerator=tpu", "trainer.accelerator=auto"),
 }
 

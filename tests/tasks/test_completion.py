@@ -1,12 +1,18 @@
 import os
+import pty
+import select
+import shutil
+import signal
 import subprocess
 import sysconfig
+import time
 
 import pytest
 
 from deitlt.cli import FLAGS, HYDRA_VERBS, PLAIN_VERBS, main
-from deitlt.tasks.completion import SCRIPTS, own_words
+from deitlt.tasks.completion import SCRIPTS, own_words, words_of
 
+WITH_DEITLT = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
 VERBS = [*HYDRA_VERBS, *PLAIN_VERBS]
 # Asks the function that the script makes as bash does, and prints a reply a line.
 ASK = """eval "$(deitlt completion bash)"
@@ -18,10 +24,9 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 def replies(line, breaks="="):
     """What bash would offer at the end of a line."""
-    path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
     script = f"COMP_WORDBREAKS={breaks!r}\n" + ASK.format(line=line, point=len(line))
     command = ["bash", "--norc", "-c", script]
-    done = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env={**os.environ, "PATH": WITH_DEITLT}, capture_output=True, text=True, check=True)
     assert done.stderr == ""
     return done.stdout.splitlines()
 
@@ -55,12 +60,25 @@ def test_keys_are_those_of_the_choices_that_stand_before(capsys, monkeypatch):
     ("words", "offered"),
     [
         ([""], {f"{verb} " for verb in VERBS}),
-        (["list", "exp"], {"experiments"}),
+        (["list", "exp"], {"experiments "}),
+        (["list", "experiments", "dem"], {"demo"}),
+        (["list", "teacher/loss", "ld"], {"ldam", "ldam_imagenet"}),
+        (["list", "keys", "student.dr"], {"student.drop_last", "student.drw", "student.drw."}),
+        (["list", "keys", "student.drw.st"], {"student.drw.start_epoch", "student.drw.stop_mixing"}),
+        (["list", "experiments", "demo", ""], set()),
+        (["list", "--"], {"--help", "--json"}),
+        (["report", "--p"], {"--paper"}),
         (["completion", "b"], {"bash"}),
         (["train", "--conf"], {"--config-path", "--config-name", "--config-dir"}),
         (["train", "experiment=digits,dem"], {"experiment=digits,demo"}),
         (["train", "experiment=teacher/inat"], {"experiment=teacher/inat18_ldam", "experiment=teacher/inat18_paco"}),
         (["train", "data=nothing"], set()),
+        (["train", "stages="], {"stages=[teacher,student]"}),
+        (["train", "analysis.parts=[att"], {"analysis.parts=[attention"}),
+        (["train", "analysis.parts=[rank,att"], {"analysis.parts=[rank,attention"}),
+        (["train", "data.download="], {"data.download=true", "data.download=false"}),
+        (["train", "logger.wandb.mode=o"], {"logger.wandb.mode=online", "logger.wandb.mode=offline"}),
+        (["train", "student.drw="], {"student.drw=null"}),
     ],
 )
 def test_what_hydra_does_not_know_is_ours(words, offered):
@@ -70,6 +88,77 @@ def test_what_hydra_does_not_know_is_ours(words, offered):
 def test_keys_are_left_to_hydra():
     assert own_words(["train", "student.epo"], VERBS, FLAGS) is None
     assert own_words(["train", "seed=1"], VERBS, FLAGS) is None
+
+
+@pytest.mark.parametrize("words", [["evaluate", "checkpoint="], ["train", "data.root=x"], ["report", "ru"]])
+def test_where_a_file_may_stand_the_shell_is_left_to_find_it(words):
+    assert not own_words(words, VERBS, FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("deitlt", [""]),
+        ("deitlt tr", ["tr"]),
+        ("deitlt train ", ["train", ""]),
+        (r"deitlt train stages=\[te", ["train", "stages=[te"]),
+    ],
+)
+def test_a_line_ends_in_the_word_that_is_completed(line, words):
+    assert words_of(line) == words
+
+
+# A line, and what its last word becomes: quoted as the shell wants it.
+COMPLETED = [
+    ("deitlt trai", "train"),
+    ("deitlt train experiment=digits_", "experiment=digits_paco"),
+    ("deitlt evaluate checkpoint=my", r"checkpoint=my\ run/"),
+    ("deitlt train stages=", r"stages=\[teacher,student\]"),
+]
+
+
+@pytest.fixture
+def shells(tmp_path, monkeypatch):
+    """The environment of a shell that finds `deitlt`, and stands beside a folder `my run`."""
+    (tmp_path / "my run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return os.environ | {"PATH": WITH_DEITLT, "HOME": str(tmp_path), "TERM": "dumb"}
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_completes_words_and_files(shells):
+    asked = "; ".join(f"complete -C {line!r} | string escape --no-quoted" for line, _ in COMPLETED)
+    command = ["fish", "--no-config", "-c", f"deitlt completion fish | source; {asked}"]
+    done = subprocess.run(command, env=shells, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [word for _, word in COMPLETED]
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+@pytest.mark.parametrize(("line", "word"), COMPLETED)
+def test_zsh_completes_words_and_files(line, word, shells):
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvpe("zsh", ["zsh", "-f", "-i"], shells)
+    try:
+        os.write(terminal, b"eval \"$(deitlt completion zsh)\"; echo re''ady\n")
+        seen = read_until(terminal, "ready")
+        assert "ready" in seen
+        os.write(terminal, f"{line}\t".encode())
+        assert f"{line.rpartition(' ')[0]} {word}" in read_until(terminal, word)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(terminal)
+
+
+def read_until(terminal, text):
+    """What a terminal shows, bells apart, until a text is there, or for twenty seconds."""
+    shown, end = "", time.monotonic() + 20
+    while text not in shown and time.monotonic() < end:
+        if select.select([terminal], [], [], 0.1)[0]:
+            shown += os.read(terminal, 65536).decode().replace("\a", "")
+    return shown
 
 
 @pytest.mark.parametrize("shell", SCRIPTS)

@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from deitlt.cli import config_dir, main
+from deitlt.cli import main
+from deitlt.tasks.config_folder import config_dir
 from deitlt.tasks.reference import TOPICS, Topic, choices_of, groups_of, keys_page, topic_of
 
 
@@ -87,7 +88,7 @@ def test_a_list_is_json_on_request(listed):
     ("words", "said"),
     [
         (["experiment_s"], "did you mean 'experiments'?"),
-        (["zzz"], "known: "),
+        (["zzz"], "type one of data, "),
         (["experiments", "zzz"], "type deitlt list experiments"),
         (["keys", "zzz"], "No key begins with 'zzz'"),
         (["a", "b", "c"], "type deitlt list"),
@@ -101,8 +102,16 @@ def test_an_unknown_topic_is_answered_with_one_sentence(words, said, capsys):
     assert captured.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["list"], ["list", "keys"], ["train", "--help"], ["completion", "bash"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["list"], ["list", "keys"], ["completion", "bash"]),
+        *([verb, "--help"] for verb in ("train", "report", "workspace", "list")),
+    ],
+)
 def test_neither_lists_nor_help_load_torch(words):
-    code = f"import sys; from deitlt.cli import main; main({words}); print('torch' in sys.modules)"
+    begin = "import contextlib, sys; from deitlt.cli import main"
+    run = f"with contextlib.suppress(SystemExit): main({words})"  # argparse's help ends the process
+    code = f"{begin}\n{run}\nprint('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"

@@ -85,7 +85,7 @@ def test_an_unknown_mode_is_refused_by_its_source(monkeypatch):
     with pytest.raises(ConfigError, match=r"logger\.wandb\.mode='ofline' is no mode of W&B; did you mean 'offline'\?"):
         settle_mode("ofline")
     monkeypatch.setenv("WANDB_MODE", "maybe")
-    with pytest.raises(ConfigError, match="WANDB_MODE='maybe' is no mode of W&B; known: "):
+    with pytest.raises(ConfigError, match="WANDB_MODE='maybe' is no mode of W&B; type one of "):
         settle_mode("offline")
 
 

@@ -8,8 +8,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from deitlt.cli import config_dir
 from deitlt.data.streams import own_streams
+from deitlt.tasks.config_folder import config_dir
 from deitlt.views import IMAGENET, DeviceView
 
 CHOICES = [(p.parts[-3], p.stem) for kind in ("teacher", "student") for p in config_dir().glob(f"{kind}/views/*.yaml")]

@@ -76,8 +76,7 @@ def _of_timm(name: str) -> Weights:
     """timm's pretrained transformer, without its heads."""
     known = [m for m in timm.list_models(pretrained=True) if is_model_in_modules(m, ("vision_transformer", "deit"))]
     if not is_model_in_modules(name, ("vision_transformer", "deit")) or not is_model_pretrained(name):
-        advice = nearest(name, known)
-        advice = f"type {TIMM}deit_base_patch16_224, say." if advice.startswith("known") else advice
+        advice = nearest(name, known, f"type {TIMM}deit_base_patch16_224, say.")
         raise ConfigError(f"student.init={TIMM}{name} is no pretrained vision transformer of timm; {advice}")
     try:
         with _quiet_hub():

@@ -14,6 +14,7 @@ from deitlt.models.attention import attention_weights, queries_and_keys
 from deitlt.types import TokenLogits
 
 _MODULES = ("vision_transformer", "deit")  # timm's, whose models take all of our sizes
+_ALL_NAMES = "type deitlt list models 'vit_*', say, to see timm's."
 
 
 class StudentNetwork(nn.Module):
@@ -165,5 +166,5 @@ def _timm_name(name: str, distilled: bool) -> str:
     with_token = " with a distillation token" if distilled else ""
     raise ConfigError(
         f"student.model.name={name} is no vision transformer{with_token} in timm; "
-        f"{nearest(name, (known_name.replace('_distilled', '') for known_name in known))}"
+        f"{nearest(name, (known_name.replace('_distilled', '') for known_name in known), _ALL_NAMES)}"
     )

@@ -13,6 +13,7 @@ from deitlt.models.cosine import CosineLinear
 
 CIFAR_DEPTHS = (8, 20, 32, 44, 56)
 _CIFAR_NAME = re.compile(r"cifar_resnet(\d+)")
+_ALL_NAMES = "type deitlt list models 'resnet*', say, to see timm's."
 
 
 def list_teachers(pattern: str = "*") -> list[str]:
@@ -43,7 +44,7 @@ def create_teacher(num_classes: int, name: str = "cifar_resnet32", head: Head = 
             raise ConfigError(f"teacher.model.name={name}: {nearest(name, list_teachers('cifar_*'))}")
         return CifarResNet(num_classes, int(match[1]), head)
     if not timm.is_model(name):
-        raise ConfigError(f"teacher.model.name={name} is no model; {nearest(name, list_teachers())}")
+        raise ConfigError(f"teacher.model.name={name} is no model; {nearest(name, list_teachers(), _ALL_NAMES)}")
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
     if head == "cosine":
         _replace_by_cosine(network, num_classes, name)

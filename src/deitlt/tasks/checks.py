@@ -54,6 +54,7 @@ NUMBERS = (
 )
 FOUND_BATCHES = ("teacher.batch_size", "student.batch_size")  # numbers that may be 'auto'
 DEVICES = ("trainer.devices", "teacher.devices", "student.devices")
+_ALL_KEYS = "type deitlt list keys to see all."
 LABEL_ORDERS = ("auto", "original", "authors", "sorted")
 PARTS = ("attention", "rank", "diversity", "winners", "calibration", "agreement", "sharpness", "rollout")
 CHOICES = {
@@ -98,7 +99,7 @@ def check_keys(run: DictConfig, chosen: DictConfig) -> None:
     """
     ours, theirs = set(_names(run, "")), set(_names(chosen, ""))
     if added := sorted(ours - theirs):
-        raise ConfigError(f"{added[0]} is no key; {nearest(added[0], theirs)}")
+        raise ConfigError(f"{added[0]} is no key; {nearest(added[0], theirs, _ALL_KEYS)}")
     for key in sorted(theirs):
         parent = key.rpartition(".")[0]
         if key not in ours and (not parent or (parent in ours and OmegaConf.select(run, parent) is not None)):

@@ -9,13 +9,16 @@ import torch
 from deitlt.errors import ConfigError
 
 
-def count_devices(accelerator: str, devices: int | str, key: str = "trainer.accelerator") -> tuple[str, int]:
+def count_devices(
+    accelerator: str, devices: int | str, key: str = "trainer.accelerator", devices_key: str = "trainer.devices"
+) -> tuple[str, int]:
     """Resolve 'auto' and check that there are as many devices as were asked for.
 
     Args:
         accelerator: auto | cpu | gpu.
         devices: a number, or 'auto' for every GPU or one CPU process.
         key: what the verb calls the accelerator.
+        devices_key: what was typed for the number.
 
     Returns:
         'cpu' or 'gpu', and the number of devices; a CPU device is a process, at most one a core.
@@ -37,8 +40,7 @@ def count_devices(accelerator: str, devices: int | str, key: str = "trainer.acce
         too_many = isinstance(devices, int) and devices > there_are > 1
         advice = f"{there_are} or fewer" if too_many else f"1, or up to {there_are}" if there_are > 1 else "1"
         raise ConfigError(
-            f"trainer.devices={devices} cannot be had: this machine has {there_are} {kind}; "
-            f"type trainer.devices={advice}."
+            f"{devices_key}={devices} cannot be had: this machine has {there_are} {kind}; type {devices_key}={advice}."
         )
     return chosen, devices
 

@@ -18,9 +18,23 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from deitlt.errors import UserError, nearest, sentence
 from deitlt.tasks.checks import PLACEHOLDERS
+from deitlt.tasks.reference import choices_of, groups_of, keys_of_group
 
 # Choices that come with packages of their own.
 PLUGINS = (r"hydra/sweeper/optuna", r"hydra/launcher/(joblib|submitit_local|submitit_slurm)")
+
+# What Hydra says of an override that cannot stand so -> what to type.
+_MISUSED = (
+    (r"An item is already at '([^']+)'", "{0} is a key already; type {0}=VALUE without the plus sign."),
+    (r"^(\S+) appears more than once", "{0} is chosen already; type {0}=NAME without the plus sign."),
+    (r"Could not delete '([^'=]+)=.*No match", "{0} is another choice than the one to leave out; type ~{0} for any."),
+    (r"The value of '([^']+)' is .* and not", "{0} has another value than the one to take away; type ~{0} for any."),
+    (
+        r"Ambiguous value for argument '([^'=]+)=([^']+)'",
+        "{0}={1} is several values; type -m beside it for a job each, or {0}=[{1}] for a list.",
+    ),
+    (r"Sweep parameters '(.+)' requires", "{0} is several values; type -m beside it for a job each."),
+)
 
 
 def explain(error: Exception, config_dir: Path, config_name: str, overrides: list[str]) -> str:
@@ -34,6 +48,9 @@ def explain(error: Exception, config_dir: Path, config_name: str, overrides: lis
     """
     if isinstance(error.__cause__, UserError):  # a part of ours that Hydra was to make
         return sentence(error.__cause__)
+    for pattern, words in _MISUSED:
+        if match := re.search(pattern, str(error)):
+            return words.format(*match.groups())
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)
     if isinstance(error, OverrideParseException):
@@ -63,7 +80,7 @@ def _unknown_choice(error: MissingConfigException) -> str:
 
 
 def _unknown_key(error: Exception, config_dir: Path, config_name: str, overrides: list[str]) -> str:
-    match = re.search(r"Could not (?:override|delete|append) '([^'=]+)", str(error))
+    match = re.search(r"Could not (?:override|delete|delete from config\.) '([^'=]+)", str(error))
     if match is None:
         return _first_line(error)
     key = match[1]
@@ -71,11 +88,22 @@ def _unknown_key(error: Exception, config_dir: Path, config_name: str, overrides
     if "/" in key:
         known = [str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()]
         return f"{key} is no group of choices; {nearest(key, known)}"
-    advice = nearest(key, known)
-    if advice.startswith("known"):
-        top = sorted({name.split(".")[0] for name in known})
-        advice = f"the keys begin with: {', '.join(top)}; see deitlt {config_name} --cfg job"
-    return f"{key} is no key; {advice}"
+    if key in known:
+        return f"{key} is no key beside what else was typed; leave it out, or what takes it away."
+    if choice := _choice_with(key, config_name):
+        return f"{key} is no key of what is chosen; type {choice} beside it."
+    return f"{key} is no key; {nearest(key, known, f'type deitlt {config_name} --cfg job to see all keys.')}"
+
+
+def _choice_with(key: str, config_name: str) -> str:
+    """The choice that brings a key which the chosen ones lack; empty where none does."""
+    groups = [group for group in groups_of(config_name) if key.startswith(f"{group.replace('/', '.')}.")]
+    for group in reversed(groups):  # a stage's parts before the stage
+        defaults = next((known.defaults for known in keys_of_group(group) if known.name == key), {})
+        having = {name for names in defaults.values() for name in names}
+        if found := next((choice.override for choice in choices_of(group) if choice.name in having), ""):
+            return found
+    return ""
 
 
 def _known_keys(config_dir: Path, config_name: str, overrides: list[str]) -> list[str]:

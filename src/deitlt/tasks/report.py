@@ -1,4 +1,7 @@
-"""`deitlt report RUN...`: finished runs as Markdown tables or as one page, with mean and spread over seeds."""
+"""`deitlt report RUN...`: finished runs as Markdown tables or as one page, with mean and spread over seeds.
+
+Nothing heavy is imported before there is something to write, so that a wrong word and a table are answered at once.
+"""
 
 import argparse
 import sys
@@ -6,8 +9,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from deitlt.errors import ConfigError
-from deitlt.report import paper_markdown, read_runs, report_html, summary_markdown
-from deitlt.tasks.run_folder import write_text
 
 PAPER_OUTPUT = Path("paper_report.md")
 PAGE = "report.html"  # in a run's folder: of that run
@@ -29,17 +30,25 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"--output {output} is a folder; type --output {output / PAPER_OUTPUT}.")
     if options.html is not None and options.html.is_dir():
         raise ConfigError(f"--html {options.html} is a folder; type --html {options.html / PAGE}.")
+    from deitlt.report import paper_markdown, read_runs, report_html, summary_markdown
+
     runs = read_runs(options.runs)
     if options.html is not None:
-        write_text(options.html, report_html(runs))
+        _write(options.html, report_html(runs))
         sys.stderr.write(f"written to {options.html}\n")
     table = paper_markdown(runs) if options.paper else summary_markdown(runs)
     sys.stdout.write(table)
     if output is not None:
-        write_text(output, table)
+        _write(output, table)
     if options.paper:
         sys.stderr.write(f"written to {output}\n")  # not among the Markdown, which may go elsewhere
     return 0
+
+
+def _write(file: Path, text: str) -> None:
+    from deitlt.tasks.run_folder import write_text  # brings torch along
+
+    write_text(file, text)
 
 
 def _parser() -> _Parser:

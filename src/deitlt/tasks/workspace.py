@@ -7,7 +7,6 @@ import sys
 from typing import NoReturn
 
 from deitlt.errors import ConfigError
-from deitlt.tracking.workspace import push_workspace, workspace_spec
 
 USAGE = "type deitlt workspace [ENTITY/]PROJECT, or deitlt workspace --json"
 
@@ -25,13 +24,15 @@ def main(arguments: list[str]) -> int:
         ConfigError: the project is no name, or the workspace cannot be pushed.
     """
     options = _parser().parse_args(arguments)
+    if options.project is None and not options.json:
+        raise ConfigError(f"deitlt workspace needs a project; {USAGE}.")
+    if options.project is not None and not re.fullmatch(r"([\w.-]+/)?[\w.-]+", options.project, re.ASCII):
+        raise ConfigError(f"{options.project!r} names no project of W&B; {USAGE}.")
+    from deitlt.tracking.workspace import push_workspace, workspace_spec  # brings torch and wandb along
+
     if options.json:
         sys.stdout.write(json.dumps(workspace_spec(), indent=1) + "\n")
         return 0
-    if options.project is None:
-        raise ConfigError(f"deitlt workspace needs a project; {USAGE}.")
-    if not re.fullmatch(r"([\w.-]+/)?[\w.-]+", options.project, re.ASCII):
-        raise ConfigError(f"{options.project!r} names no project of W&B; {USAGE}.")
     entity, _, project = options.project.rpartition("/")
     sys.stdout.write(f"{push_workspace(project, entity or None)}\n")
     return 0

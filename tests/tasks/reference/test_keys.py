@@ -4,8 +4,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from deitlt.cli import HYDRA_VERBS, config_dir
+from deitlt.cli import HYDRA_VERBS
 from deitlt.tasks.checks import CHOICES
+from deitlt.tasks.config_folder import config_dir
 from deitlt.tasks.reference import (
     EXAMPLES,
     all_keys,
