@@ -51,7 +51,9 @@ WRONG = {
     "train ~seed=4": ("seed has another value", "type ~seed for any."),
     "train ~data=nothing": ("data is another choice", "type ~data for any."),
     "train +experiment=digits": ("experiment is chosen already", "type experiment=NAME without the plus sign."),
-    "train seed=1,2": ("seed=1,2 is several values", "type -m beside it for a job each, or seed=[1,2] for a list."),
+    "train seed=1,2": ("seed=1,2 is several values", "type -m beside it for a job each."),
+    "train experiment=digits,demo": ("experiment=digits,demo is several values", "for a job each."),
+    "train stages=teacher,student": ("is several values", "for a job each, or stages=[teacher,student] for a list."),
     "train seed=choice(1,2)": ("seed=choice(1,2) is several values", "type -m beside it"),
     "train logger.wandb.project=x": (
         "logger.wandb.project is no key of what is chosen",

@@ -18,7 +18,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from deitlt.errors import UserError, nearest, sentence
 from deitlt.tasks.checks import PLACEHOLDERS
-from deitlt.tasks.reference import choices_of, groups_of, keys_of_group
+from deitlt.tasks.reference import all_keys, choices_of, groups_of, keys_of_group
 
 # Choices that come with packages of their own.
 PLUGINS = (r"hydra/sweeper/optuna", r"hydra/launcher/(joblib|submitit_local|submitit_slurm)")
@@ -29,10 +29,6 @@ _MISUSED = (
     (r"^(\S+) appears more than once", "{0} is chosen already; type {0}=NAME without the plus sign."),
     (r"Could not delete '([^'=]+)=.*No match", "{0} is another choice than the one to leave out; type ~{0} for any."),
     (r"The value of '([^']+)' is .* and not", "{0} has another value than the one to take away; type ~{0} for any."),
-    (
-        r"Ambiguous value for argument '([^'=]+)=([^']+)'",
-        "{0}={1} is several values; type -m beside it for a job each, or {0}=[{1}] for a list.",
-    ),
     (r"Sweep parameters '(.+)' requires", "{0} is several values; type -m beside it for a job each."),
 )
 
@@ -48,6 +44,8 @@ def explain(error: Exception, config_dir: Path, config_name: str, overrides: lis
     """
     if isinstance(error.__cause__, UserError):  # a part of ours that Hydra was to make
         return sentence(error.__cause__)
+    if match := re.search(r"Ambiguous value for argument '([^'=]+)=([^']+)'", str(error)):
+        return _several(*match.groups())
     for pattern, words in _MISUSED:
         if match := re.search(pattern, str(error)):
             return words.format(*match.groups())
@@ -66,6 +64,13 @@ def explain(error: Exception, config_dir: Path, config_name: str, overrides: lis
     if isinstance(error, InstantiationException):
         return " ".join(str(error).split())
     return _first_line(error)
+
+
+def _several(key: str, values: str) -> str:
+    """What to type where values stand in a row; only some keys take a list."""
+    takes_list = any(known.name == key and "list" in known.type for known in all_keys())
+    instead = f", or {key}=[{values}] for a list" if takes_list else ""
+    return f"{key}={values} is several values; type -m beside it for a job each{instead}."
 
 
 def _unknown_choice(error: MissingConfigException) -> str:
