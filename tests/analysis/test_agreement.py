@@ -62,6 +62,15 @@ def test_decisions_are_taken_from_logits_or_as_they_come(soft):
     assert torch.equal(found.labels, labels)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_an_answer_that_is_no_number_is_no_decision(value):
+    whole, broken = torch.eye(4), torch.eye(4)
+    broken[2, 1] = value
+    labels = torch.arange(4)
+    assert decide(lambda images: images, [(whole, labels), (broken, labels)]) is None
+    assert decide(lambda images: images, [(whole, labels)]) is not None
+
+
 def test_images_that_count_nowhere_are_left_out():
     logits = torch.eye(4)
     found = decide(lambda images: images, [(logits, torch.tensor([0, IGNORED, 2, IGNORED]))])

@@ -112,12 +112,35 @@ def test_curves_stand_in_their_epochs_row(make_trainer, data, tmp_path):
     assert all(row["train/loss"] for row in rows)
 
 
+def test_what_broken_heads_decide_is_absent(data, tmp_path):
+    datamodule = data()
+    datamodule.setup()
+    module = student(datamodule.info)
+    for head in (module.network.vit.head, module.network.vit.head_dist):
+        torch.nn.init.constant_(head.bias, torch.nan)
+    callback = watching(tmp_path, parts=("rank", "diversity", "winners"))
+    callback._look(lambda: callback._analyse(module, datamodule, 2))
+    (found,) = written(tmp_path).values()
+    assert set(found["diversity"]) == {"cosine_distance", "per_block"}
+    assert "winners" not in found
+    assert set(found["rank"]) == {"width", "cls", "dist"}
+
+
 def test_the_validation_split_is_looked_at_where_there_is_one(make_trainer, data, tmp_path):
     datamodule = data(val_fraction=0.3)
     make_trainer(callbacks=[watching(tmp_path, images=1000)]).fit(student(datamodule.info), datamodule=datamodule)
     (analysis,) = written(tmp_path).values()
     assert analysis["split"] == "val"
     assert analysis["images"] == len(datamodule.splits.val)
+
+
+@pytest.mark.parametrize("make", [student, teacher])
+def test_of_one_image_there_is_no_rank(make, make_trainer, data, tmp_path):
+    datamodule = data()
+    make_trainer(callbacks=[watching(tmp_path, images=1)]).fit(make(datamodule.info), datamodule=datamodule)
+    (analysis,) = written(tmp_path).values()
+    assert analysis["images"] == 1
+    assert "rank" not in analysis
 
 
 def test_a_student_without_dist_and_a_teacher_are_measured_as_far_as_they_go(make_trainer, data, tmp_path):

@@ -29,6 +29,12 @@ def test_agreement_has_a_cluster_for_each_kind_and_a_gap_for_what_is_absent(tmp_
     assert "%" in axes.get_ylabel()
 
 
+def test_a_long_title_stands_clear_of_the_legend(tmp_path, drawn):
+    teacher_agreement({"clean": {"all": 90.0, "tail": 5.0}}, tmp_path / "a.png", "digits, student: jugglery " * 3)
+    axes = drawn[0].axes[0]
+    assert axes.title.get_window_extent().y0 > axes.get_legend().get_window_extent().y1
+
+
 def test_calibration_has_a_cluster_for_each_group_in_the_answers_colours(tmp_path, drawn):
     errors = {"CLS": {"all": 7.0, "tail": 14.0}, "DIST": {"all": 3.0}}
     calibration_errors(errors, tmp_path / "a.png", "t")
@@ -46,6 +52,21 @@ def test_sharpness_draws_both_numbers_and_a_negative_trace(tmp_path, drawn):
     assert [bar.get_height() for bar in left.containers[0]] == [70.0, 80.0]
     assert [bar.get_height() for bar in right.containers[0]] == [500.0, -3.0]
     assert left.containers[0][1].get_facecolor() == pytest.approx(_rgba(group_colour("head")))
+
+
+def test_sharpness_shows_images_errors_and_what_a_negative_trace_is(tmp_path, drawn):
+    sharpness = {
+        "tail": {"eigenvalue": 8.0, "trace": -3.0, "trace_error": 0.5, "images": 25},
+        "all": {"eigenvalue": 7.0, "trace": 5.0, "trace_error": 1.0, "images": 1200},
+    }
+    hessian_sharpness(sharpness, tmp_path / "a.png", "t")
+    left, right = drawn[0].axes
+    assert [label.get_text() for label in left.get_xticklabels()] == ["all\n1,200 images", "tail\n25 images"]
+    (errors,) = [group for group in right.containers if hasattr(group, "has_yerr")]
+    assert [segment[:, 1].tolist() for segment in errors.lines[2][0].get_segments()] == [[4.0, 6.0], [-3.5, -2.5]]
+    assert [text.xy for text in right.texts] == [(0.0, 6.0), (1.0, -3.5)]
+    assert "saddle" in right.get_title(loc="right")
+    assert left.get_title(loc="right") == ""
 
 
 def test_sharpness_that_was_lost_is_not_drawn(tmp_path, drawn):

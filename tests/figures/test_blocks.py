@@ -30,6 +30,14 @@ def test_a_line_runs_through_the_means_and_each_head_is_a_dot(tmp_path, drawn, p
     assert [label.get_text() for label in axes.get_xticklabels()] == ["1", "2"]
 
 
+def test_the_farthest_head_is_not_cut_by_the_upper_edge(tmp_path, drawn):
+    attention_distances({"cls": [[8.2, 8.0], [8.1, 8.1]]}, tmp_path / "a.png", "t")
+    attention_distances({"cls": [[0.0]]}, tmp_path / "a.png", "t")
+    assert drawn[0].axes[0].get_ylim()[0] == 0
+    assert drawn[0].axes[0].get_ylim()[1] > 8.2 * 1.05
+    assert drawn[1].axes[0].get_ylim() == (0, 1)
+
+
 @pytest.mark.parametrize("blocks", [1, 12, 40])
 def test_ranks_have_a_panel_for_each_definition(tmp_path, drawn, blocks):
     ranks = {name: {"components": [5] * blocks, "effective": [2.5] * blocks} for name in ("cls", "dist")}

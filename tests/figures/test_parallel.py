@@ -46,3 +46,20 @@ def test_the_best_line_follows_the_direction(tmp_path):
         for best in ("maximize", "minimize")
     ]
     assert pictures[0].read_bytes() != pictures[1].read_bytes()
+
+
+def test_ticks_have_the_digits_that_tell_them_apart():
+    assert _axis([str(10.25 + x / 40) for x in range(11)]).ticks.keys() == {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert list(_axis([str(10.25 + x / 40) for x in range(11)]).ticks.values())[::4] == ["10.25", "10.5"]
+    assert list(_axis([str(86 + x / 1000) for x in range(11)]).ticks.values())[::2] == ["86", "86.005", "86.01"]
+    assert next(iter(_axis([str(10.0**x) for x in range(-5, 5)]).ticks.values())) == "1e-05"
+
+
+@pytest.mark.parametrize(("stopped", "best"), [([False] * 3, 2), ([False, False, True], 1), ([True] * 3, None)])
+def test_the_legend_has_the_best_lines_colour(tmp_path, drawn, stopped, best):
+    parallel_coordinates({"seed": ["0", "1", "2"]}, [1.0, 2.0, 3.0], "x", stopped, tmp_path / "a.png")
+    thick = [line for line in drawn[0].axes[0].lines if line.get_linewidth() == 3.4]
+    handles = {handle.get_label(): handle for handle in drawn[0].legends[0].legend_handles}
+    assert ("best" in handles) == bool(thick) == (best is not None)
+    assert [handles["best"].get_color() for _ in thick] == [line.get_color() for line in thick]
+    assert [line.get_ydata()[-1] for line in thick] == ([] if best is None else [best / 2])

@@ -16,6 +16,7 @@ def test_bars_are_the_margins_in_order_of_frequency(tmp_path, drawn, pixels):
     said = [text.get_text() for text in axes.get_legend().get_texts()]
     assert said == ["CLS wins 1", "DIST wins 1", "ties: 0"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["c", "a", "b"]
+    assert axes.yaxis.get_major_formatter()(-30.0) == axes.yaxis.get_major_formatter()(30.0) == "30"
 
 
 def test_a_tie_is_counted_and_marked(tmp_path, drawn):

@@ -83,12 +83,22 @@ def test_a_teachers_rank_is_drawn(make_run):
     }
     (alone,) = analysis_charts({"digits": runs["with SAM"]})
     assert alone.alt == "Teacher: rank of its features. components for 99 % of the variance: 20 at epoch 9."
+    assert not alone.compares
     (beside,) = analysis_charts(runs)
     assert beside.alt.endswith("with SAM: 20 at epoch 9. without: 30 at epoch 9.")
 
 
-def test_the_sharpness_table_says_on_how_many_images(make_run):
-    stages = {"teacher": 200, "student": 100}
-    analyses = {stage: {"sharpness": {"all": {"eigenvalue": 1.0, "images": n}}} for stage, n in stages.items()}
-    (table,) = group_tables([make_run(analyses=analyses)])
-    assert table.note.startswith("Largest eigenvalue and trace of the loss's Hessian, on 100 or 200 training images:")
+def test_the_sharpness_table_counts_the_images_and_tells_a_traces_error_and_sign(make_run):
+    whole = {"eigenvalue": 4.0, "trace": 30.0, "trace_error": 3.0, "images": 200}
+    tail = {"eigenvalue": 9.0, "trace": -2.0, "trace_error": 0.0, "images": 25}
+    runs = [make_run(name, analyses={"teacher": {"sharpness": {"all": whole, "tail": tail}}}) for name in "ab"]
+    (table,) = group_tables(runs[:1])
+    assert table.rows == {
+        "teacher eigenvalue": ["4.0", "-", "-", "9.0"],
+        "teacher trace": ["30.0", "-", "-", "-2.0"],
+        "teacher trace, ±": ["3.0", "-", "-", "-"],
+        "teacher images": ["200", "-", "-", "25"],
+    }
+    assert "a negative trace is a saddle's, so these weights are at no minimum" in table.note
+    (table,) = group_tables(runs)
+    assert table.rows["teacher trace, ±"][0] == "2.1"  # of the mean of two

@@ -46,3 +46,9 @@ def test_seeds_are_told_as_means_and_counted(verdict, make_run):
     said, numbers = verdict(runs, "experts")
     assert said == IN_PART
     assert numbers[1] == "tail accuracy: DIST 45.0 %, CLS 27.2 %, as claimed in 1 of 2 runs"
+
+
+def test_what_to_do_for_tokens_that_diverge_is_to_analyse_twice(make_run, student_analysis):
+    (found,) = (f for f in findings([make_run(history=[student_analysis(1)])]) if "diverge" in f.claim.title)
+    assert found.verdict == UNKNOWN
+    assert "at least twice while training (analysis.every=1)" in found.claim.needs

@@ -201,3 +201,32 @@ def test_equal_pictures_are_shown_once(make_run):
     text = report_html(read_runs(folders))
     assert len(Page(text).all("img")) == 1
     assert re.search(r"the teacher labels: as of first[^<]*\.</p>", text)
+
+
+def test_a_line_that_is_alone_among_several_experiments_is_named(make_run, student_analysis):
+    runs = [make_run("a", analyses={"student": student_analysis()}), make_run("b", experiment="other")]
+    text = report_html(read_runs([run.run.folder for run in runs]))
+    chart = text[text.index("<figcaption>patches: mean attention distance") :]
+    assert re.search(r'<ul class="legend">\s*<li>.*digits \(changed recipe 1\)</li>', chart[: chart.index("</figure>")])
+
+
+def test_data_sets_of_one_name_are_counted_in_the_title(make_run):
+    folders = [make_run(str(n), data="digits", imbalance_factor=0.05, counts=[n] * 5).run.folder for n in (7, 8)]
+    title = "<h1>digits, imbalance 20: 2 runs{}</h1>"
+    assert title.format(" of 2 data sets") in report_html(read_runs(folders))
+    again = make_run("9", data="digits", imbalance_factor=0.05, counts=[7] * 5, seed=1).run.folder
+    assert title.format("") in report_html(read_runs([folders[0], again]))
+
+
+def test_what_else_the_runs_of_a_claim_differ_in_stands_under_its_numbers(make_run):
+    vit = {"student": {"cls": {"all": 9.0, "tail": 1.0}}, "baseline": None, "experiment": "vit"}
+    folders = [make_run("a").run.folder, make_run("b", **vit).run.folder]
+    stage = folders[1] / "student" / "stage.yaml"
+    stage.write_text(stage.read_text().replace('"epochs": 4', '"epochs": 5'))
+    assert '<p class="faint">The runs compared differ in student.epochs, too.</p>' in report_html(read_runs(folders))
+
+
+def test_the_page_counts_the_images_of_a_hessian(make_run):
+    found = {"all": {"eigenvalue": 4.0, "trace": 30.0, "trace_error": 3.0, "images": 200}}
+    text = report_html(read_runs([make_run("a", analyses={"teacher": {"sharpness": found}}).run.folder]))
+    assert '<th scope="row">teacher trace, ±</th>\n<td>3.0</td>' in text

@@ -44,7 +44,8 @@ def test_views_and_the_last_rollouts_of_a_run_are_found(tmp_path):
     assert views.caption.startswith("Training images, the student's view of each")
     assert rollout.width == 16
     assert "the student's tokens" in rollout.caption
-    assert len(rollout.alt) > 40
+    assert "white is as much" in rollout.caption
+    assert "1, as much as by chance" in rollout.alt
 
 
 def test_a_student_without_a_teacher_has_no_view_for_one(tmp_path):

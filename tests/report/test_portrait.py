@@ -11,8 +11,8 @@ def test_what_was_trained_is_told(make_run):
 
 def test_results_are_ordered_by_the_tail(make_run):
     assert results_in_words([make_run()]) == (
-        "In the tail the teacher is right on 90.0 % of the images, DIST of 69.3 %, AVG of 48.9 %, the plain ViT of "
-        "27.6 % and CLS of 27.2 %. Over all test images the teacher leads with 95.0 %."
+        "In the tail the teacher is right on 90.0 % of the images, DIST on 69.3 %, AVG on 48.9 %, the plain ViT on "
+        "27.6 % and CLS on 27.2 %. Over all test images the teacher leads with 95.0 %."
     )
 
 
@@ -23,6 +23,13 @@ def test_nobody_leads_where_the_numbers_are_shown_alike(make_run):
     assert results_in_words([run]).endswith(ends)
     run.metrics["teacher"] = {"all": 9.0, "tail": 0.0}
     assert results_in_words([run]).endswith("Over all test images CLS and DIST lead with 10.0 %.")
+
+
+def test_equal_tails_have_no_order(make_run):
+    plain = {"all": 10.0, "tail": 0.0}
+    run = make_run(teacher={**plain, "tail": 0.04}, student={"cls": plain, "dist": plain}, baseline=None)
+    said = "In the tail the teacher, CLS and DIST are equally right, on 0.0 % of the images. Over"
+    assert results_in_words([run]).startswith(said)
 
 
 def test_alone_nobody_leads(make_run):
@@ -42,6 +49,18 @@ def test_commands_are_those_that_were_typed(make_run):
     assert (what, command) == ("Train it again", "deitlt train experiment=digits seed=0 'data.root=my pictures'")
     assert others[-1][1] == f"deitlt report {run.run.folder} --html=report.html"
     assert others[0][1] == f"deitlt evaluate checkpoint={run.run.folder}"
+
+
+def test_training_again_has_a_folder_of_its_own(make_run):
+    run = make_run()
+    run.config["recipe"]["overrides"].append("paths.output_dir=runs/a")
+    assert commands(run)[0] == ("Train it again", "deitlt train experiment=digits seed=0")
+
+
+def test_what_was_analysed_can_be_analysed_again(make_run, student_analysis):
+    run = make_run(analyses={"student": student_analysis()})
+    assert ("Look inside it", f"deitlt analyze checkpoint={run.run.folder}") in commands(run)
+    assert "analyze" not in str(commands(make_run("b")))
 
 
 def test_a_run_that_kept_no_words_shows_its_recipe(make_run):
@@ -67,8 +86,8 @@ def test_what_was_measured_on_is_told(make_run):
     found = {"epoch": 150, "images": 1256, "split": "train", "rank": {}, "diversity": {}}
     runs = [make_run(name, analyses={"student": found}) for name in "bc"]
     assert measured_in_words(runs) == "Measured after 150 epochs on 1,256 training images."
-    unknown = make_run("d", analyses={"student": {"epoch": 2, "rank": {}}})
-    assert measured_in_words([unknown]) == "Measured after 2 epochs on its images."
+    unknown = make_run("d", analyses={"student": {"epoch": 1, "rank": {}}})
+    assert measured_in_words([unknown]) == "Measured after 1 epoch on its images."
 
 
 def test_parts_that_were_measured_on_other_images_are_told_apart(make_run, student_analysis):

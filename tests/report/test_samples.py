@@ -9,7 +9,7 @@ TEST, TRAIN = Sample("test", 10000), Sample("train", 256)
     ("sample", "words"),
     [
         (TEST, "10,000 test images"),
-        (Sample("val", 1), "1 validation images"),
+        (Sample("val", 1), "1 validation image"),
         (Sample("train", None), "training images"),
         (Sample(None, 20), "20 images"),
         (Sample(None, None), "its images"),
@@ -36,3 +36,8 @@ def test_different_images_are_told():
         "Not measured on the same images: b on 256 training images; the others on 10,000 test images."
     )
     assert unlike({"a": [TEST, TRAIN]}).endswith("a on 10,000 test images; a on 256 training images.")
+
+
+def test_a_part_that_an_earlier_analysis_measured_keeps_its_images():
+    analysis = {"split": "train", "images": 20, "rank": {}, "diversity": {}, "samples": {"rank": TEST._asdict()}}
+    assert samples_of(analysis) == {"rank": TEST, "diversity": Sample("train", 20)}

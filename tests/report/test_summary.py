@@ -35,10 +35,26 @@ def test_a_folder_without_a_run_is_named(tmp_path, metrics):
         read_runs([tmp_path / "a", tmp_path / "empty"])
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", "3"])
-def test_a_broken_file_is_named(tmp_path, content):
-    (tmp_path / "metrics.json").write_text(content)
+def test_a_broken_file_is_named(tmp_path):
+    (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(ConfigError, match=r"metrics\.json is not readable JSON"):
+        read_runs([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ([1, 2], "it is no mapping of names to values"),
+        (3, "it is no mapping of names to values"),
+        ({"accuracy": 0.93, "loss": 0.2}, "there is no accuracy of a teacher or student in it"),
+        ({"student": {"cls": {"all": "high"}}}, "could not convert"),
+        ({"student": {"cls": {"all": 93}}, "class_names": 3}, "class_names is no list of names"),
+        ({"student": {"cls": {"all": 93}}, "counts": ["7"]}, "counts is no list of numbers"),
+    ],
+)
+def test_what_no_run_wrote_is_named(tmp_path, content, why):
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=rf"metrics\.json holds no run's accuracies \({why}"):
         read_runs([tmp_path])
 
 

@@ -8,8 +8,10 @@ import torch
 import wandb
 from wandb_records import read_run
 
+from deitlt.analysis import attention_rollout
 from deitlt.cli import main
-from deitlt.tasks import analysis_callback
+from deitlt.tasks import analysis_callback, analysis_parts
+from deitlt.tasks import analyze as analyze_file
 
 QUICK = (
     *("agreement.images=20", "sharpness.images=10", "sharpness.products=2", "sharpness.probes=1"),
@@ -22,6 +24,14 @@ PASS = "parts=[attention,rank,diversity,winners]"
 def run(trained, tmp_path):
     """A copy of the trained run that may be written into."""
     return shutil.copytree(trained, tmp_path / "copied")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The rows of the rollouts' picture, as they are drawn."""
+    rows, draw = [], analyze_file.draw_analysis
+    monkeypatch.setattr(analyze_file, "draw_analysis", lambda *given: rows.extend(given[2]) or draw(*given))
+    return rows
 
 
 def analyze(*words):
@@ -42,7 +52,7 @@ def analysed(trained, tmp_path_factory):
 
 def test_a_run_is_analysed_stage_by_stage(analysed):
     teacher, student, baseline = (read(analysed / name) for name in ("teacher", "student", "baseline"))
-    common = {"kind", "checkpoint", "epoch", "split", "images", "rank", "calibration", "sharpness", "seconds"}
+    common = {"of", "kind", "checkpoint", "epoch", "split", "images", "rank", "calibration", "sharpness", "seconds"}
     assert set(teacher) == common
     assert set(baseline) == common | {"attention_distance"}
     of_students = {"attention_distance", "diversity", "winners", "agreement", "consistency"}
@@ -85,6 +95,13 @@ def test_it_prints_a_table_and_says_what_is_left_out(run, capfd):
     assert read(run / "student")["epoch"] == 3
 
 
+def test_few_images_bound_the_ranks_and_many_do_not(run, capfd):
+    analyze(f"checkpoint={run}", "stage=student", "parts=[rank]", "images=16")
+    assert "of 16 images a rank is at most 15, type images=17 or more" in capfd.readouterr().out
+    analyze(f"checkpoint={run}", "stage=student", "parts=[rank]", "images=17")
+    assert "a rank is at most" not in capfd.readouterr().out
+
+
 def test_the_numbers_do_not_depend_on_the_batch(run, tmp_path):
     for name, size in (("one", 7), ("other", 60)):
         analyze(f"checkpoint={run}", "stage=student", PASS, "images=60", f"batch_size={size}", f"folder={name}")
@@ -101,12 +118,15 @@ def test_recalls_are_those_of_the_evaluation(run):
     assert [found["cls"] for found in read(run / "student")["winners"]["classes"]] == pytest.approx(expected, abs=0.01)
 
 
-def test_one_image_and_classes_with_none(run):
+def test_one_image_and_classes_with_none(run, capfd):
     analyze(f"checkpoint={run}", "images=1", "stage=student", "parts=all")
     found = read(run / "student")
+    printed = capfd.readouterr().out
+    assert "student: no rank, for one image has none; type images=2 or more\n" in printed
+    assert "digits, student: 1 test image " in printed
     assert found["images"] == 1
     assert len(found["winners"]["classes"]) == 1
-    assert set(found["rank"]["cls"]["components"]) == {0}
+    assert "rank" not in found
     assert len(found["diversity"]["disagreement"]) == 2
 
 
@@ -164,12 +184,52 @@ def test_of_a_broken_token_the_others_numbers_are_kept(run):
     assert set(found["attention_distance"]) == {"unit", "cls", "dist", "patches"}
 
 
+@pytest.mark.parametrize("buffer", ["conv1.weight", "bn1.running_var"])  # FiniteLoss looks at no buffer
+def test_a_broken_teacher_agrees_with_nothing(buffer, run, trained, capfd):
+    content = torch.load(run / "teacher" / "last.ckpt", weights_only=True)
+    content["state_dict"][f"network.{buffer}"].fill_(torch.nan)
+    torch.save(content, run / "teacher" / "last.ckpt")
+    stage = run / "student" / "stage.yaml"
+    stage.write_text(stage.read_text().replace(str(trained), str(run)))
+    analyze(f"checkpoint={run}", "stage=student", "parts=[rank,agreement]", "images=20")
+    said = "student: what is NaN or infinite is left out of agreement, consistency; look at the run's losses."
+    assert said in capfd.readouterr().out
+    found = read(run / "student")
+    assert "rank" in found
+    assert not {"agreement", "consistency"} & set(found)
+    assert not (run / "student" / "analysis" / "agreement.png").exists()
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_rollout_that_is_left_out_is_named(broken, run, drawn, monkeypatch, capfd):
+    def break_one(network, images):
+        shares = attention_rollout(network, images)
+        shares["dist"][0] = torch.nan if broken else 0.5
+        return shares
+
+    monkeypatch.setattr(analysis_parts, "attention_rollout", break_one)
+    analyze(f"checkpoint={run}", "stage=student", "parts=[rollout]")
+    said = "student: what is NaN or infinite is left out of rollout; look at the run's losses."
+    assert (said in capfd.readouterr().out) == broken
+    assert len(drawn) == (1 if broken else 2)
+
+
+def test_the_words_beside_a_rollout_name_no_class_of_a_broken_token(run, drawn):
+    content = torch.load(run / "student" / "last.ckpt", weights_only=True)
+    content["state_dict"]["network.vit.head_dist.bias"][0] = torch.nan
+    torch.save(content, run / "student" / "last.ckpt")
+    analyze(f"checkpoint={run}", "stage=student", "parts=[rollout]", "ema=false")
+    assert len(drawn) == 2
+    assert all(example.caption.endswith("DIST: NaN or infinite") for example in drawn)
+    assert all("CLS: NaN" not in example.caption for example in drawn)
+
+
 def test_a_run_that_was_moved_finds_its_teacher(tiny, tmp_path):
     assert main(["train", *tiny, "analysis.every=null", "paths.output_dir=here"]) == 0
     shutil.move(tmp_path / "here", tmp_path / "there")
     analyze("checkpoint=there", "stage=student", "parts=[agreement]")
     assert set(read(tmp_path / "there" / "student")) == {
-        *("kind", "checkpoint", "epoch", "split", "agreement", "consistency", "seconds"),
+        *("of", "kind", "checkpoint", "epoch", "split", "agreement", "consistency", "seconds"),
     }
 
 
@@ -190,17 +250,16 @@ def test_the_average_is_analysed_on_request(run, tmp_path):
 def test_training_leaves_what_it_measured_and_analysis_draws_it(tiny, tmp_path):
     words = [*tiny, "analysis.every=1", "analysis.images=20", "paths.output_dir=run"]
     assert main(["train", *words]) == 0
-    names = sorted(path.name for path in (tmp_path / "run" / "student" / "analysis").iterdir())
+    names = sorted(path.name for path in (tmp_path / "run" / "student" / "analysis").glob("*.json"))
     assert names == [f"epoch_{epoch:04d}.json" for epoch in range(4)]
     first = json.loads((tmp_path / "run" / "student" / "analysis" / names[0]).read_text())
     assert set(first["agreement"]) == {"clean", "cropped", "augmented", "mixed"}
     header = (tmp_path / "run" / "student" / "metrics.csv").read_text().splitlines()[0].split(",")
     assert {f"analysis/{name}" for name in ("rank/dist/block00", "agreement/mixed/tail")} <= set(header)
+    pictures = {path.stem for path in (tmp_path / "run" / "student" / "analysis").glob("*.png")}
+    assert "diversity_over_epochs" in pictures
     analyze("checkpoint=run", "stage=student", "parts=[rank]")
-    assert {path.name for path in (tmp_path / "run" / "student" / "analysis").glob("*.png")} == {
-        "diversity_over_epochs.png",
-        "rank.png",
-    }
+    assert {path.stem for path in (tmp_path / "run" / "student" / "analysis").glob("*.png")} == pictures
 
 
 @pytest.mark.slow
@@ -214,11 +273,11 @@ def test_two_ranks_train_the_same_weights_with_it_and_without(tiny, teacher, tmp
     )
     for part in ("state_dict", "ema"):
         assert all(torch.equal(value, plain[part][name]) for name, value in watched[part].items())
-    assert len(list((tmp_path / "with" / "student" / "analysis").iterdir())) == 4
+    assert len(list((tmp_path / "with" / "student" / "analysis").glob("*.json"))) == 4
     assert not (tmp_path / "without" / "student" / "analysis").exists()
 
 
-def test_wandb_has_the_numbers_and_the_pictures(run, monkeypatch):
+def test_wandb_has_the_numbers_and_the_pictures(run, monkeypatch, capfd):
     for name, value in {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}.items():
         monkeypatch.setenv(name, value)
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
@@ -233,7 +292,10 @@ def test_wandb_has_the_numbers_and_the_pictures(run, monkeypatch):
     assert tail == pytest.approx(found["diversity"]["disagreement"]["tail"])
     logged = {name for row in recorded.history for name in row if name.startswith("pictures/")}
     pictures = {"/".join(name.split("/")[:3]) for name in logged}
-    assert pictures == {"pictures/analysis/rank", "pictures/analysis/diversity"}
+    assert pictures == {f"pictures/analysis/{path.stem}" for path in (run / "student" / "analysis").glob("*.png")}
+    assert {"pictures/analysis/rank", "pictures/analysis/diversity"} <= pictures
+    (hint,) = (line for line in capfd.readouterr().out.splitlines() if line.startswith("wandb sync"))
+    assert str(run / "wandb" / "offline-run-") in hint
 
 
 WRONG = {

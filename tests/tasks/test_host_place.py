@@ -1,7 +1,9 @@
 import pytest
+from omegaconf import OmegaConf
 
 from deitlt.errors import ConfigError
 from deitlt.tasks.host_place import HostPlace, find_place, refuse_lone_ranks
+from deitlt.tasks.hosts import LOST_AFTER, find_hosts
 
 TORCHRUN = {
     **{"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "1"},
@@ -47,3 +49,16 @@ def test_several_processes_of_a_run_on_one_host_are_refused():
     refuse_lone_ranks(SLURM)  # a batch script's variables: no task of a step
     with pytest.raises(ConfigError, match=r"type trainer\.num_nodes=HOSTS"):
         refuse_lone_ranks(TORCHRUN)
+
+
+@pytest.mark.parametrize(
+    ("kept", "seconds"), [({"num_nodes": 2, "lost_after": 77}, 77), ({"num_nodes": 2}, LOST_AFTER)]
+)
+def test_a_run_to_go_on_with_says_itself_how_many_hosts_there_are_and_when_one_is_lost(
+    kept, seconds, tmp_path, monkeypatch
+):
+    for name, value in BY_HAND.items():
+        monkeypatch.setenv(name, value)
+    OmegaConf.save({"trainer": {"num_nodes": 2, **kept}}, tmp_path / "config.yaml")
+    typed = OmegaConf.create({"resume": str(tmp_path), "trainer": {"num_nodes": 1, "lost_after": 5}})
+    assert find_hosts(typed) == (HostPlace(0, 2, "10.0.0.1", 29400), seconds)

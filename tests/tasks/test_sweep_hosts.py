@@ -6,10 +6,15 @@ import subprocess
 import sys
 
 import pytest
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
 from same_runs import same_end
 
-from deitlt.errors import ConfigError
+from deitlt.errors import ConfigError, Preempted
+from deitlt.report.sweep import read_job
+from deitlt.tasks import sweep_job
+from deitlt.tasks.config_folder import config_dir
 from deitlt.tasks.sweep_hosts import SLURM_LAUNCHER, check_hosts, follows
 
 needs_two = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a CPU device is a core, and there is one")
@@ -90,13 +95,75 @@ def test_a_sweep_over_several_hosts_without_slurm_is_one_sentence_before_any_job
 
 
 @pytest.mark.parametrize(
-    ("environment", "is_follower"),
-    [({}, False), ({"SLURM_NODEID": "1"}, False), ({"SUBMITIT_EXECUTOR": "slurm", "SLURM_NODEID": "0"}, False),
-     ({"SUBMITIT_EXECUTOR": "slurm", "SLURM_NODEID": "1"}, True)],
-)  # fmt: skip
-def test_only_other_hosts_of_a_job_than_its_first_follow(environment, is_follower, monkeypatch):
-    for name in ("SLURM_NODEID", "SUBMITIT_EXECUTOR"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert follows() == is_follower
+    ("launcher", "node", "is_follower"),
+    [("basic", None, False), ("basic", "1", False), (SLURM_LAUNCHER, "0", False), (SLURM_LAUNCHER, "1", True)],
+)
+def test_only_other_hosts_of_a_job_than_its_first_follow(launcher, node, is_follower, monkeypatch):
+    monkeypatch.delenv("SLURM_NODEID", raising=False)
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")  # which a sweep that is typed within a job of submitit's has, too
+    if node is not None:
+        monkeypatch.setenv("SLURM_NODEID", node)
+    assert follows(OmegaConf.create({"_target_": launcher})) == is_follower
+
+
+@pytest.fixture
+def run_job(tmp_path, monkeypatch):
+    """Runs, as one host of two that Slurm started, a job whose process does what it is told to; answers with it."""
+
+    def run(node, hosts, does):
+        started = []
+
+        class Process:
+            errors = ""
+
+            def __init__(self, command, environment):
+                started.append(command[-1])
+
+            def wait(self):
+                return does()
+
+        monkeypatch.setattr(sweep_job, "ProcessTree", Process)
+        monkeypatch.setenv("SLURM_NODEID", node)
+        words = [f"trainer.num_nodes={hosts}", "seed=1"]
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            job = compose("train", overrides=words, return_hydra_config=True)
+        with open_dict(job):
+            job.hydra.launcher = {"_target_": SLURM_LAUNCHER, "nodes": 2, "tasks_per_node": 1}
+            job.hydra.mode, job.hydra.sweep.dir = "MULTIRUN", str(tmp_path)
+            job.hydra.runtime.output_dir = str(tmp_path / "0")
+            job.hydra.runtime.config_sources = []
+            job.hydra.overrides.task = words
+        HydraConfig.instance().set_config(job)
+        try:
+            assert sweep_job.run_job(job) is None
+        finally:
+            HydraConfig.instance().cfg = None
+        return started
+
+    return run
+
+
+def _stopped():
+    raise Preempted()
+
+
+@pytest.mark.parametrize("does", [_stopped, lambda: Preempted.CODE, lambda: 1])
+def test_a_host_that_follows_trains_and_leaves_the_jobs_end_to_the_first(does, run_job, tmp_path):
+    assert len(run_job("1", 2, does)) == 1
+    assert read_job(tmp_path / "0") is None
+
+
+def test_the_first_host_of_a_job_that_is_stopped_ends_the_sweep(run_job, tmp_path):
+    with pytest.raises(Preempted):
+        run_job("0", 2, _stopped)
+    assert read_job(tmp_path / "0").state == "preempted"
+
+
+def test_a_later_job_of_fewer_hosts_than_were_started_fails_on_the_first_and_trains_on_none(run_job, tmp_path, capfd):
+    assert run_job("1", 1, _stopped) == []
+    assert read_job(tmp_path / "0") is None
+    assert run_job("0", 1, _stopped) == []
+    job = read_job(tmp_path / "0")
+    assert job.state == "failed"
+    assert job.reason.endswith("a host's one task starts its ranks.")
+    assert f"deitlt: {job.reason}" in capfd.readouterr().err

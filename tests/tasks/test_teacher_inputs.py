@@ -1,3 +1,4 @@
+import math
 import random
 from collections import Counter
 
@@ -172,6 +173,19 @@ def test_agreement_falls_with_what_the_teacher_does_not_know(student):
     assert found["agreement"]["augmented"]["tail"] > 0.0  # class 9, which it says of all that it does not know
     assert set(found["consistency"]) == {"cropped", "augmented", "mixed"}
     assert found["consistency"]["augmented"] == found["agreement"]["augmented"]
+
+
+def test_a_teacher_that_breaks_on_some_images_agrees_with_nothing(student):
+    made = student()
+    clean = {picture.numpy().tobytes() for picture in gathered(made, "clean")[0]}
+
+    def answer(pictures):
+        known = torch.tensor([picture.numpy().tobytes() in clean for picture in pictures])
+        return torch.zeros(len(pictures), 10).where(known[:, None], torch.nan)
+
+    found = teacher_agreement(*made, answer, images=30)
+    assert set(found) == {"agreement", "consistency"}
+    assert all(math.isnan(part) for part in found.values())
 
 
 def test_one_image_is_enough(student):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from foreign_checkpoints import authors_student
+from omegaconf import OmegaConf
 
 from deitlt.checkpoints import find_checkpoint, read_card, read_checkpoint
 from deitlt.cli import main
@@ -130,6 +131,23 @@ def test_a_start_that_says_nothing_is_doubted_once_until_there_are_weights_to_go
     first.unlink()
     assert main(["train", f"resume={run}"]) == Preempted.CODE
     assert doubt not in capfd.readouterr().out
+
+
+def test_a_run_begun_before_anyone_looked_goes_on_from_a_start_that_saw_them_and_says_so(
+    trained, tiny, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr("deitlt.tasks.train.launch_stage", _stopped)
+    run = tmp_path / "run"
+    assert main(["train", *tiny, "data.val_fraction=0.2", f"paths.output_dir={run}"]) == Preempted.CODE
+    (run / "teacher").mkdir()
+    shutil.copy(trained / "teacher" / "last.ckpt", run / "teacher")
+    config = OmegaConf.load(run / "config.yaml")
+    config.student.init = str(trained)
+    OmegaConf.save(config, run / "config.yaml")
+    capfd.readouterr()
+    assert main(["train", f"resume={run}"]) == Preempted.CODE
+    said = f"student: {trained / 'student' / 'last.ckpt'} was trained with data.val_fraction=0.0, so that with "
+    assert f"{said}data.val_fraction=0.2 it has seen images that this run holds out\n" in capfd.readouterr().out
 
 
 def _stopped(*_):

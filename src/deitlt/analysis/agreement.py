@@ -19,16 +19,21 @@ class Decisions(NamedTuple):
     labels: Tensor
 
 
-def decide(labeller: Labeller, batches: Iterable[tuple[Tensor, Tensor]]) -> Decisions:
+def decide(labeller: Labeller, batches: Iterable[tuple[Tensor, Tensor]]) -> Decisions | None:
     """Ask a teacher about images, batch by batch; two numbers an image are kept.
 
     Args:
         labeller: images [B, 3, H, W], the student's -> decisions [B] or logits [B, C], as `LiveTeacher`.
         batches: images and their class ids [B]; those of `IGNORED` are left out.
+
+    Returns:
+        The decisions; None where a logit is not finite: the largest of NaNs would be class 0.
     """
     decisions, labels = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
     for images, targets in batches:
         answers = labeller(images)
+        if not answers.isfinite().all():
+            return None
         chosen = answers.argmax(dim=1) if answers.ndim == 2 else answers
         counted = (targets != IGNORED).cpu()
         decisions.append(chosen.cpu()[counted])

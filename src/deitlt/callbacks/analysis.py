@@ -10,7 +10,15 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from deitlt.analysis import STUDENT_PARTS, analyse_student, analyse_teacher, finite, scalars
+from deitlt.analysis import (
+    STUDENT_PARTS,
+    FiniteAnswers,
+    analyse_student,
+    analyse_teacher,
+    finite,
+    scalars,
+    without_decisions,
+)
 from deitlt.checkpoints import write_atomically
 from deitlt.data import LongTailDataModule
 from deitlt.data.selection import choose_evenly, evaluated_batches
@@ -114,10 +122,15 @@ class AnalysisWhileTraining(L.Callback):
         batches = evaluated_batches(datamodule, source, chosen, self.batch_size)
         if isinstance(module.network, StudentNetwork):
             kind = "student"
-            found = analyse_student(module.network, batches, module.info, self.parts).as_plain()
+            answers = FiniteAnswers()
+            look = partial(analyse_student, on_logits=lambda logits, _: answers.update(logits))
+            found = look(module.network, batches, module.info, self.parts).as_plain()
+            found = without_decisions(found, answers.broken)
         else:
             kind = "teacher"
             found = analyse_teacher(module.network, batches).as_plain() if "rank" in self.parts else {}
+        if len(chosen) < 2:
+            found.pop("rank", None)  # one image varies in no direction
         seconds = {"pass": round(time.monotonic() - began, 3)}
         return {"kind": kind, "epoch": epoch, "images": len(chosen), "split": split, **found, "seconds": seconds}
 

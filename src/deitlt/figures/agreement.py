@@ -30,6 +30,6 @@ def teacher_agreement(agreement: Mapping[str, Mapping[str, float]], path: Path, 
         cluster_bars(axes, ordered, group_or_all_colour, names, "{:.0f}")
         percent_axis(axes, "images whose class the teacher names, %")
         axes.set_xlabel("what the student is shown of its training images")
-        axes.set_title(title, pad=26)
-        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.02), ncols=len(names))
+        axes.set_title(title, pad=32)  # the legend stands between it and the axes
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(names))
         return save_figure(figure, path)

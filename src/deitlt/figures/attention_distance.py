@@ -31,10 +31,10 @@ def attention_distances(distances: Distances, path: Path, title: str) -> Path:
         for position, (token, blocks) in enumerate(distances.items()):
             _token(axes, token, [np.asarray(heads, dtype=float) for heads in blocks], position, len(distances))
         block_axis(axes, max(map(len, distances.values())))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.06 * max(max(heads) for blocks in distances.values() for heads in blocks) or 1.0)
         axes.set_ylabel("mean attention distance, pixels")
         axes.grid(axis="y")
-        axes.set_title(title, pad=26)
+        axes.set_title(title, pad=30)
         axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(distances))
         return save_figure(figure, path)
 

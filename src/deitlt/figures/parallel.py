@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib import colormaps
@@ -11,7 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from deitlt.figures.style import FAINT, INK, house_style, save_figure, shorten
+from deitlt.figures.style import FAINT, house_style, save_figure, shorten
+
+_Colour: TypeAlias = tuple[float, float, float, float]
 
 _COLOURS = "viridis_r"
 _WIDE = 5.0  # largest by smallest value from which an axis is logarithmic
@@ -53,13 +56,13 @@ def parallel_coordinates(
     with house_style():
         figure = Figure(figsize=(2.2 + 2.3 * (len(axes) - 1), 4.6), layout="constrained")
         canvas = figure.add_subplot()
-        _draw_lines(canvas, list(axes.values()), values, stopped, best)
+        colour = _draw_lines(canvas, list(axes.values()), values, stopped, best)
         for place, (name, axis) in enumerate(axes.items()):
             _draw_axis(canvas, place, name, axis)
         canvas.set(xlim=(-0.3, len(axes) - 0.45), ylim=(-0.06, 1.06), xticks=[], yticks=[])
         for spine in canvas.spines.values():
             spine.set_visible(False)
-        handles = [Line2D([], [], color=INK, linewidth=3, label="best")]
+        handles = [Line2D([], [], color=colour, linewidth=3, label="best")] if colour else []
         handles += [Line2D([], [], color=FAINT, linestyle="--", label="stopped early")] if any(stopped) else []
         figure.legend(handles=handles, loc="outside lower right", ncols=2)
         return save_figure(figure, path)
@@ -98,29 +101,35 @@ def _numbers(numbers: Sequence[float], ticks: Mapping[float, str]) -> _Axis:
 
 
 def _even(numbers: Sequence[float]) -> dict[float, str]:
-    """Ticks evenly along the axis, the ends among them."""
+    """Ticks evenly along the axis, the ends among them, in as many digits as they can be told apart by."""
     low, high = min(numbers), max(numbers)
     logs = low > 0 and high / low >= _WIDE
     ticks = np.geomspace(low, high, _TICKS) if logs else np.linspace(low, high, _TICKS)
-    return {float(tick): f"{tick:.3g}" for tick in np.clip(ticks, low, high)}
+    ticks = np.clip(ticks, low, high)
+    near = 0.01 * (high - low)
+    digits = next((d for d in range(3, _DIGITS) if all(abs(float(f"{t:.{d}g}") - t) <= near for t in ticks)), _DIGITS)
+    return {float(tick): f"{tick:.{3 if logs else digits}g}" for tick in ticks}
 
 
 def _draw_lines(
     canvas: Axes, axes: Sequence[_Axis], values: Sequence[float], stopped: Sequence[bool], best: str
-) -> None:
+) -> _Colour | None:
+    """Draw each job's line; the best one's colour, where one came to its end."""
     shades = axes[-1].places if best == "maximize" else 1 - axes[-1].places
     complete = [i for i in range(len(values)) if not stopped[i]]
     top = max(complete, key=lambda i: shades[i], default=None)
+    colours = [colormaps[_COLOURS](0.1 + 0.9 * shade) for shade in shades]
     for i in np.argsort(shades, kind="stable"):
         canvas.plot(
             range(len(axes)),
             [axis.places[i] for axis in axes],
             "--" if stopped[i] else "-",
-            color=colormaps[_COLOURS](0.1 + 0.9 * shades[i]),
+            color=colours[i],
             linewidth=3.4 if i == top else 1.5,
             alpha=1.0 if i == top else 0.75,
             zorder=3 if i == top else 2,
         )
+    return None if top is None else colours[top]
 
 
 def _draw_axis(canvas: Axes, place: int, name: str, axis: _Axis) -> None:

@@ -1,22 +1,25 @@
-"""Where each token looks in an image: attention rollout laid over it."""
+"""Where each token looks in an image: attention rollout beside it, against attention that is even."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from deitlt.figures.attention_distance import WORDS
 from deitlt.figures.style import FAINT, house_style, save_figure, shorten
 
-_PANEL, _HEAD, _CAPTION = 1.7, 0.75, 1.3  # inches
+_PANEL, _HEAD, _CAPTION, _BAR = 1.7, 0.75, 1.5, 1.0  # inches
 _COARSE = 96  # pixels; smaller images are shown pixel by pixel
-_STRENGTH = 0.62  # of the overlay where a token looks most
+_COLOURS = "RdBu_r"  # white where a patch gets the even share
+_LEAST_TOP = 2.0  # times the even share; without it attention that is nearly even would look sharp
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,11 @@ class RolloutExample:
 
 
 def attention_rollouts(examples: Sequence[RolloutExample], path: Path, title: str) -> Path:
-    """Draw a row for each image: itself, then each token's rollout over it, bright where it looks most.
+    """Draw a row for each image: itself, then each token's rollout, patch by patch, in multiples of the even share.
 
-    Each overlay is scaled to its own largest share, so colours compare places of one picture.
+    The even share is 1 / patches, what each would get of attention that looks nowhere in particular. One scale is for
+    the whole picture, so that colours compare places, tokens and images; the image itself is not mixed in, for its own
+    light and dark would look like attention.
 
     Args:
         examples: the images, at least one.
@@ -47,46 +52,43 @@ def attention_rollouts(examples: Sequence[RolloutExample], path: Path, title: st
     """
     assert examples, "a picture of rollouts needs an image"
     tokens = list(examples[0].rollouts)
+    greatest = max(float(_over_even(shares).max()) for one in examples for shares in one.rollouts.values())
+    top = max(_LEAST_TOP, greatest)
+    scale = TwoSlopeNorm(1.0, 0.0, top)
     with house_style():
-        size = ((1 + len(tokens)) * _PANEL + _CAPTION, len(examples) * _PANEL + _HEAD)
-        figure = Figure(figsize=size, layout="constrained")
+        size = ((1 + len(tokens)) * _PANEL + _CAPTION + _BAR, len(examples) * _PANEL + _HEAD)
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.08))
         grid = figure.subplots(len(examples), 1 + len(tokens), squeeze=False)
-        for row, example in zip(grid, examples, strict=True):
-            _row(row, example, tokens)
+        maps = [_row(row, example, tokens, scale) for row, example in zip(grid, examples, strict=True)]
         for axes, head in zip(grid[0], ["image", *(WORDS.get(token, token) for token in tokens)], strict=True):
             axes.set_title(head, fontsize=9, color=FAINT, loc="center", pad=4)
+        _bar(figure, maps[0], grid[:, 1:].ravel().tolist(), top)
         figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=12)
         return save_figure(figure, path)
 
 
-def _row(row: Sequence[Axes], example: RolloutExample, tokens: Sequence[str]) -> None:
+def _row(row: Sequence[Axes], example: RolloutExample, tokens: Sequence[str], scale: TwoSlopeNorm) -> AxesImage:
+    """Draw one image and its maps; one of these, for the colour bar."""
     for axes in row:
         axes.set_xticks([])
         axes.set_yticks([])
-        axes.spines[:].set_visible(False)
+        axes.spines[:].set(visible=True, linewidth=0.5)  # an even map is as white as the paper
     smooth = "nearest" if max(example.image.shape[:2]) < _COARSE else "antialiased"
     row[0].imshow(example.image, interpolation=smooth)
     row[0].set_ylabel(shorten(example.caption, 60), rotation=0, ha="right", va="center", fontsize=8, labelpad=8)
-    for axes, token in zip(row[1:], tokens, strict=True):
-        axes.imshow(overlay(example.image, example.rollouts[token]), interpolation=smooth)
+    shares = [_over_even(example.rollouts[token]) for token in tokens]
+    maps = [axes.imshow(s, _COLOURS, scale, interpolation="nearest") for axes, s in zip(row[1:], shares, strict=True)]
+    return maps[-1]
 
 
-def overlay(image: NDArray[Any], shares: NDArray[Any]) -> NDArray[Any]:
-    """The image in grey under its rollout's colours.
+def _over_even(shares: NDArray[Any]) -> NDArray[Any]:
+    """shares: [h, w], which sum to 1 -> [h, w] in multiples of 1 / (h w)."""
+    return np.asarray(shares, dtype=np.float64) * shares.size
 
-    Args:
-        image: [H, W, 3] in [0, 1], or uint8.
-        shares: [h, w], not negative.
 
-    Returns:
-        [H, W, 3] in [0, 1].
-    """
-    pixels = image / 255.0 if image.dtype == np.uint8 else np.clip(image.astype(np.float64), 0.0, 1.0)
-    height, width = pixels.shape[:2]
-    rows = np.arange(height) * shares.shape[0] // height
-    columns = np.arange(width) * shares.shape[1] // width
-    scaled = (shares / max(float(shares.max()), 1e-12))[rows][:, columns, None]
-    grey = np.repeat(pixels.mean(axis=2, keepdims=True), 3, axis=2)
-    colours = matplotlib.colormaps["inferno"](scaled[..., 0])[..., :3]
-    mixed: NDArray[Any] = grey * (1 - _STRENGTH) + colours * _STRENGTH
-    return mixed
+def _bar(figure: Figure, drawn: AxesImage, beside: list[Axes], top: float) -> None:
+    """The colours' meaning, with the even share marked."""
+    ticks = [0.0, 0.5, 1.0, (1 + top) / 2, top]
+    bar = figure.colorbar(drawn, ax=beside, ticks=ticks, fraction=0.04, aspect=30)
+    bar.ax.set_yticklabels([f"{tick:.2g}" for tick in ticks], fontsize=8)
+    bar.set_label("times the even share\n1: as much as by chance", fontsize=8)

@@ -79,7 +79,8 @@ def _finish(axes: Axes, margins: np.ndarray, names: Sequence[str]) -> None:
     reach = 1.15 * max(float(np.nanmax(np.abs(margins), initial=0.0)), 5.0)
     axes.set_ylim(-reach, reach)
     axes.axhline(0, color=FAINT, linewidth=0.8)
-    axes.set_ylabel("recall of CLS less that of DIST,\npercentage points")
+    axes.yaxis.set_major_formatter(lambda margin, _: f"{abs(margin):g}")  # a lead, as on the bars
+    axes.set_ylabel("lead in recall, percentage points:\nDIST downwards, CLS upwards")
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.grid(axis="y")
     if len(names) <= FEW_CLASSES:

@@ -1,6 +1,7 @@
 """What was measured inside the networks, as charts over blocks and epochs."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import mean
 from typing import Final
 
@@ -96,7 +97,8 @@ def _compared(
     """A line for each experiment that measured it, in the experiment's own colour; none, no chart. note: else."""
     lines = [Line(name, f"s{i}", points) for i, (name, points) in enumerate(found.items()) if points]
     if lines:
-        yield line_chart(title, lines, x_name, note=unlike({line.name: samples[line.name] for line in lines}) or note)
+        note = unlike({line.name: samples[line.name] for line in lines}) or note
+        yield replace(line_chart(title, lines, x_name, note=note), compares=True)
 
 
 def _while_training(samples: Mapping[str, Sequence[Sample]]) -> str:

@@ -41,16 +41,16 @@ def analysis_lines(analysis: Plain) -> list[str]:
         said = [f"{_TOKENS[name]} {means[0]:.1f} -> {means[-1]:.1f}" for name, means in distances.items()]
         lines.append(f"attention distance in pixels, first -> last block: {', '.join(said)}")
     if _tokens(analysis.get("rank", {})):
-        lines.append(_ranks(analysis["rank"]))
+        lines.append(_ranks(analysis["rank"]) + _bound(analysis))
     if "winners" in analysis:
         won = analysis["winners"]
         lines.append(f"classes won: CLS {won['cls']}, DIST {won['dist']}, ties {won['tie']}")
-    if images := analysis.get("sharpness", {}).get("all", {}).get("images"):
-        lines.append(f"Hessian: of the loss of {images:,} training images")
+    if sharpness := analysis.get("sharpness"):
+        lines += _hessian(sharpness)
     return lines
 
 
-def _rows(analysis: Plain) -> Iterator[tuple[str, Mapping[str, float], str]]:
+def _rows(analysis: Plain) -> Iterator[tuple[str, Mapping[str, float | str], str]]:
     """Label, group -> value, and how a value is written."""
     diversity = analysis.get("diversity", {})
     if "disagreement" in diversity:
@@ -63,9 +63,26 @@ def _rows(analysis: Plain) -> Iterator[tuple[str, Mapping[str, float], str]]:
     for kind, groups in analysis.get("agreement", {}).items():
         yield f"teacher right on {kind} images, %", groups, "{:.1f}"
     if "sharpness" in analysis:
-        for measure, words in (("eigenvalue", "Hessian: largest eigenvalue"), ("trace", "Hessian: trace")):
-            if values := {group: found[measure] for group, found in analysis["sharpness"].items() if measure in found}:
-                yield words, values, "{:.3g}"
+        found = analysis["sharpness"].items()
+        if values := {group: numbers["eigenvalue"] for group, numbers in found if "eigenvalue" in numbers}:
+            yield "Hessian: largest eigenvalue", values, "{:.3g}"
+        if traces := {group: _trace(numbers) for group, numbers in found if "trace" in numbers}:
+            yield "Hessian: trace", traces, "{}"
+
+
+def _trace(numbers: Mapping[str, float]) -> str:
+    """'500 ± 9', with the standard error of its estimate."""
+    error = numbers.get("trace_error")
+    return f"{numbers['trace']:.3g}" + (f" ± {error:.3g}" if error else "")
+
+
+def _hessian(sharpness: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    images = {group: numbers["images"] for group, numbers in sharpness.items() if numbers.get("images")}
+    if "all" in images:
+        groups = ", ".join(f"{group} {images[group]:,}" for group in images if group != "all")
+        yield f"Hessian: of the loss of {images['all']:,} training images{f' ({groups})' if groups else ''}"
+    if any(numbers.get("trace", 0.0) < 0 for numbers in sharpness.values()):
+        yield "Hessian: a negative trace is a saddle's, so these weights are at no minimum"
 
 
 def _ranks(rank: Plain) -> str:
@@ -75,6 +92,14 @@ def _ranks(rank: Plain) -> str:
         found.append(f"{_TOKENS.get(name, name)} {last['components']} ({last['effective']:.1f})")
     where = "of the features" if "features" in rank else "after the last block"
     return f"rank {where}, of {rank['width']}: {', '.join(found)}; in brackets the effective rank"
+
+
+def _bound(analysis: Plain) -> str:
+    """Why the ranks are no larger, where it is the images that are too few."""
+    images, width = analysis.get("images"), analysis["rank"]["width"]
+    if images is None or images > width:
+        return ""
+    return f"; of {images:,} images a rank is at most {images - 1:,}, type images={width + 1} or more"
 
 
 def _tokens(part: Plain) -> list[tuple[str, Any]]:

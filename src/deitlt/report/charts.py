@@ -50,13 +50,18 @@ class LegendEntry:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with its words. alt: what it shows, with numbers, for who cannot see it. note: a sentence under it."""
+    """A picture with its words.
+
+    alt: what it shows, with numbers, for who cannot see it. note: a sentence under it. compares: whether each line is
+    of another experiment, so that one alone needs its name, too.
+    """
 
     title: str
     svg: Markup
     alt: str
     legend: Sequence[LegendEntry]
     note: str = ""
+    compares: bool = False
 
 
 def line_chart(

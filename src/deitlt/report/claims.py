@@ -17,11 +17,15 @@ UNKNOWN: Final = "not measured"
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim beside the numbers. verdict: 'holds', 'holds in part', 'does not hold' or 'not measured'."""
+    """A claim beside the numbers. verdict: 'holds', 'holds in part', 'does not hold' or 'not measured'.
+
+    notes: sentences on the runs that were compared.
+    """
 
     claim: Claim
     verdict: str
     numbers: Sequence[str]
+    notes: Sequence[str] = ()
 
     @property
     def slug(self) -> str:
@@ -37,17 +41,22 @@ def findings(runs: Sequence[Evidence]) -> list[Finding]:
 def _finding(claim: Claim, runs: Sequence[Evidence]) -> Finding:
     gathered: dict[tuple[str, ...], list[Comparison]] = {}
     several = len({run.name for run in runs}) > 1
-    for run in runs:
-        for found in claim.within(run) if claim.within else ():
-            key = (run.name if several else "", found.what, found.name, found.than_name)
-            gathered.setdefault(key, []).append(found)
-    for found in claim.across(runs) if claim.across else ():
+    within = [(run, found) for run in runs for found in (claim.within(run) if claim.within else ())]
+    across = list(claim.across(runs)) if claim.across else []
+    for run, found in within:
+        gathered.setdefault((run.name if several else "", found.what, found.name, found.than_name), []).append(found)
+    for found in across:
         gathered.setdefault(("", found.what, found.name, found.than_name), []).append(found)
-    verdict = _verdict([found for comparisons in gathered.values() for found in comparisons])
+    every = [found for comparisons in gathered.values() for found in comparisons]
     told: dict[tuple[str, str], list[str]] = {}
     for (name, what, *_), comparisons in gathered.items():
         told.setdefault((name, what), []).append(_in_words(comparisons))
-    return Finding(claim, verdict, [_line(*about, words) for about, words in told.items()])
+    notes = [note for note in dict.fromkeys(found.note for found in every) if note]
+    verdict = _verdict(every)
+    if claim.halves and every and not (within and across):
+        verdict = IN_PART if verdict == HOLDS else verdict
+        notes.append(f"Only one half of it was measured; for the other: {claim.needs}.")
+    return Finding(claim, verdict, [_line(*about, words) for about, words in told.items()], notes)
 
 
 def _line(run: str, what: str, words: Sequence[str]) -> str:
@@ -76,7 +85,7 @@ def _counted(found: Sequence[Comparison]) -> str:
     """A tie that is no worse is not counted among those that are as claimed."""
     claimed = sum(c.holds and not c.ties for c in found)
     ties = f", equal in {equal}" if (equal := sum(c.ties for c in found)) else ""
-    return f", as claimed in {claimed} of {len(found)} runs{ties}"
+    return f", as claimed in {claimed} of {len(found)} {found[0].of}{ties}"
 
 
 def _held(found: Comparison) -> str:

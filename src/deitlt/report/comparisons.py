@@ -6,11 +6,16 @@ from statistics import mean
 
 from deitlt.report import measures
 from deitlt.report.evidence import Evidence
+from deitlt.report.nearest import Sides, nearest
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One number that should be above (or below) another. what: of what, such as 'tail accuracy'. unit: after both."""
+    """One number that should be above (or below) another.
+
+    what: of what, such as 'tail accuracy'. unit: after both. of: what several of the same are counted as. note: a
+    sentence on the runs that were compared, or nothing.
+    """
 
     what: str
     name: str
@@ -20,6 +25,8 @@ class Comparison:
     unit: str = " %"
     below: bool = False
     tie_holds: bool = False
+    of: str = "runs"
+    note: str = ""
 
     @property
     def ties(self) -> bool:
@@ -40,9 +47,13 @@ def value_text(value: float) -> str:
 
 
 def alike(
-    runs: Sequence[Evidence], has: Callable[[Evidence], bool | None], part: str, stage: str = "student"
-) -> tuple[list[Evidence], list[Evidence]]:
-    """The runs that have something, and those that have not, where a part was measured on the same images.
+    runs: Sequence[Evidence],
+    has: Callable[[Evidence], bool | None],
+    about: Sequence[str],
+    part: str,
+    stage: str = "student",
+) -> Sides:
+    """The runs that have something, and the nearest that have not, where a part was measured on the same images.
 
     A rank is at most the number of images, and test images are no training images. Of several samples that both sides
     have it is that of the most runs.
@@ -50,6 +61,7 @@ def alike(
     Args:
         runs: of one data set.
         has: whether a run has it; None where nobody knows.
+        about: how the keys begin that make the difference, such as 'teacher.sam.'.
         part: of an analysis.
         stage: whose analysis.
     """
@@ -58,9 +70,9 @@ def alike(
     shared = [sample for sample in ours if sample is not None and sample in theirs]
     chosen = max(shared, key=[*ours, *theirs].count, default=None)
     if chosen is None:
-        return [], []
+        return Sides([], [])
     first, second = ([run for run in side if measures.sample(run, stage, part) == chosen] for side in sides)
-    return first, second
+    return nearest(first, second, about)
 
 
 def compare_means(
@@ -71,8 +83,9 @@ def compare_means(
     theirs: Sequence[float | None],
     unit: str = " %",
     below: bool = False,
+    note: str = "",
 ) -> Iterator[Comparison]:
     """The mean of some runs beside that of others, where both were measured."""
     a, b = [value for value in ours if value is not None], [value for value in theirs if value is not None]
     if a and b:
-        yield Comparison(what, name, mean(a), than_name, mean(b), unit, below)
+        yield Comparison(what, name, mean(a), than_name, mean(b), unit, below, note=note)

@@ -1,11 +1,11 @@
 """What was measured by group of classes, as small tables: calibration, agreement, disagreement, sharpness, winners."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any, Final
 
-from deitlt.report import measures
 from deitlt.report.evidence import Evidence, dig
 from deitlt.report.scales import number
 
@@ -16,6 +16,11 @@ _INPUTS: Final = ("clean", "augmented", "mixed", "cropped")
 _WINNERS: Final = {"cls": "CLS", "dist": "DIST", "tie": "tie"}
 _NOTHING: Final = "-"
 _SMALL: Final = 1e-3  # what is smaller is shorter with an exponent
+_SHARPNESS: Final = (
+    "Largest eigenvalue and trace of the Hessian of these training images' loss; ± the standard error of the trace's "
+    "estimate. At a minimum, the smaller, the flatter; a negative trace is a saddle's, so these weights are at no "
+    "minimum."
+)
 
 
 @dataclass(frozen=True)
@@ -66,18 +71,21 @@ def _grouped(runs: Sequence[Evidence], title: str, note: str, places: Mapping[st
 
 
 def _sharpness(runs: Sequence[Evidence]) -> ValueTable:
-    named = ("eigenvalue", "trace")
-    rows = {}
+    rows: dict[str, Sequence[str]] = {}
     for stage, name in _STAGES.items():
-        for key in named:
-            values = [_mean(runs, stage, "sharpness", group, key) for group in _GROUPS]
-            if any(value is not None for value in values):
-                rows[f"{name or 'student '}{key}"] = [_text(value) for value in values]
-    samples = [measures.sample(run, stage, "sharpness") for run in runs for stage in _STAGES]
-    counts = sorted({sample.images for sample in samples if sample is not None and sample.images})
-    where = f", on {' or '.join(f'{images:,}' for images in counts)} training images" if counts else ""
-    note = f"Largest eigenvalue and trace of the loss's Hessian{where}: the smaller, the flatter the minimum."
-    return ValueTable("Sharpness", note, _GROUPS, rows)
+        found = {key: [_mean(runs, stage, "sharpness", g, key) for g in _GROUPS] for key in ("eigenvalue", "trace")}
+        found["trace, ±"] = [_standard_error(runs, stage, group) for group in _GROUPS]
+        texts = {key: [_text(value) for value in values] for key, values in found.items()}
+        texts["images"] = [_count(_mean(runs, stage, "sharpness", group, "images")) for group in _GROUPS]
+        rows |= {f"{name or 'student '}{key}": row for key, row in texts.items() if {*row} != {_NOTHING}}
+    return ValueTable("Sharpness", _SHARPNESS, _GROUPS, rows)
+
+
+def _standard_error(runs: Sequence[Evidence], stage: str, group: str) -> float | None:
+    """What the mean of the runs' traces has of their estimates' errors; None where there is none."""
+    found: list[Any] = [dig(run.analyses, stage, "sharpness", group, "trace_error") for run in runs]
+    errors = [float(error) for error in found if isinstance(error, int | float)]
+    return math.hypot(*errors) / len(errors) if any(errors) else None
 
 
 def _winners(runs: Sequence[Evidence]) -> ValueTable:

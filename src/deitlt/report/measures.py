@@ -18,6 +18,12 @@ def distils(run: Evidence) -> bool:
     return "dist" in (run.metrics.get("student") or {})
 
 
+def is_taught(run: Evidence) -> bool | None:
+    """Whether a teacher taught the student; None without a student, and of a control, whose tokens learn the truth."""
+    control = distils(run) and dig(run.stages, "student", "recipe", "distillation", "kind") == "none"
+    return distils(run) if run.metrics.get("student") and not control else None
+
+
 def has_sam(run: Evidence) -> bool | None:
     """Whether the student's teacher was trained with SAM; None where it has none, or nobody wrote down its recipe."""
     enabled = dig(run.stages, "teacher", "recipe", "sam", "enabled")
@@ -67,12 +73,6 @@ def early_distance(run: Evidence, stage: str) -> float | None:
     return mean(blocks[:2]) if blocks else None
 
 
-def mean_rank(run: Evidence) -> float | None:
-    """Principal components for 99 % of the variance of DIST's features, mean over the blocks."""
-    blocks = by_block(run, "student", "components", "dist")
-    return mean(blocks) if blocks else None
-
-
 def disagreement(run: Evidence, group: str = "all") -> float | None:
     """Percent of images that CLS and DIST put into different classes."""
     return _number(run.analyses.get("student") or {}, "diversity", "disagreement", group)
@@ -98,9 +98,9 @@ def teacher_rank_by_epoch(run: Evidence, measure: str) -> Points:
     return []
 
 
-def sharpness(run: Evidence) -> float | None:
-    """The largest eigenvalue of the teacher's Hessian."""
-    return _number(run.analyses.get("teacher") or {}, "sharpness", "all", "eigenvalue")
+def sharpness(run: Evidence, group: str = "all") -> float | None:
+    """The largest eigenvalue of the teacher's Hessian, of all images or of a group's."""
+    return _number(run.analyses.get("teacher") or {}, "sharpness", group, "eigenvalue")
 
 
 def _number(content: Any, *keys: str) -> float | None:

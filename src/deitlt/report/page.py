@@ -107,13 +107,15 @@ def report_html(runs: Sequence[Run]) -> str:
     )
     environment.filters["together"] = _together
     page = environment.get_template("page.html.j2")
-    return page.render(title=_title(runs), parts=parts, columns=_COLUMNS, version=__version__)
+    return page.render(title=_title(runs, len(parts)), parts=parts, columns=_COLUMNS, version=__version__)
 
 
-def _title(runs: Sequence[Run]) -> str:
+def _title(runs: Sequence[Run], data_sets: int) -> str:
+    """'digits, imbalance 20: 2 runs'; data of one name may be several sets, of other images per class."""
     names = list(dict.fromkeys(data_name(run.metrics) for run in runs))
-    what = names[0] if len(names) == 1 else f"{len(names)} data sets"
-    return f"{what}: one run" if len(runs) == 1 else f"{what}: {len(runs)} runs"
+    what = names[0] if len(names) == 1 else f"{data_sets} data sets"
+    of = f" of {data_sets} data sets" if len(names) == 1 < data_sets else ""
+    return f"{what}: one run" if len(runs) == 1 else f"{what}: {len(runs)} runs{of}"
 
 
 def _data_part(slug: str, title: str, runs: Sequence[Run]) -> DataPart:

@@ -51,9 +51,11 @@ _VIEWS: Final = {
     "baseline/views.png": _BASELINE,
 }
 _ROLLOUT: Final = (
-    "How much of each patch reaches {whose} tokens through all blocks: the brighter, the more",
-    "Rows of test images: each image beside where each token of {whose} looks in it, under the true class and what "
-    "the tokens answer.",
+    "How much of each patch reaches {whose} tokens through all blocks, in multiples of the even share: red is more "
+    "than by chance, blue is less, white is as much",
+    "Rows of images, under the true class and what the tokens answer: each image, and beside it a map of its patches "
+    "for each token of {whose}, coloured by the patch's share of the attention rollout over the even share. A colour "
+    "bar marks 1, as much as by chance.",
 )
 _WHOSE: Final = {"student": "the student's", "baseline": "the plain ViT's"}
 

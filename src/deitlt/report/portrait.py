@@ -8,6 +8,7 @@ from typing import Any, Final
 from deitlt.report import measures
 from deitlt.report.evidence import STAGES, Evidence, dig
 from deitlt.report.rows import protocol_in_words
+from deitlt.report.samples import epochs_in_words
 
 _STAGE_WORDS: Final = {"teacher": "teacher", "student": "student", "baseline": "plain ViT"}
 _MACHINE: Final = {"cpu": "CPU", "gpu": "GPU", "cuda": "GPU", "mps": "Apple GPU"}
@@ -16,6 +17,7 @@ _PARTS: Final = {
     **{"winners": "winners", "calibration": "calibration"},
 }
 _MINUTE: Final = 60
+_OWN_FOLDER: Final = ("paths.output_dir=", "+paths.output_dir=", "++paths.output_dir=")  # it holds a finished run
 
 
 def trained_in_words(run: Evidence) -> str:
@@ -34,10 +36,17 @@ def results_in_words(runs: Sequence[Evidence]) -> str:
     known = {name: value for name, value in tails.items() if value is not None}
     if not known:
         return ""
-    best, *others = sorted(known.items(), key=lambda item: -item[1])
-    beside = f", {_listed([f'{name} of {value:.1f} %' for name, value in others])}" if others else ""
     overall = [(n, v) for n, (p, t) in _ANSWERS.items() if (v := _mean(runs, p, t, "all")) is not None]
-    return f"In the tail {best[0]} is right on {best[1]:.1f} % of the images{beside}.{_leaders(overall)}"
+    return f"{_in_the_tail(known)}{_leaders(overall)}"
+
+
+def _in_the_tail(known: Mapping[str, float]) -> str:
+    """Who is right on how much of it, in order; numbers that are all shown alike have none."""
+    if len(known) > 1 and len({f"{value:.1f}" for value in known.values()}) == 1:
+        return f"In the tail {_listed([*known])} are equally right, on {max(known.values()):.1f} % of the images."
+    best, *others = sorted(known.items(), key=lambda item: -item[1])
+    beside = f", {_listed([f'{name} on {value:.1f} %' for name, value in others])}" if others else ""
+    return f"In the tail {best[0]} is right on {best[1]:.1f} % of the images{beside}."
 
 
 def _leaders(overall: Sequence[tuple[str, float]]) -> str:
@@ -63,7 +72,7 @@ def measured_in_words(runs: Sequence[Evidence]) -> str:
         samples, epochs = run.samples.get("student") or {}, run.epochs.get("student") or {}
         for part, words in _PARTS.items():
             if part in samples:
-                after = f"after {epochs[part]} epochs " if part in epochs else ""
+                after = f"after {epochs_in_words(epochs[part])} " if part in epochs else ""
                 named.setdefault(f"{after}on {samples[part]}", {})[words] = None
     if len(named) == 1:
         return f"Measured {next(iter(named))}."
@@ -86,18 +95,21 @@ def facts(run: Evidence) -> dict[str, str]:
 
 
 def commands(run: Evidence) -> list[tuple[str, str]]:
-    """(what it does, command) to train the run again, to measure its student, to make this page."""
+    """(what it does, command) to train the run again, to measure its student, to analyse it, to make this page."""
     words = dig(run.config, "recipe", "overrides")
     folder = str(run.run.folder)
     found = []
     if words is not None:
-        found.append(("Train it again", _typed("train", *map(str, words))))
+        again = [str(word) for word in words if not str(word).startswith(_OWN_FOLDER)]
+        found.append(("Train it again", _typed("train", *again)))
     elif run.metrics.get("experiment"):
         keys = [key for key in ("experiment", "method", "seed") if run.metrics.get(key) is not None]
         recipe = _typed("train", *(f"{key}={run.metrics[key]}" for key in keys))
         found.append(("Its recipe, without what the run changed in it", recipe))
     if run.metrics.get("student"):
         found.append(("Measure its student", _typed("evaluate", f"checkpoint={folder}")))
+    if run.analyses:
+        found.append(("Look inside it", _typed("analyze", f"checkpoint={folder}")))
     return [*found, ("Make its report", _typed("report", folder, "--html=report.html"))]
 
 
@@ -115,7 +127,7 @@ def _teacher(recipe: Mapping[str, Any]) -> str:
     loss = str(dig(recipe, "loss", "_target_") or "").rpartition(".")[2].removesuffix("Loss")
     sam = " and SAM" if dig(recipe, "sam", "enabled") else ""
     how = f" with the {loss} loss{sam}" if loss else sam.replace(" and", " with")
-    return f"A teacher, {dig(recipe, 'model', 'name')}, was trained for {recipe.get('epochs')} epochs{how}."
+    return f"A teacher, {dig(recipe, 'model', 'name')}, was trained for {_epochs(recipe)}{how}."
 
 
 def _student(recipe: Mapping[str, Any]) -> str:
@@ -124,14 +136,18 @@ def _student(recipe: Mapping[str, Any]) -> str:
     from_whom = f", whose DIST token learns the teacher's {kind} decisions" if distils else ", which nobody teaches"
     start = dig(recipe, "drw", "start_epoch")
     drw = f"; from epoch {start} on its loss is re-weighted for the tail" if start is not None else ""
-    return f"A student, {_transformer(recipe)}{from_whom}, was trained for {recipe.get('epochs')} epochs{drw}."
+    return f"A student, {_transformer(recipe)}{from_whom}, was trained for {_epochs(recipe)}{drw}."
 
 
 def _baseline(recipe: Mapping[str, Any]) -> str:
-    return f"Beside it a plain ViT of the same size was trained for {recipe.get('epochs')} epochs, without a teacher."
+    return f"Beside it a plain ViT of the same size was trained for {_epochs(recipe)}, without a teacher."
 
 
 _DESCRIBED: Final = {"teacher": _teacher, "student": _student, "baseline": _baseline}
+
+
+def _epochs(recipe: Mapping[str, Any]) -> str:
+    return epochs_in_words(recipe["epochs"]) if "epochs" in recipe else "an unknown number of epochs"
 
 
 def _transformer(recipe: Mapping[str, Any]) -> str:

@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from deitlt.errors import ConfigError
 from deitlt.report.rows import accuracy_rows
+
+_LISTS: Final = {"class_names": str, "counts": int}  # key of metrics.json -> of what it is a list
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,25 @@ def _is_evaluation(metrics: Mapping[str, Any]) -> bool:
 
 def _read(file: Path) -> Run:
     try:
-        metrics = dict(json.loads(file.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
+        metrics = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
         raise ConfigError(f"{file} is not readable JSON ({error}); train that run again or leave it out") from error
-    try:
-        accuracy_rows(metrics)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ConfigError(
-            f"{file} holds no run's accuracies ({error}); train that run again or leave it out"
-        ) from error
+    if problem := _problem(metrics):
+        raise ConfigError(f"{file} holds no run's accuracies ({problem}); train that run again or leave it out")
     named = [metrics.get("experiment"), metrics.get("method")]
     name = " ".join(part for part in named if part) or file.parent.name
     return Run(file.parent, name, metrics.get("seed"), metrics)
+
+
+def _problem(metrics: Any) -> str:
+    """What shows that no run wrote it, such as another program's metrics.json; '' where a run did."""
+    if not isinstance(metrics, dict):
+        return "it is no mapping of names to values"
+    for key, kind in _LISTS.items():
+        found = metrics.get(key) or []
+        if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
+            return f"{key} is no list of {'names' if kind is str else 'numbers'}"
+    try:
+        return "" if accuracy_rows(metrics) else "there is no accuracy of a teacher or student in it"
+    except (AttributeError, TypeError, ValueError) as error:
+        return str(error)

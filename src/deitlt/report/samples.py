@@ -7,6 +7,7 @@ _SPLITS: Final = {"train": "training ", "val": "validation ", "test": "test "}
 # What an analysis finds in the images that it names; the teacher is asked about others, sharpness counts its own.
 _OF_IMAGES: Final = ("attention_distance", "rank", "diversity", "winners", "calibration")
 _SHARPNESS: Final = "sharpness"
+KEPT: Final = "samples"  # of an analysis: its parts that an earlier one measured -> the images of that
 
 
 class Sample(NamedTuple):
@@ -18,12 +19,15 @@ class Sample(NamedTuple):
     def __str__(self) -> str:
         """'500 test images'."""
         images = f"{self.images:,} " if self.images else ""
-        return f"{images}{_SPLITS.get(str(self.split), '')}images" if images or self.split in _SPLITS else "its images"
+        noun = "image" if self.images == 1 else "images"
+        return f"{images}{_SPLITS.get(str(self.split), '')}{noun}" if images or self.split in _SPLITS else "its images"
 
 
 def samples_of(analysis: Mapping[str, Any]) -> dict[str, Sample]:
     """Part of an analysis -> its images; what was measured on none of those that it names is absent."""
-    found = {part: Sample(analysis.get("split"), analysis.get("images")) for part in _OF_IMAGES if part in analysis}
+    kept = {part: Sample(**sample) for part, sample in analysis.get(KEPT, {}).items()}
+    own = Sample(analysis.get("split"), analysis.get("images"))
+    found = {part: kept.get(part, own) for part in _OF_IMAGES if part in analysis}
     if whole := (analysis.get(_SHARPNESS) or {}).get("all"):
         found[_SHARPNESS] = Sample("train", whole.get("images"))
     return found
@@ -34,6 +38,11 @@ def on_images(samples: Collection[Sample | None]) -> str:
     known = set(samples)
     (sample,) = known if len(known) == 1 else (None,)
     return f" on {sample}" if sample is not None and sample.images else ""
+
+
+def epochs_in_words(epochs: float) -> str:
+    """'1 epoch', '150 epochs'."""
+    return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
 
 
 def unlike(samples: Mapping[str, Collection[Sample]]) -> str:

@@ -39,4 +39,5 @@ def ask_teacher(
     assert isinstance(live, LiveTeacher), "nobody teaches"
     if device is None and datamodule.trainer is not None:
         device = datamodule.trainer.strategy.root_device
-    return dict(teacher_agreement(stage, datamodule, live, images, device))
+    # Its logits: a hard teacher's decision does not show that it was taken from NaN.
+    return teacher_agreement(stage, datamodule, live.answers, images, device)

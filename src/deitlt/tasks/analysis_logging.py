@@ -1,9 +1,11 @@
 """An analysis in W&B: in the run of the stage that it is of, where that was recorded, else in one of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
+from rich.console import Console
 
 from deitlt.analysis import scalars
 from deitlt.tasks.analysis_pictures import FOLDER
@@ -35,7 +37,7 @@ def log_analysis(analysis: Mapping[str, Any], subject: Subject, options: DictCon
         group=group,
         job_type=subject.name,
         name=f"{run}-{subject.name}",
-        folder=subject.folder if stage is None else place.parent,
+        folder=_recorded_in(subject),
         config={} if stage is None else stage.run,
         tags=list(options.tags),
         mode=settle_mode(options.mode),
@@ -44,3 +46,17 @@ def log_analysis(analysis: Mapping[str, Any], subject: Subject, options: DictCon
     log_summary(logger, {f"final/{name}": value for name, value in scalars(analysis).items()})
     log_pictures(logger, subject.folder / FOLDER, "pictures/analysis")
     finish(logger)
+
+
+def say_how_to_upload(subjects: Iterable[Subject], console: Console) -> None:
+    """One line on how offline W&B runs of analyses get to the server."""
+    from deitlt.tracking import upload_hint
+
+    for folder in dict.fromkeys(map(_recorded_in, subjects)):
+        if hint := upload_hint(folder):
+            console.print(hint, highlight=False, soft_wrap=True, markup=False)
+
+
+def _recorded_in(subject: Subject) -> Path:
+    """The run's folder; without one the analysis' own."""
+    return subject.folder if subject.stage is None else subject.trained.path.parent.parent

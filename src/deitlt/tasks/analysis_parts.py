@@ -93,10 +93,10 @@ def split_of(datamodule: LongTailDataModule, split: str) -> ImageSource:
 
 def rollout_examples(
     trained: TrainedNetwork, datamodule: LongTailDataModule, split: str, rows: int
-) -> list[RolloutExample]:
+) -> list[RolloutExample | None]:
     """An image of each of some classes, from the most to the least frequent, with its tokens' rollouts.
 
-    What attention that is no number gives is left out.
+    None stands for an image whose attention is no number.
 
     Args:
         trained: a student.
@@ -111,8 +111,11 @@ def rollout_examples(
     shares, answers = attention_rollout(network, images), trained.answer(images)
     pictures = denormalise(images, datamodule.normalisation).permute(0, 2, 3, 1).numpy()
     rollouts = [{token: values[i].numpy() for token, values in shares.items()} for i in range(len(chosen))]
-    whole = [i for i, one in enumerate(rollouts) if all(np.isfinite(values).all() for values in one.values())]
-    return [RolloutExample(pictures[i], rollouts[i], _words(answers, labels, i, info)) for i in whole]
+    whole = [all(np.isfinite(values).all() for values in one.values()) for one in rollouts]
+    return [
+        RolloutExample(pictures[i], rollouts[i], _words(answers, labels, i, info)) if whole[i] else None
+        for i in range(len(chosen))
+    ]
 
 
 def _one_pass(
@@ -192,10 +195,14 @@ def _one_of_each(labels: np.ndarray, info: DataInfo, rows: int) -> np.ndarray:
 def _words(answers: TokenLogits, labels: Tensor, i: int, info: DataInfo) -> str:
     """The true class, its training images, and what each token says."""
     true = int(labels[i])
-    said = [f"CLS: {info.class_names[int(answers.cls[i].argmax())]}"]
-    if answers.dist is not None:
-        said.append(f"DIST: {info.class_names[int(answers.dist[i].argmax())]}")
+    tokens = [("CLS", answers.cls), ("DIST", answers.dist)]
+    said = [f"{name}: {_decision(logits[i], info)}" for name, logits in tokens if logits is not None]
     return "\n".join([f"{info.class_names[true]}", f"{info.counts[true]:,} in training", *said])
+
+
+def _decision(logits: Tensor, info: DataInfo) -> str:
+    """The class that logits [C] decide for; the largest of NaNs would be class 0."""
+    return info.class_names[int(logits.argmax())] if logits.isfinite().all() else "NaN or infinite"
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The pictures of an analysis: one of each part, and how the experts grew apart while they were trained."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from deitlt.figures import (
     teacher_agreement,
     token_winners,
 )
+from deitlt.report.samples import Sample, samples_of
+from deitlt.tracking import drawing
 from deitlt.types import DataInfo
 
 Plain = Mapping[str, Any]
@@ -33,12 +35,20 @@ TITLES = {
     "rollout": "attention rollout",
 }
 FOLDER = "analysis"  # of a stage's, for pictures and for what the callback measured
+HISTORY = "diversity_over_epochs"
 
 
 def draw_analysis(
-    analysis: Plain, info: DataInfo, rollouts: Sequence[RolloutExample], folder: Path, title: str
+    analysis: Plain,
+    info: DataInfo,
+    rollouts: Sequence[RolloutExample],
+    folder: Path,
+    title: str,
+    kept: Collection[str] = (),
 ) -> list[Path]:
     """Draw what was measured; what has lost all of its numbers is not drawn, and pictures of an earlier analysis go.
+
+    Each says of which images it is and after how many epochs. One that fails is warned about, and the others are drawn.
 
     Args:
         analysis: in plain values.
@@ -46,12 +56,14 @@ def draw_analysis(
         rollouts: rows of the rollouts' picture; none, no picture.
         folder: FOLDER of a stage's.
         title: of whom, such as 'digits, imbalance 20, student'.
+        kept: the names of pictures that stay where no new one is drawn, such as 'rollout'.
 
     Returns:
-        The pictures' paths.
+        The paths of what was drawn.
     """
     for old in folder.glob("*.png"):
-        old.unlink()
+        if old.stem not in kept:
+            old.unlink()
     drawers: dict[str, Callable[[Path, str], Path]] = {}
     if distances := _known(analysis.get("attention_distance", {}), "unit"):
         drawers["attention distance"] = partial(attention_distances, distances)
@@ -73,12 +85,35 @@ def draw_analysis(
         drawers["agreement"] = partial(teacher_agreement, analysis["agreement"])
     if "sharpness" in analysis:
         drawers["sharpness"] = partial(hessian_sharpness, analysis["sharpness"])
+    samples, epoch = samples_of(analysis), analysis.get("epoch")
+    drawn: list[Path] = []
+    for part, draw in drawers.items():
+        name = part.replace(" ", "_")
+        with drawing(name):
+            drawn.append(draw(folder / f"{name}.png", f"{title}: {TITLES[part]}{_of(samples.get(name), epoch)}"))
     if rollouts:
-        drawers["rollout"] = partial(attention_rollouts, rollouts)
-    drawn = [
-        draw(folder / f"{part.replace(' ', '_')}.png", f"{title}: {TITLES[part]}") for part, draw in drawers.items()
-    ]
-    return drawn + draw_history(folder, title)
+        drawn += draw_rollouts(rollouts, analysis["split"], epoch, folder, title)
+    with drawing(HISTORY):
+        drawn += draw_history(folder, title)
+    return drawn
+
+
+def draw_rollouts(
+    rollouts: Sequence[RolloutExample], split: str, epoch: int | None, folder: Path, title: str
+) -> list[Path]:
+    """Draw the rollouts of images of a split after so many epochs; an error is a warning, and no picture."""
+    of = _of(Sample(split, len(rollouts)), epoch)
+    drawn: list[Path] = []
+    with drawing("rollout"):
+        drawn.append(attention_rollouts(rollouts, folder / "rollout.png", f"{title}: {TITLES['rollout']}{of}"))
+    return drawn
+
+
+def _of(sample: Sample | None, epoch: int | None) -> str:
+    """A title's second line: of which images a picture is, after how many epochs; '' for what names no images."""
+    if sample is None:
+        return ""
+    return f"\n{sample}" if epoch is None else f"\n{sample}, after {epoch} epoch{'' if epoch == 1 else 's'}"
 
 
 def _known(part: Plain, *beside: str) -> Plain:
@@ -94,7 +129,7 @@ def draw_history(folder: Path, title: str) -> list[Path]:
         return []
     disagreement = {epoch: diversity.get("disagreement", {}) for epoch, diversity in history.items()}
     distance = {epoch: diversity.get("cosine_distance", {}) for epoch, diversity in history.items()}
-    path = folder / "diversity_over_epochs.png"
+    path = folder / f"{HISTORY}.png"
     return [diversity_over_epochs(disagreement, distance, path, f"{title}: {TITLES['diversity']}")]
 
 

@@ -11,7 +11,9 @@ from deitlt.analysis import finite, numbers
 from deitlt.data import LongTailDataModule
 from deitlt.errors import ConfigError
 from deitlt.report.analysis_table import analysis_lines, analysis_table
-from deitlt.tasks.analysis_logging import log_analysis
+from deitlt.report.samples import Sample, samples_of
+from deitlt.tasks.analysis_joining import fingerprint, in_words, joined, kept_pictures, read_earlier, same_network
+from deitlt.tasks.analysis_logging import log_analysis, say_how_to_upload
 from deitlt.tasks.analysis_parts import measure_parts, rollout_examples, split_of
 from deitlt.tasks.analysis_pictures import FOLDER, draw_analysis
 from deitlt.tasks.analysis_subjects import ALL, PARTS, Subject, check_parts, find_subjects
@@ -39,6 +41,8 @@ def main(config: DictConfig) -> None:
         if ALL in given:
             _say_what_is_left_out(subject, console)
         _analyse(subject, datamodule, parts, config, console)
+    if config.logger.wandb is not None:
+        say_how_to_upload(subjects, console)
 
 
 def _analyse(
@@ -47,34 +51,50 @@ def _analyse(
     trained = subject.trained.in_order_of(datamodule.info)
     subject = Subject(subject.name, trained, subject.stage, subject.folder)
     measured = measure_parts(subject, datamodule, parts, config)
-    analysis: Plain = finite(measured)
+    unranked = measured.get("images") == 1 and measured.pop("rank", None) is not None
+    analysis: Plain = finite(measured) | {"of": fingerprint(trained.path, config)}
     draws_rollouts = "rollout" in parts and "rollout" not in subject.lacks
-    rollouts = rollout_examples(trained, datamodule, config.split, config.rollout.images) if draws_rollouts else []
+    chosen = rollout_examples(trained, datamodule, config.split, config.rollout.images) if draws_rollouts else []
+    rollouts = [example for example in chosen if example is not None]
     lost = [part for part, content in measured.items() if part not in analysis or analysis[part] != content]
-    _say_what_is_not_finite([*lost, *(["rollout"] if draws_rollouts and not rollouts else [])], subject, console)
+    _say_what_is_not_finite([*lost, *(["rollout"] if None in chosen else [])], subject, console)
+    earlier = read_earlier(subject.folder / JSON)
+    together = joined(earlier, analysis, parts)
     title = f"{datamodule.spec.name}, {subject.name}"
-    pictures = draw_analysis(analysis, datamodule.info, rollouts, subject.folder / FOLDER, title)
-    write_json(subject.folder / JSON, analysis)
-    write_text(subject.folder / CSV, as_csv(analysis))
-    seen = f"{title}: {analysis['images']:,} images of {config.split}" if "images" in analysis else title
+    kept = kept_pictures(parts) if not earlier or same_network(earlier, analysis) else ()
+    pictures = draw_analysis(together, datamodule.info, rollouts, subject.folder / FOLDER, title, kept)
+    write_json(subject.folder / JSON, together)
+    write_text(subject.folder / CSV, as_csv(together))
+    said = [f"{subject.name}: no rank, for one image has none; type images=2 or more"] if unranked else []
+    said += [f"{subject.name}: {words}"] if (words := in_words(earlier, analysis, together)) else []
+    _tell(analysis, title, said, console)
+    place = subject.folder
+    more = f"more: {place / JSON}, {place / CSV}, {len(pictures)} pictures in {place / FOLDER}"
+    console.print(more, highlight=False, soft_wrap=True, markup=False)
+    if config.logger.wandb is not None:
+        log_analysis(analysis, subject, config.logger.wandb)
+
+
+def _tell(analysis: Plain, title: str, said: list[str], console: Console) -> None:
+    """Print what was measured now, what else there is to say, and the seconds that it took."""
+    seen = f"{title}: {Sample(analysis['split'], analysis['images'])}" if "images" in analysis else title
     if (table := analysis_table(analysis, seen)) is not None:
         console.print(table)
     seconds = ", ".join(f"{part} {value:.1f}" for part, value in analysis["seconds"].items())
-    place = subject.folder
-    more = f"more: {place / JSON}, {place / CSV}, {len(pictures)} pictures in {place / FOLDER}"
-    for line in [*analysis_lines(analysis), f"seconds: {seconds or 'none'}", more]:
+    for line in [*analysis_lines(analysis), *said, f"seconds: {seconds or 'none'}"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-    if config.logger.wandb is not None:
-        log_analysis(analysis, subject, config.logger.wandb)
 
 
 def as_csv(analysis: Plain) -> str:
     """A row for each number, in the long form that data frames like; what does not apply is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["part", "token", "block", "head", "group", "value"])
+    writer.writerow(["part", "token", "block", "head", "group", "value", "split", "images"])
+    samples = samples_of(analysis)
     for number in numbers(analysis):
-        writer.writerow(["" if value is None else value for value in number])
+        part = "winners" if number.part == "recall" else number.part.partition("/")[0]
+        row = [*number, *samples.get(part, Sample(None, None))]
+        writer.writerow(["" if value is None else value for value in row])
     return text.getvalue()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from deitlt.errors import Preempted, UserError, sentence
 
-OK, USER_ERROR, INTERRUPTED = 0, 2, 130
+OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 # Of the system's refusals, those that a user can do something about.
 MENDABLE = (

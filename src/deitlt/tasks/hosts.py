@@ -8,28 +8,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from omegaconf import DictConfig, OmegaConf
 
-from deitlt.errors import ConfigError, Preempted, TrainingError, UserError, sentence
+from deitlt.errors import Preempted, TrainingError, UserError, sentence
+from deitlt.tasks.endings import FAILED, OK, USER_ERROR
 from deitlt.tasks.host_place import HostPlace, find_place, refuse_lone_ranks
 from deitlt.tasks.meeting import Meeting, Order, Outcome
-from deitlt.tasks.processes import SWEEP_VARIABLE
 from deitlt.tasks.ranks import STAGE_FILE, Ranks, conclude
 from deitlt.tasks.run_folder import AUTO
 from deitlt.tasks.stage_config import StageConfig
-from deitlt.tasks.sweep_hosts import is_on_slurm
 
 PATIENCE = 10.0  # seconds that this host's ranks get to notice that another host's have ended
 LOST_AFTER = 30.0  # seconds, for runs of older versions
 
 
-def place_of(config: DictConfig) -> HostPlace | None:
-    """Which of the run's hosts this is; None where it is the only one.
+def find_hosts(config: DictConfig) -> tuple[HostPlace | None, float]:
+    """Which of the run's hosts this is, and when one of them counts as lost.
 
     Args:
         config: as it was typed; a run to go on with says itself on how many hosts it trains.
+
+    Returns:
+        This host's place, None where it is the only one; and seconds without a sign of life.
 
     Raises:
         ConfigError: nothing says it, or it does not fit.
@@ -37,12 +38,11 @@ def place_of(config: DictConfig) -> HostPlace | None:
     begun = None if config.resume in (None, AUTO) else Path(config.resume).expanduser() / "config.yaml"
     asked = OmegaConf.load(begun) if begun is not None and begun.exists() else config
     hosts = int(OmegaConf.select(asked, "trainer.num_nodes", default=1))
+    lost_after = float(OmegaConf.select(asked, "trainer.lost_after", default=LOST_AFTER))
     if hosts == 1:
         refuse_lone_ranks(os.environ)
-        return None
-    if (SWEEP_VARIABLE in os.environ or HydraConfig.get().mode == RunMode.MULTIRUN) and not is_on_slurm():
-        raise ConfigError(f"A sweep's jobs train on one host each, and trainer.num_nodes={hosts}; type it without -m.")
-    return find_place(hosts, os.environ)
+        return None, lost_after
+    return find_place(hosts, os.environ), lost_after
 
 
 def words_typed(config: DictConfig) -> list[str]:
@@ -142,15 +142,15 @@ def leading(place: HostPlace | None, words: list[str], lost_after: float) -> Ite
     try:
         yield hosts
     except UserError as error:
-        hosts.dismiss(2, sentence(error))
+        hosts.dismiss(USER_ERROR, sentence(error))
         raise
     except Preempted as stopped:
         hosts.dismiss(stopped.CODE, stopped.why)
         raise
     except BaseException:
-        hosts.dismiss(1)
+        hosts.dismiss(FAILED)
         raise
-    hosts.dismiss(0)
+    hosts.dismiss(OK)
 
 
 def follow(place: HostPlace, words: list[str], lost_after: float) -> None:

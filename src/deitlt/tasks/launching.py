@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from deitlt.errors import Preempted, UserError, sentence
+from deitlt.tasks.endings import OK, USER_ERROR
 from deitlt.tasks.hosts import Hosts
 from deitlt.tasks.preemption import preemptible
 from deitlt.tasks.process_tree import end_with
@@ -19,8 +20,6 @@ from deitlt.tasks.ranks import ERROR_FILE, STAGE_FILE, Ranks, conclude, mark_war
 from deitlt.tasks.run_folder import write_text
 from deitlt.tasks.stage import run_stage
 from deitlt.tasks.stage_config import StageConfig
-
-USER_ERROR = 2
 
 
 def launch_stage(stage: StageConfig, console: Console, hosts: Hosts | None = None) -> None:
@@ -65,7 +64,7 @@ def main(arguments: list[str]) -> int:
         return USER_ERROR
     except Preempted as stopped:
         return stopped.CODE
-    return 0
+    return OK
 
 
 def _rank(stage: StageConfig) -> int:

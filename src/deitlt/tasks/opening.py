@@ -6,18 +6,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from deitlt.checkpoints import TIMM, WANDB, fetch_checkpoint
-from deitlt.data.class_order import CLASS_ORDERS
+from deitlt.checkpoints import WANDB, fetch_checkpoint
 from deitlt.errors import ConfigError
+from deitlt.tasks.paths import PATHS, make_absolute
 from deitlt.tasks.recipes import RECIPE_CHOICES, compose_with, differences, leaves
 from deitlt.tasks.run_folder import AUTO, RunFolder
 from deitlt.tasks.stage_config import plain, refuse_strange_targets
-
-# Made absolute, so that the run can be resumed and its checkpoints evaluated from another folder.
-PATHS = (
-    *("data.root", "data.train_csv", "data.test_csv", "data.train_list", "data.test_list", "data.class_order"),
-    *("teacher.checkpoint", "student.checkpoint", "student.init", "student.teacher_view.store"),
-)
 
 
 def open_run(config: DictConfig) -> tuple[RunFolder, DictConfig, list[str]]:
@@ -56,13 +50,10 @@ def _fresh(config: DictConfig, fetches: bool = True) -> tuple[DictConfig, list[s
     named = {"experiment": choices.get("experiment"), "method": choices.get("method")}
     config = OmegaConf.create({**plain(config), "recipe": {**named, "differences": changed, "overrides": overrides}})
     for key in PATHS:
-        value = OmegaConf.select(config, key)
-        value = None if value is None else str(value)
-        if str(value).startswith(WANDB) and fetches:
-            value = str(fetch_checkpoint(str(value)))  # once: an alias may mean another version when the run is resumed
-        is_name = str(value).startswith((TIMM, WANDB)) or (key == "data.class_order" and value in CLASS_ORDERS)
-        if value is not None and not is_name:
-            OmegaConf.update(config, key, str(Path(value).expanduser().absolute()))
+        value = str(OmegaConf.select(config, key))
+        if value.startswith(WANDB) and fetches:  # once: an alias may mean another version when the run is resumed
+            OmegaConf.update(config, key, str(fetch_checkpoint(value)))
+    make_absolute(config)
     return config, changed
 
 

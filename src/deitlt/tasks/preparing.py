@@ -49,7 +49,7 @@ def prepare(config: DictConfig, run: RunFolder) -> Prepared:
     stages = [make_stage(config, run, name) for name in config.stages if given_checkpoint(config, name) is None]
     if not stages:
         raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
-    doubts = _check_stages(config, stages, datamodule)
+    doubts = _check_stages(config, run, stages, datamodule)
     stages, batches = _settle_batches(config, run, [settle_residence(stage) for stage in settle_loggers(stages)])
     return Prepared(stages, datamodule.info, doubts + batches, _batch_differences(stages))
 
@@ -63,7 +63,9 @@ def _open_data(config: DictConfig, run: RunFolder) -> LongTailDataModule:
     return datamodule
 
 
-def _check_stages(config: DictConfig, stages: list[StageConfig], datamodule: LongTailDataModule) -> list[str]:
+def _check_stages(
+    config: DictConfig, run: RunFolder, stages: list[StageConfig], datamodule: LongTailDataModule
+) -> list[str]:
     """Build everything of every stage once, and look into the checkpoints that were given.
 
     Returns:
@@ -75,7 +77,7 @@ def _check_stages(config: DictConfig, stages: list[StageConfig], datamodule: Lon
         _refuse_store(stage)
         rehearse(stage, info)
         if not is_begun(stage):
-            doubts.append(check_start(stage.recipe.get("init"), stage.data))
+            doubts.append(check_start(stage.recipe.get("init"), stage.data, run.config.exists()))
     if (teacher := given_checkpoint(config, "teacher")) is not None:
         found = check_teacher(find_checkpoint(teacher, ("teacher",)), datamodule, plain(config.teacher))
         if any(stage.distils for stage in stages):

@@ -21,6 +21,7 @@ from deitlt.tasks.analysis_callback import build_analysis
 from deitlt.tasks.building import build_card, build_data, build_labeller, build_module, initialise_student
 from deitlt.tasks.pruning import find_pruning
 from deitlt.tasks.run_folder import PRUNED, write_json
+from deitlt.tasks.stage_analysis import draw_stage_analysis
 from deitlt.tasks.stage_config import StageConfig
 from deitlt.tasks.stage_logging import finished, log_beginning, log_result, stage_loggers
 from deitlt.tasks.stored_answers import with_store
@@ -68,6 +69,7 @@ def _conclude(stage: StageConfig, trainer: L.Trainer, module: ClassifierModule, 
     if trainer.is_global_zero:
         result = _result(stage, module, trainer)
         write_json(folder / "result.json", result)
+        draw_stage_analysis(stage, module, datamodule, Path(result["checkpoint"]))
         log_result(stage, loggers, module, datamodule, Path(result["checkpoint"]))
 
 

@@ -21,6 +21,7 @@ from deitlt.figures import confusion_picture, per_class_accuracy
 from deitlt.figures.confusion import MOST_CLASSES
 from deitlt.modules import RAW, ClassifierModule
 from deitlt.report.sweep import JOB_FILE
+from deitlt.tasks.analysis_pictures import FOLDER
 from deitlt.tasks.run_folder import RunFolder, write_text
 from deitlt.tasks.stage_artifacts import log_checkpoints, run_name, use_teacher
 from deitlt.tasks.stage_config import StageConfig
@@ -32,6 +33,7 @@ from deitlt.tracking import (
     forgiving,
     log_per_class,
     log_picture,
+    log_pictures,
     log_summary,
     log_table,
     settle_mode,
@@ -141,6 +143,7 @@ def log_result(
             log_table(logger, "confusions", confusion_rows(module))
         for name, picture in _pictures(stage, module).items():
             log_picture(logger, f"pictures/{name}", picture)
+        log_pictures(logger, Path(stage.folder) / FOLDER, f"pictures/{FOLDER}")
         if stage.logger["wandb"].get("artifacts", True):
             with forgiving("the checkpoints"):
                 log_checkpoints(logger, stage, reported, found[RAW])

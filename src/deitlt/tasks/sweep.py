@@ -28,7 +28,6 @@ from deitlt.tasks.overrides import explain
 from deitlt.tasks.sweep_hosts import check_hosts
 from deitlt.tasks.sweep_words import literal, quoted
 
-OK, FAILED, USER_ERROR = 0, 1, 2
 OPTUNA = "hydra_plugins.hydra_optuna_sweeper."
 NOT_OF_A_RUN = ("sweep.", "objective.", "paths.", "hydra.")  # settings of a sweep's file that its best job does without
 OF_THE_SWEEP = ("sweep=", "hydra.", "hydra/")  # words that choose its file, and those that may be right only with it

@@ -19,9 +19,11 @@ def check_hosts(config: DictConfig, launcher: DictConfig) -> None:
     Raises:
         ConfigError: it does not, and the hosts would wait for each other, or train the same job side by side.
     """
-    hosts, on_slurm = int(config.trainer.num_nodes), launcher.get("_target_") == SLURM_LAUNCHER
-    nodes, tasks = (int(launcher[name]) if on_slurm else 1 for name in ("nodes", "tasks_per_node"))
-    if hosts > 1 and not on_slurm:
+    hosts = config.trainer.num_nodes
+    if not isinstance(hosts, int) or hosts < 1:
+        return  # the job itself refuses what is no number of hosts
+    nodes, tasks = (int(launcher[name]) if is_slurm(launcher) else 1 for name in ("nodes", "tasks_per_node"))
+    if hosts > 1 and not is_slurm(launcher):
         raise ConfigError(
             f"A sweep's jobs train on one host each here, and trainer.num_nodes={hosts}; type hydra/launcher=submitit_"
             f"slurm hydra.launcher.nodes={hosts} beside it, or leave out -m."
@@ -35,11 +37,11 @@ def check_hosts(config: DictConfig, launcher: DictConfig) -> None:
         raise ConfigError(f"sweep.isolated=false, and trainer.num_nodes={hosts}; type sweep.isolated=true.")
 
 
-def is_on_slurm() -> bool:
-    """Whether submitit has Slurm run this job, which then may have several hosts."""
-    return os.environ.get("SUBMITIT_EXECUTOR") == "slurm"
+def is_slurm(launcher: DictConfig) -> bool:
+    """Whether it gives each job to Slurm, which may start it on several hosts."""
+    return bool(launcher.get("_target_") == SLURM_LAUNCHER)
 
 
-def follows() -> bool:
-    """Whether this is another host of a job than its first, which alone writes."""
-    return is_on_slurm() and os.environ.get("SLURM_NODEID", "0") != "0"
+def follows(launcher: DictConfig) -> bool:
+    """Whether this is another host of a job than its first, which alone writes and decides how the job ends."""
+    return is_slurm(launcher) and os.environ.get("SLURM_NODEID", "0") != "0"

@@ -24,7 +24,7 @@ from deitlt.tasks.preemption import preemptible
 from deitlt.tasks.process_tree import ProcessTree
 from deitlt.tasks.processes import SWEEP_VARIABLE, TRIAL_VARIABLE, without_ranks
 from deitlt.tasks.run_folder import AUTO, RunFolder, write_json
-from deitlt.tasks.sweep_hosts import follows
+from deitlt.tasks.sweep_hosts import check_hosts, follows
 from deitlt.tasks.sweep_words import quoted
 
 NOT_OF_A_JOB = ("paths.", "sweep.trial=", "hydra.", "hydra/")  # say where it lies or what runs it
@@ -55,12 +55,12 @@ def run_job(config: DictConfig) -> float | None:
         _say(f"job {run.path.name}, done before: {' '.join(job.overrides)}")
         return known.value
     _say(f"job {run.path.name}: {' '.join(job.overrides)}")
-    if follows():
-        _end_too(_train_apart(config, run, job))
-        return None
+    if follows(HydraConfig.get().launcher):
+        _train(config, run, job)
+        return None  # however it ended: Slurm may kill the first host's task, which requeues the job, for an error here
     _write(run, job)
     began = time.monotonic()
-    ended = (_train_apart if config.sweep.isolated else _train_here)(config, run, job)
+    ended = _train(config, run, job)
     known = _concluded(run, replace(ended, seconds=round(time.monotonic() - began, 1)))
     _write(run, known)
     _end_too(ended)
@@ -84,6 +84,20 @@ def own_overrides() -> list[str]:
     return [word for word in HydraConfig.get().overrides.task if not word.startswith(NOT_OF_A_JOB)]
 
 
+def _train(config: DictConfig, run: RunFolder, job: SweepJob) -> SweepJob:
+    """Train the job, unless it was started on more hosts than it has: only the first job was looked at before."""
+    try:
+        check_hosts(config, HydraConfig.get().launcher)
+    except ConfigError as error:
+        return _refused(job, error)
+    return (_train_apart if config.sweep.isolated else _train_here)(config, run, job)
+
+
+def _refused(job: SweepJob, error: UserError) -> SweepJob:
+    sys.stderr.write(f"deitlt: {sentence(error)}\n")
+    return replace(job, state="failed", reason=sentence(error))
+
+
 def _train_here(config: DictConfig, run: RunFolder, job: SweepJob) -> SweepJob:
     """Train in this process, which is quick to begin; what ends it ends the sweep."""
     if _goes_on(run, job):
@@ -93,8 +107,7 @@ def _train_here(config: DictConfig, run: RunFolder, job: SweepJob) -> SweepJob:
         check_values(config, "train")
         importlib.import_module("deitlt.tasks.train").main(config)
     except UserError as error:
-        sys.stderr.write(f"deitlt: {sentence(error)}\n")
-        return replace(job, state="failed", reason=sentence(error))
+        return _refused(job, error)
     except KeyboardInterrupt:
         return replace(job, state=INTERRUPTED)
     except Preempted:
@@ -133,7 +146,7 @@ def _words(run: RunFolder, job: SweepJob) -> list[str]:
 
     A host that follows another is told the stages by that one, and needs the words to know how many hosts there are.
     """
-    if not follows() and _goes_on(run, job):
+    if not follows(HydraConfig.get().launcher) and _goes_on(run, job):
         return [f"resume={quoted(run.path)}"]
     sources = HydraConfig.get().runtime.config_sources
     added = [source.path for source in sources if source.provider == "command-line"]

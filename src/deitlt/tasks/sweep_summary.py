@@ -24,10 +24,10 @@ from deitlt.report.sweep import (
     sweep_table,
     swept_keys,
 )
+from deitlt.tasks.endings import FAILED, OK
 from deitlt.tasks.run_folder import write_json, write_text
 from deitlt.tracking import drawing
 
-OK, FAILED, USER_ERROR = 0, 1, 2
 NAME = "sweep"  # of its files
 UNBOUND = 10_000  # columns
 REFUSED = "failed"  # the state of a job with a sentence for a reason

@@ -1,14 +1,15 @@
 """What a search was given to begin with: looked into before the first trial, for it would end all of them."""
 
 from os.path import expanduser
-from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from deitlt.checkpoints import find_checkpoint, read_stored
-from deitlt.tasks.stage_config import plain
+from deitlt.tasks.paths import make_absolute
+from deitlt.tasks.stage_config import plain, stage_recipe
+from deitlt.tasks.stage_making import given_checkpoint
 from deitlt.tasks.teachers import CheckedTeacher
-from deitlt.tasks.unseen import LISTS, check_start, check_unseen
+from deitlt.tasks.unseen import check_start, check_unseen
 
 
 def refuse_seen(config: DictConfig) -> None:
@@ -20,13 +21,14 @@ def refuse_seen(config: DictConfig) -> None:
     Raises:
         CheckpointError: it was, or there is no such checkpoint.
     """
-    data = plain(config.data)
-    for key in ("root", *LISTS):  # as a run keeps them
-        if data.get(key) is not None:
-            data[key] = str(Path(data[key]).expanduser().absolute())
-    check_start(config.student.init, data)
-    distils = "student" in config.stages and config.student.distillation.kind != "none"
-    if config.teacher.checkpoint is None or not distils:
+    trained = [name for name in ("student", "baseline") if name in config.stages]
+    recipes = [stage_recipe(config, name) for name in trained if given_checkpoint(config, name) is None]
+    kept = OmegaConf.create({"data": plain(config.data)})
+    make_absolute(kept)  # as a run keeps them
+    data = plain(kept.data)
+    for recipe in recipes:
+        check_start(recipe["init"], data)
+    if config.teacher.checkpoint is None or all(recipe["distillation"]["kind"] == "none" for recipe in recipes):
         return
     stored = read_stored(find_checkpoint(expanduser(config.teacher.checkpoint), ("teacher",)))
     if stored.card is not None:

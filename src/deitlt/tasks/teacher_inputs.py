@@ -1,5 +1,6 @@
 """The student's training images as a teacher may be asked about them: clean, cropped, augmented, mixed."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from inspect import signature
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deitlt.analysis import Decisions, Labeller, agreement, decide
+from deitlt.analysis import Labeller, agreement, decide
 from deitlt.data import LongTailDataModule
 from deitlt.data.delivery import make_feed
 from deitlt.data.feeds import Feed
@@ -80,24 +81,26 @@ def teacher_agreement(
     labeller: Labeller,
     images: int,
     device: torch.device | None = None,
-) -> dict[str, dict[str, dict[str, float]]]:
+) -> dict[str, Any]:
     """A teacher's agreement with the truth on each kind of images, before a student is trained.
 
     Args:
         stage: the student's.
         datamodule: its data.
-        labeller: its teacher, as `build_labeller` makes it.
+        labeller: its teacher: images [B, 3, H, W], the student's -> logits [B, C], or decisions [B].
         images: how many at most.
         device: where to.
 
     Returns:
         ``agreement``: kind -> ``all`` or a group -> percent; ``consistency``: the same for how often the teacher
-        stays with its decision on the clean image.
+        stays with its decision on the clean image. Both are NaN where a logit is not finite.
     """
-    info = datamodule.info
-    found: dict[str, Decisions] = {
-        kind: decide(labeller, teacher_inputs(stage, datamodule, kind, images, device)) for kind in input_kinds(stage)
-    }
+    info, found = datamodule.info, {}
+    for kind in input_kinds(stage):
+        said = decide(labeller, teacher_inputs(stage, datamodule, kind, images, device))
+        if said is None:
+            return {"agreement": math.nan, "consistency": math.nan}
+        found[kind] = said
     clean = found["clean"]
     return {
         "agreement": {kind: agreement(said, info.groups, info.counts) for kind, said in found.items()},

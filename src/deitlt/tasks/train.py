@@ -8,7 +8,7 @@ from rich.console import Console
 
 from deitlt.checkpoints import write_atomically
 from deitlt.tasks.announcing import announce, say_how_to_upload
-from deitlt.tasks.hosts import LOST_AFTER, Hosts, follow, leading, place_of, words_typed
+from deitlt.tasks.hosts import Hosts, find_hosts, follow, leading, words_typed
 from deitlt.tasks.launching import launch_stage
 from deitlt.tasks.opening import open_run
 from deitlt.tasks.preemption import preemptible
@@ -25,8 +25,7 @@ Plain = dict[str, Any]
 def main(config: DictConfig) -> None:
     """Train the stages, or go on with a run that was interrupted."""
     console = Console()
-    place, words = place_of(config), words_typed(config)
-    lost_after = float(OmegaConf.select(config, "trainer.lost_after", default=LOST_AFTER))
+    (place, lost_after), words = find_hosts(config), words_typed(config)
     if place is not None and not place.is_first:
         with preemptible(console=console):
             follow(place, words, lost_after)

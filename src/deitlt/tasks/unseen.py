@@ -34,15 +34,17 @@ def check_unseen(teacher: CheckedTeacher, data: Known) -> str | None:
     return _check("teacher", path, known, data, "teacher.checkpoint=null to train one")
 
 
-def check_start(source: str | None, data: Known) -> str | None:
+def check_start(source: str | None, data: Known, begun: bool = False) -> str | None:
     """The same of the weights that a student is to start from.
 
     Args:
         source: `student.init`; None where it starts from nothing.
         data: the run's configuration of the data.
+        begun: whether the run was, by a version that did not look, and can no longer start otherwise.
 
     Returns:
-        A line for the terminal where nobody knows, as of timm's; None where they have not seen them.
+        A line for the terminal where nobody knows, as of timm's, or the run was begun; None where they have not seen
+        them.
 
     Raises:
         CheckpointError: if they have, or may have.
@@ -53,11 +55,11 @@ def check_start(source: str | None, data: Known) -> str | None:
     if not source.startswith(TIMM):
         stored = read_stored(find_checkpoint(Path(source).expanduser(), ("student",)))
         source, known = str(stored.path), {} if stored.card is None else stored.card.data
-    return _check("student", source, known, data, "student.init=null as in the paper")
+    return _check("student", source, known, data, None if begun else "student.init=null as in the paper")
 
 
-def _check(kind: str, path: str | Path, known: Known, data: Known, instead: str) -> str | None:
-    """What `check_unseen` says, of a network of any kind; `instead` is what can be typed to do without it."""
+def _check(kind: str, path: str | Path, known: Known, data: Known, instead: str | None) -> str | None:
+    """What `check_unseen` says, of a network of any kind; `instead` is what can be typed to do without it, if any."""
     if not data["val_fraction"]:
         return None
     if not _same_images(known, data):
@@ -68,10 +70,10 @@ def _check(kind: str, path: str | Path, known: Known, data: Known, instead: str)
     if changed:
         key = changed[0]
         theirs, ours = (f"data.{key}={literal(of.get(key))}" for of in (known, data))
-        raise CheckpointError(
-            f"The {kind} in {path} was trained with {theirs}, so that with {ours} it has seen images "
-            f"that this run holds out; type {instead}, or {theirs}."
-        )
+        seen = f"{path} was trained with {theirs}, so that with {ours} it has seen images that this run holds out"
+        if instead is None:
+            return f"{kind}: {seen}"
+        raise CheckpointError(f"The {kind} in {seen}; type {instead}, or {theirs}.")
     return None
 
 

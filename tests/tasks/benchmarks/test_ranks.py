@@ -1,4 +1,5 @@
 import os
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -46,15 +47,25 @@ def test_the_ratios_are_those_of_images_a_second(shown):
 
 
 def test_a_rank_that_fails_is_one_sentence(benchmark_config, monkeypatch):
-    ended = SimpleNamespace(returncode=1, stderr="Traceback\n  line\nRuntimeError: no route\n")
-    monkeypatch.setattr(ranks.subprocess, "run", lambda *_, **__: ended)
+    monkeypatch.setattr(ranks.subprocess, "run", lambda *_, **__: _ended())
     with pytest.raises(TrainingError, match=r"^1 ranks could not be measured: RuntimeError: no route$"):
         ranks.measure_ranks(benchmark_config("ranks.batch=4"))
 
 
-def test_a_rank_hears_of_no_other_process_tree(monkeypatch):
-    found = ranks._environment({"LOCAL_RANK": "1", "MASTER_PORT": "1", "HOME": "/", "OMP_NUM_THREADS": "8"})
-    assert found == {"HOME": "/", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+def test_a_rank_hears_of_no_other_process_tree_and_finds_no_module_where_one_stands(benchmark_config, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(ranks.subprocess, "run", lambda *_, env, **__: seen.update(env) or _ended())
+    for name in ("LOCAL_RANK", "MASTER_PORT", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "8")
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", os.getcwd())])
+    with pytest.raises(TrainingError):
+        ranks.measure_ranks(benchmark_config("ranks.batch=4"))
+    assert not {"LOCAL_RANK", "MASTER_PORT"} & set(seen)
+    assert (seen["OMP_NUM_THREADS"], seen["MKL_NUM_THREADS"], seen["PYTHONSAFEPATH"]) == ("1", "1", "1")
+
+
+def _ended():
+    return SimpleNamespace(returncode=1, stderr="Traceback\n  line\nRuntimeError: no route\n")
 
 
 def test_updates_are_timed_and_then_the_training_ends(monkeypatch):

@@ -1,6 +1,7 @@
 import json
 import os
 import subprocess
+import sys
 
 import pytest
 
@@ -185,6 +186,15 @@ def test_a_job_of_the_cpu_has_two_cores_and_one_of_the_gpu_all(monkeypatch):
         assert moved == [{0, 1}, mine]
     assert "CUDA_VISIBLE_DEVICES" not in set(jobs._environment(Job("b", GPU, ()))) - set(os.environ)
     assert jobs._environment(Job("a", CPU, ()))["CUDA_VISIBLE_DEVICES"] == ""
+
+
+@pytest.mark.parametrize("where", [CPU, GPU])
+def test_a_job_finds_no_module_where_one_stands_and_is_no_rank(where, monkeypatch):
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path not in ("", os.getcwd())])
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    found = jobs._environment(Job("a", where, ()))
+    assert found["PYTHONSAFEPATH"] == "1"
+    assert "LOCAL_RANK" not in found
 
 
 def test_the_table_says_what_was_reached():

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from deitlt.tasks.processes import without_ranks
+
 Plain = dict[str, Any]
 CPU, GPU = "cpu", "gpu"
 CORES = 2  # that a measurement of the CPU gets: so many the targets speak of
@@ -123,9 +125,9 @@ def run_job(job: Job, words: Sequence[str], folder: Path) -> tuple[Plain | None,
 def _environment(job: Job) -> dict[str, str]:
     """A job of the CPU sees no GPU, and computes on as many threads as it has cores."""
     if job.where == GPU:
-        return dict(os.environ)
+        return without_ranks()
     threads = str(min(CORES, os.cpu_count() or 1))
-    return os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    return without_ranks() | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
 
 
 @contextmanager

@@ -1,10 +1,8 @@
 """Measures what further CPU processes bring: images/s of several ranks over one, each on a core of its own."""
 
 import json
-import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,12 @@ from deitlt.tasks.benchmarks.bench import Workload, measured_stage, teacher_chec
 from deitlt.tasks.benchmarks.rank import RESULT
 from deitlt.tasks.benchmarks.timing import Seconds, median, ratio
 from deitlt.tasks.building import batch_plan
-from deitlt.tasks.processes import RANK_VARIABLES
+from deitlt.tasks.processes import without_ranks
 from deitlt.tasks.ranks import STAGE_FILE
 from deitlt.tasks.stage_config import StageConfig
 
 Plain = dict[str, Any]
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _TEACHERS_IMAGES = 10_000  # enough for every class of a data set to have one; none is shown to it
 ALONE, ALONE_SAME_UPDATE, TOGETHER = "one rank", "one rank, the same update", "all ranks"
 
@@ -89,17 +88,12 @@ def run_ranks(stage: StageConfig) -> dict[str, float]:
     file = Path(stage.folder) / STAGE_FILE
     stage.save(file)
     command = [sys.executable, "-m", "deitlt.tasks.benchmarks.rank", str(file)]
-    ended = subprocess.run(command, env=_environment(os.environ), check=False, capture_output=True, text=True)
+    ended = subprocess.run(command, env=without_ranks() | _ONE_THREAD, check=False, capture_output=True, text=True)
     if ended.returncode:
         said = (ended.stderr.strip() or f"exit code {ended.returncode}").splitlines()[-1]
         raise TrainingError(f"{stage.trainer['devices']} ranks could not be measured: {said}")
     found: dict[str, float] = json.loads((file.parent / RESULT).read_text())
     return found
-
-
-def _environment(whole: Mapping[str, str]) -> dict[str, str]:
-    kept = {key: value for key, value in whole.items() if key not in RANK_VARIABLES}
-    return kept | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def ranks_rows(found: Plain) -> list[tuple[str, str]]:
