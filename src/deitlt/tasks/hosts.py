@@ -88,7 +88,7 @@ class Hosts:
     def dismiss(self, code: int, said: str = "") -> None:
         """Tell the others that the run has ended, and how."""
         self._meeting.give(Order(self._number + 1 if self._is_running else self._number, None, 0, code, said))
-        self._meeting.leave()
+        self._meeting.leave(expects_all=code == USER_ERROR)
 
     @property
     def _is_running(self) -> bool:

@@ -37,7 +37,7 @@ def run_hydra(verb: str, config_name: str, overrides: list[str]) -> int:
     Raises:
         ConfigError: for a flag that there is not, or null in place of a choice.
     """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # that a host is gone is said by us, not by a C++ stack
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # that a host is gone is said by us, not by a C++ stack
     complaints: list[int] = []
 
     def task(config: DictConfig) -> float | None:

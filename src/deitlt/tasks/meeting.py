@@ -19,6 +19,7 @@ from deitlt.tasks.host_place import HostPlace
 JOIN_WITHIN = 600.0  # seconds within which all hosts have to have come: schedulers start them one after the other
 BEAT_EVERY = 1.0  # seconds
 LEAVE_WITHIN = 10.0  # seconds that host 0 waits for the others to have read how it ended
+COME_WITHIN = 30.0  # seconds that it waits for those who have not come yet, so that they need not wait for it
 ENDED = "ended"
 
 
@@ -141,18 +142,26 @@ class Meeting:
         """On another host: whether host 0 gave the order after this one while it is still at work."""
         return self._has(f"order/{number + 1}")
 
-    def leave(self) -> None:
-        """Go; host 0, whose store it is, goes last, if the others do not take too long."""
+    def leave(self, expects_all: bool = False) -> None:
+        """Go; host 0, whose store it is, goes last, if the others do not take too long.
+
+        Args:
+            expects_all: wait for those who have not come yet, too: what ends the run concerns them.
+        """
         if not self.place.is_first:
             self._set(f"left/{self.place.rank}", "")
             return
-        end = time.monotonic() + LEAVE_WITHIN
-        while time.monotonic() < end and not all(self._has(f"left/{host}") for host in self._awaited()):
+        began = time.monotonic()
+        while any(self._is_awaited(host, time.monotonic() - began, expects_all) for host in self.others):
             time.sleep(0.05)
 
-    def _awaited(self) -> list[int]:
-        """The hosts that came and are not known to be lost."""
-        return [host for host in self.others if host not in self._lost and self._has(f"words/{host}")]
+    def _is_awaited(self, host: int, waited: float, expects_all: bool) -> bool:
+        """Whether host 0, which has waited for some seconds, should go on waiting for a host to leave."""
+        if host in self._lost or self._has(f"left/{host}"):
+            return False
+        if not self._has(f"words/{host}"):
+            return expects_all and waited < COME_WITHIN
+        return waited < (COME_WITHIN if expects_all else 0.0) + LEAVE_WITHIN
 
     def _has(self, key: str) -> bool:
         return bool(self._ask(lambda: self._store.check([key])))
