@@ -33,9 +33,10 @@ def draw_stage_analysis(
         reported: the checkpoint of these weights.
     """
     folder, title = Path(stage.folder) / FOLDER, f"{datamodule.spec.name}, {stage.name}"
+    analysis: dict[str, Any] = {}
     with drawing("analysis"):
-        measured = [json.loads(path.read_text()) for path in sorted(folder.glob("epoch_*.json"))]
-        analysis: dict[str, Any] = {part: content for one in measured for part, content in one.items()}
+        for path in sorted(folder.glob("epoch_*.json")):
+            analysis |= json.loads(path.read_text())
         if analysis:
             draw_analysis(analysis, datamodule.info, [], folder, title)
     with drawing("rollout"):
