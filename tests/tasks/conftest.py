@@ -21,7 +21,7 @@ TINY = (
     *("teacher.schedule.factors=[[1,0.1]]", "teacher.images_per_update=16"),
     *("student.epochs=3", "student.drw.start_epoch=2", "student.schedule.warmup_epochs=1"),
     *("student.images_per_update=16", "student.model.width=16", "student.model.depth=1", "student.model.heads=2"),
-    "report=false",
+    *("report=false", "analysis.every=null"),  # a test that is about them switches them on
 )
 
 
@@ -57,7 +57,17 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.parent)
         assert (
-            main(["train", *TINY, "stages=[teacher,student,baseline]", "report=true", f"paths.output_dir={run}"]) == 0
+            main(
+                [
+                    "train",
+                    *TINY,
+                    "stages=[teacher,student,baseline]",
+                    "report=true",
+                    "analysis.every=10",
+                    f"paths.output_dir={run}",
+                ]
+            )
+            == 0
         )
         for stage in ("teacher", "student", "baseline"):
             _scatter(run / stage / "last.ckpt")

@@ -39,7 +39,7 @@ def test_each_picture_says_of_which_images_it_is_and_no_rollout_of_the_test_set(
         analysis_pictures, "attention_rollouts", lambda *given: titles.append(given[2]) or rollouts(*given)
     )
     monkeypatch.setattr(analysis_parts, "split_of", lambda data, split: splits.append(split) or split_of(data, split))
-    assert main(["train", *tiny_vit, "analysis.images=20", "paths.output_dir=run"]) == 0
+    assert main(["train", *tiny_vit, "analysis.every=10", "analysis.images=20", "paths.output_dir=run"]) == 0
     assert titles == ["digits, student: attention rollout\n6 training images, after 1 epoch"]
     assert splits == ["train"]
 
@@ -55,7 +55,7 @@ def test_a_picture_that_fails_loses_neither_the_run_nor_the_others(tiny_vit, tmp
 
     monkeypatch.setattr(analysis_pictures, "feature_ranks", fails)
     monkeypatch.setattr(analysis_parts, "attention_rollout", fails)
-    assert main(["train", *tiny_vit, "analysis.images=20", "paths.output_dir=run"]) == 0
+    assert main(["train", *tiny_vit, "analysis.every=10", "analysis.images=20", "paths.output_dir=run"]) == 0
     assert drawn(tmp_path / "run" / "student") == {"attention_distance"}
     assert (tmp_path / "run" / "metrics.json").exists()
     said = [message.split(", and")[0] for message in caplog.messages if "no font" in message]
@@ -67,7 +67,10 @@ def test_wandb_holds_the_same_pictures(tiny_vit, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
-    assert main(["train", *tiny_vit, "analysis.images=20", "logger=wandb", "paths.output_dir=run"]) == 0
+    assert (
+        main(["train", *tiny_vit, "analysis.every=10", "analysis.images=20", "logger=wandb", "paths.output_dir=run"])
+        == 0
+    )
     wandb.teardown()
     run = tmp_path / "run"
     logged = {name: value for row in read_run(run).history for name, value in row.items()}
