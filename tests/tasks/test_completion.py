@@ -125,6 +125,7 @@ def shells(tmp_path, monkeypatch):
     return os.environ | {"PATH": WITH_DEITLT, "HOME": str(tmp_path), "TERM": "dumb"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
 def test_fish_completes_words_and_files(shells):
     asked = "; ".join(f"complete -C {line!r} | string escape --no-quoted" for line, _ in COMPLETED)
@@ -134,6 +135,7 @@ def test_fish_completes_words_and_files(shells):
     assert done.stdout.splitlines() == [word for _, word in COMPLETED]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
 @pytest.mark.parametrize(("line", "word"), COMPLETED)
 def test_zsh_completes_words_and_files(line, word, shells):

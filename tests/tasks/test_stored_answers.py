@@ -82,7 +82,10 @@ def changed(one, other):
     return {key for key in one if one[key] != other[key]}
 
 
-@pytest.mark.parametrize("words", [(), ("student/distillation=soft", *CROPS, "student.views.teacher_sees=both")])
+SOFT = ("student/distillation=soft", *CROPS, "student.views.teacher_sees=both")
+
+
+@pytest.mark.parametrize("words", [(), pytest.param(SOFT, marks=pytest.mark.slow)])
 def test_a_student_of_stored_answers_is_the_live_teachers_bit_for_bit(words, student, asked):
     live = student("live", *words)
     wanted = len(asked)
