@@ -10,18 +10,18 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from deitlt.config.config_folder import config_dir
 from deitlt.data import list_datasets, register_dataset
 from deitlt.data.cifar import CIFAR_NORMALISATION
 from deitlt.data.registry import DatasetSpec, DataSplits, get_dataset
 from deitlt.data.sources import ArrayImages
+from deitlt.engine.batches import plan_batches
+from deitlt.engine.building import build_data, build_module
+from deitlt.engine.run_folder import RunFolder
+from deitlt.engine.stage_config import ALLOWED_TARGETS, check_run, plain
+from deitlt.engine.stage_making import make_stage
+from deitlt.engine.trainer import build_callbacks, build_trainer
 from deitlt.models import create_student
-from deitlt.tasks.batches import plan_batches
-from deitlt.tasks.building import build_data, build_module
-from deitlt.tasks.config_folder import config_dir
-from deitlt.tasks.run_folder import RunFolder
-from deitlt.tasks.stage_config import ALLOWED_TARGETS, check_run, plain
-from deitlt.tasks.stage_making import make_stage
-from deitlt.tasks.trainer import build_callbacks, build_trainer
 
 CONF = config_dir()
 FILES = sorted(CONF.rglob("*.yaml"))

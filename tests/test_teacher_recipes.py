@@ -8,18 +8,18 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from deitlt.config.config_folder import config_dir
 from deitlt.data import list_datasets, register_dataset
 from deitlt.data.cifar import CIFAR_NORMALISATION
 from deitlt.data.registry import DatasetSpec, DataSplits
 from deitlt.data.sources import ArrayImages
+from deitlt.engine.building import build_data, build_module
+from deitlt.engine.rehearsal import rehearse
+from deitlt.engine.run_folder import RunFolder
+from deitlt.engine.stage_config import check_run, plain
+from deitlt.engine.stage_making import make_stage
 from deitlt.errors import ConfigError
 from deitlt.modules import PaCoTeacherModule, TeacherModule
-from deitlt.tasks.building import build_data, build_module
-from deitlt.tasks.config_folder import config_dir
-from deitlt.tasks.rehearsal import rehearse
-from deitlt.tasks.run_folder import RunFolder
-from deitlt.tasks.stage_config import check_run, plain
-from deitlt.tasks.stage_making import make_stage
 
 CONF = config_dir()
 RECIPES = sorted(path.stem for path in (CONF / "experiment" / "teacher").glob("*.yaml"))
@@ -40,9 +40,9 @@ PACO_CIFAR = {
     "optimizer.weight_decay": 5e-4,
     "drw": None,
     "statistics": "own",
-    "views.train._target_": "deitlt.views.paired_view",
-    "views.train.first._target_": "deitlt.views.auto_augment_view",
-    "views.train.second._target_": "deitlt.views.simclr_view",
+    "views.train._target_": "deitlt.transforms.paired_view",
+    "views.train.first._target_": "deitlt.transforms.auto_augment_view",
+    "views.train.second._target_": "deitlt.transforms.simclr_view",
 }
 PACO_LARGE = {
     **PACO_CIFAR,
@@ -53,7 +53,7 @@ PACO_LARGE = {
     "loss.temperature": 0.2,
     "image_size": 224,
     "optimizer.lr": 0.02,
-    "views.train.first._target_": "deitlt.views.imagenet_view",
+    "views.train.first._target_": "deitlt.transforms.imagenet_view",
     "views.evaluation.crop_share": 0.875,
 }
 LDAM_CIFAR = {
@@ -82,7 +82,7 @@ LDAM_LARGE = {
     "drw.beta": 0.9999,
     "optimizer.lr": 0.2,
     "optimizer.weight_decay": 2e-4,
-    "views.train._target_": "deitlt.views.imagenet_view",
+    "views.train._target_": "deitlt.transforms.imagenet_view",
     "views.train.jitter": 0.4,
     "sam.enabled": True,
 }
@@ -162,7 +162,7 @@ def test_the_learning_rate_of_each_epoch_is_the_published(recipe, tmp_path):
 
 @pytest.mark.parametrize("recipe", RADII)
 def test_sams_radius_of_each_epoch_is_the_published(recipe):
-    from deitlt.tasks.building import make
+    from deitlt.engine.building import make
 
     rho = make(plain(composed(recipe).teacher.sam)["rho"])
     assert {epoch: rho(epoch) for epoch in RADII[recipe]} == RADII[recipe]

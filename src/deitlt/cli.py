@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from deitlt import __version__
+from deitlt.config.flags import FLAGS, runs_a_sweep
+from deitlt.engine.endings import OK, USER_ERROR, run_to_its_end
 from deitlt.errors import ConfigError, nearest
-from deitlt.tasks.endings import OK, USER_ERROR, run_to_its_end
-from deitlt.tasks.flags import FLAGS, runs_a_sweep
 
 # Verb -> its configuration and what it does.
 HYDRA_VERBS = {
@@ -67,7 +67,7 @@ def _dispatch(words: list[str]) -> int:
     if (verb, *rest) == ("completion", "--query"):
         return _complete(os.environ.get("COMP_LINE", ""))
     if verb in PLAIN_VERBS:
-        module = importlib.import_module(f"deitlt.tasks.{verb}")
+        module = importlib.import_module(f"deitlt.commands.{verb}")
         code: int = module.main(rest)
         return code
     if verb not in HYDRA_VERBS:
@@ -79,14 +79,14 @@ def _configure(verb: str, overrides: list[str]) -> int:
     """A verb that takes overrides: its help, a sweep, or one job."""
     config_name, what = HYDRA_VERBS[verb]
     if {"-h", "--help"} & set(overrides):
-        from deitlt.tasks.reference import verb_help
+        from deitlt.config.reference import verb_help
 
         _say(verb_help(verb, config_name, what))
         return OK
-    from deitlt.tasks.hydra_job import run_hydra
+    from deitlt.config.hydra_job import run_hydra
 
     if verb == "train" and runs_a_sweep(overrides):
-        from deitlt.tasks.sweep import run_sweep
+        from deitlt.engine.sweep import run_sweep
 
         return run_sweep(overrides, partial(run_hydra, verb, config_name))
     return run_hydra(verb, config_name, overrides)
@@ -94,7 +94,7 @@ def _configure(verb: str, overrides: list[str]) -> int:
 
 def _complete(line: str) -> int:
     """Print the words that may stand where the line ends; those of the overrides are Hydra's to find."""
-    from deitlt.tasks.completion import own_words, words_of
+    from deitlt.commands.completion import own_words, words_of
 
     words = words_of(line)
     found = own_words(words, [*HYDRA_VERBS, *PLAIN_VERBS], FLAGS)

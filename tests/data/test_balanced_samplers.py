@@ -3,12 +3,12 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from deitlt.config.config_folder import config_dir
 from deitlt.data import ClassBalancedSampler, LongTailDataModule
 from deitlt.data.balanced_samplers import image_probabilities
 from deitlt.data.samplers import DrawSampler
 from deitlt.data.sources import ArrayImages
 from deitlt.errors import ConfigError
-from deitlt.tasks.config_folder import config_dir
 
 COUNTS = (400, 90, 25, 1)
 

@@ -4,8 +4,8 @@ import torch
 
 from deitlt.data.completion import check_teacher_sees, complete_batch
 from deitlt.errors import ConfigError
+from deitlt.transforms import BatchMixing
 from deitlt.types import StudentBatch
-from deitlt.views import BatchMixing
 
 B, C = 6, 10
 TARGETS = torch.tensor([0, 3, 3, 9, 1, 4])

@@ -14,8 +14,8 @@ from deitlt.data import (
     RepeatedAugmentationSampler,
 )
 from deitlt.errors import ConfigError, DataError
+from deitlt.transforms import IMAGENET, BatchMixing, Mixed, student_view
 from deitlt.types import ImageBatch, StudentBatch
-from deitlt.views import IMAGENET, BatchMixing, Mixed, student_view
 
 TAILED = {"imbalance_factor": 0.25, "max_count": 30}  # 160 digits, 30 of 0 down to 7 of 9
 STRONG = {"view": partial(student_view, crop="padded", padding=1, flip=0.0), "mixing": BatchMixing}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deitlt.figures import operation_examples, view_grid
-from deitlt.views import IMAGENET, device_view
+from deitlt.transforms import IMAGENET, device_view
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from deitlt.losses import BinaryCrossEntropyLoss, DistillationLoss, LDAMLoss, Pa
 from deitlt.models import LiveTeacher, create_paco_teacher, create_student, create_teacher
 from deitlt.modules import PaCoTeacherModule, StudentModule, TeacherModule
 from deitlt.optim import ascend, restore
+from deitlt.transforms import IMAGENET, BatchMixing, TeacherView
 from deitlt.types import Normalisation, StudentBatch
-from deitlt.views import IMAGENET, BatchMixing, TeacherView
 
 CIFAR = Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 SIZES = {"image_size": 16, "patch_size": 4, "width": 16, "depth": 2, "heads": 2}

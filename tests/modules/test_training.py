@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from deitlt.transforms import attention_targets
 from deitlt.types import Pasted, StudentBatch
-from deitlt.views import attention_targets
 
 WEIGHTS = torch.tensor([0.1, 0.4, 1.0, 2.5])
 

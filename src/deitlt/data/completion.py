@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from deitlt.errors import ConfigError
+from deitlt.transforms import BatchMixing
 from deitlt.types import StudentBatch
-from deitlt.views import BatchMixing
 
 Labeller = Callable[[Tensor], Tensor]
 TeacherSees = Literal["both", "global"]

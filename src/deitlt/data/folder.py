@@ -8,7 +8,7 @@ from deitlt.data.image_lists import read_image_lists
 from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, register_dataset
 from deitlt.data.sources import FileImages
 from deitlt.errors import ConfigError, DataError
-from deitlt.views.statistics import IMAGENET
+from deitlt.transforms.statistics import IMAGENET
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 LAYOUT = "type data.root=FOLDER, where FOLDER holds train/ and test/ (or val/) with a folder of images per class"

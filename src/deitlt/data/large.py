@@ -10,8 +10,8 @@ from deitlt.data.file_index import FileIndex, FileTable, IndexedImages
 from deitlt.data.index_cache import cached_index
 from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, register_dataset
 from deitlt.errors import ConfigError, DataError
+from deitlt.transforms.statistics import IMAGENET
 from deitlt.types import Normalisation
-from deitlt.views.statistics import IMAGENET
 
 INAT18_NORMALISATION = Normalisation(mean=(0.466, 0.471, 0.380), std=(0.195, 0.194, 0.192))
 

@@ -26,8 +26,8 @@ from deitlt.data.verify import drop
 from deitlt.data.view_factories import EvaluationFactory, ViewFactory
 from deitlt.data.workers import Loader, make_loader
 from deitlt.errors import ConfigError
+from deitlt.transforms import IMAGENET, BatchMixing, evaluation_view, weak_view
 from deitlt.types import DataInfo, ImageBatch, StudentBatch
-from deitlt.views import IMAGENET, BatchMixing, evaluation_view, weak_view
 
 VIEWS = 1  # names the stream of a batch's views; that of its mixing has no name
 

@@ -11,10 +11,10 @@ from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 
 from deitlt.data.streams import own_streams
 from deitlt.figures.views import ViewExample
-from deitlt.views import DeviceView, denormalise, student_view
-from deitlt.views.device_geometry import draw_warps
-from deitlt.views.device_policy import ARGUMENTS, STEPS, Layer, Operation
-from deitlt.views.device_rand_augment import BatchRandAugment
+from deitlt.transforms import DeviceView, denormalise, student_view
+from deitlt.transforms.device_geometry import draw_warps
+from deitlt.transforms.device_policy import ARGUMENTS, STEPS, Layer, Operation
+from deitlt.transforms.device_rand_augment import BatchRandAugment
 
 Pixels = NDArray[Any]  # [H, W, 3]
 WHOLE_NUMBERS = (Operation.POSTERIZE, Operation.SOLARIZE, Operation.SOLARIZE_ADD)

@@ -9,8 +9,8 @@ from torch import Tensor
 from deitlt.losses import DistillationLoss, DistillationTerms
 from deitlt.models import StudentNetwork
 from deitlt.modules.base import ClassifierModule, OptimizerFactory
+from deitlt.transforms import attention_targets
 from deitlt.types import DataInfo, StudentBatch
-from deitlt.views import attention_targets
 
 
 class StudentModule(ClassifierModule):

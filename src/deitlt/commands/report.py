@@ -1,0 +1,69 @@
+"""`deitlt report RUN...`: finished runs as Markdown tables or as one page, with mean and spread over seeds.
+
+Nothing heavy is imported before there is something to write, so that a wrong word and a table are answered at once.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from deitlt.errors import ConfigError
+
+PAPER_OUTPUT = Path("paper_report.md")
+PAGE = "report.html"  # in a run's folder: of that run
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, as everywhere, in place of the usage and SystemExit."""
+        raise ConfigError(
+            f"{message}; type deitlt report RUN... [--html FILE] [--output FILE], with folders of finished runs."
+        )
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table; write it to a file if one is named, or if it is the comparison with the paper; and the page."""
+    options = _parser().parse_args(arguments)
+    output: Path | None = options.output or (PAPER_OUTPUT if options.paper else None)
+    if output is not None and output.is_dir():
+        raise ConfigError(f"--output {output} is a folder; type --output {output / PAPER_OUTPUT}.")
+    if options.html is not None and options.html.is_dir():
+        raise ConfigError(f"--html {options.html} is a folder; type --html {options.html / PAGE}.")
+    from deitlt.reports import paper_markdown, read_runs, report_html, summary_markdown
+
+    runs = read_runs(options.runs)
+    if options.html is not None:
+        _write(options.html, report_html(runs))
+        sys.stderr.write(f"written to {options.html}\n")
+    table = paper_markdown(runs) if options.paper else summary_markdown(runs)
+    sys.stdout.write(table)
+    if output is not None:
+        _write(output, table)
+    if options.paper:
+        sys.stderr.write(f"written to {output}\n")  # not among the Markdown, which may go elsewhere
+    return 0
+
+
+def _write(file: Path, text: str) -> None:
+    from deitlt.engine.run_folder import write_text  # brings torch along
+
+    write_text(file, text)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="deitlt report",
+        description="Finished runs as Markdown tables, one for each data set, with mean and spread over seeds.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's folder, or one that holds several")
+    parser.add_argument(
+        "--paper", action="store_true", help="put the runs, of whatever data, beside the published numbers"
+    )
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write one page with curves, pictures and the paper's claims, too"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help=f"write the table to a file, too; with --paper {PAPER_OUTPUT}"
+    )
+    return parser

@@ -1,0 +1,195 @@
+"""What a stage trains, made of its configuration: data, module, and the labeller of the student's images."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from torch import nn
+
+from deitlt.checkpoints import ModelCard, initialise
+from deitlt.data import LongTailDataModule
+from deitlt.engine.batches import BatchPlan, plan_batches
+from deitlt.engine.stage_config import StageConfig
+from deitlt.engine.teachers import check_teacher
+from deitlt.errors import ConfigError
+from deitlt.models import (
+    LiveTeacher,
+    StudentNetwork,
+    attend_by_products,
+    check_local_size,
+    check_queue_size,
+    compile_network,
+    keep_channels_last,
+)
+from deitlt.modules import ClassifierModule
+from deitlt.optim import fused
+from deitlt.transforms import TeacherView
+from deitlt.types import DataInfo
+
+make = partial(instantiate, _convert_="all")  # plain lists and dicts, nothing of OmegaConf, in what is made
+
+
+def batch_plan(stage: StageConfig) -> BatchPlan:
+    """How the stage's images per update are shared among its devices."""
+    recipe = stage.recipe
+    return plan_batches(recipe["images_per_update"], stage.ranks, recipe["batch_size"])
+
+
+def build_data(stage: StageConfig) -> LongTailDataModule:
+    """The stage's data module, not yet opened and without a labeller."""
+    recipe, views = stage.recipe, stage.recipe["views"]
+    sampler = {"sampler": make(recipe["sampler"])} if "sampler" in recipe else {}
+    datamodule: LongTailDataModule = make(stage.data)(
+        image_size=recipe["image_size"],
+        statistics=recipe["statistics"],
+        view=make(views["train"]),
+        evaluation=make(views["evaluation"]),
+        mixing=None if views["mixing"] is None else make(views["mixing"]),
+        batch_size=batch_plan(stage).batch_size,
+        drop_last=recipe["drop_last"],
+        teacher_sees=views.get("teacher_sees", "both"),
+        watched=stage.watched,
+        seed=stage.seed,
+        **sampler,
+    )
+    return datamodule
+
+
+def build_module(stage: StageConfig, info: DataInfo) -> ClassifierModule:
+    """The stage's module with fresh weights, for the classes that were found."""
+    recipe = stage.recipe
+    network = make(recipe["model"])(num_classes=info.num_classes)
+    loss = make(recipe["loss"])(counts=info.counts)
+    if stage.kind == "student":
+        _refuse_tokens(stage, network.tokens)
+        _refuse_local_crops(stage.recipe)
+        loss = make(recipe["distillation"])(cls_loss=loss)
+    if (rows := recipe["model"].get("queue_size")) is not None:
+        check_queue_size(rows, batch_plan(stage).images_per_update)
+        _refuse_lone_views(recipe["views"])
+    optimizer = make(recipe["optimizer"])
+    module: ClassifierModule = make(recipe["module"])(
+        network=network,
+        loss=loss,
+        info=info,
+        optimizer=fused(optimizer) if _fuses(stage) else optimizer,
+        schedule=make(recipe["schedule"]),
+    )
+    _make_fast(stage, network, is_cnn=stage.kind == "teacher")
+    return module
+
+
+def _make_fast(stage: StageConfig, network: nn.Module, is_cnn: bool) -> None:
+    """Lay a network out, choose its kernels and compile it as the stage's device likes it."""
+    if is_cnn and stage.trainer["accelerator"] == "gpu":
+        keep_channels_last(network)
+    if stage.trainer["accelerator"] == "cpu" and "bf16" in stage.trainer["precision"]:
+        attend_by_products(network)
+    if stage.trainer["compile"]:
+        compile_network(network)
+
+
+def _fuses(stage: StageConfig) -> bool:
+    """Whether all weights are updated in one kernel: on a GPU, but where gradients are clipped in mixed precision.
+
+    A fused optimiser takes a loss's scale off by itself, too late for clipping; so Lightning refuses to clip for one
+    in any mixed precision, with a scale or without.
+    """
+    clips_mixed = "mixed" in stage.trainer["precision"] and stage.recipe["gradient_clip"] is not None
+    return stage.trainer["accelerator"] == "gpu" and not clips_mixed
+
+
+def initialise_student(stage: StageConfig, module: ClassifierModule) -> str | None:
+    """Give a fresh student the weights that `student.init` names; what was done, in words, or None."""
+    source: str | None = stage.recipe.get("init")
+    if source is None:
+        return None
+    assert isinstance(module.network, StudentNetwork)
+    fresh = initialise(module.network, source, module.info.class_names)
+    return f"{stage.name}: starts from {source}; fresh: {', '.join(fresh) if fresh else 'nothing'}"
+
+
+def _refuse_tokens(stage: StageConfig, tokens: tuple[str, ...]) -> None:
+    """Raise ConfigError where a teacher would have no token to teach."""
+    if stage.distils and "dist" not in tokens:
+        raise ConfigError(
+            f"{stage.name}.model has no DIST token to teach; type student.model.distilled=true, "
+            "or student/distillation=none."
+        )
+
+
+def _refuse_lone_views(views: Mapping[str, Any]) -> None:
+    """Raise ConfigError where PaCo's teacher would get other images than two unmixed views of each."""
+    target = str(views["train"]["_target_"]).rpartition(".")[2]
+    if target == "paired_view" and views["mixing"] is None:
+        return
+    what = "mixed images" if views["mixing"] is not None else f"one {target} of each image"
+    raise ConfigError(
+        f"PaCo contrasts two unmixed views of each image, and teacher.views gives {what}; type "
+        "teacher/views=paco_cifar, or take an LDAM teacher, as teacher=cifar, where method=no_ood or deit is to give "
+        "it the student's views."
+    )
+
+
+def _refuse_local_crops(recipe: Mapping[str, Any]) -> None:
+    """Raise ConfigError where the views make local crops that the student's patches do not tile."""
+    view, patch_size = recipe["views"]["train"], recipe["model"].get("patch_size")
+    if view.get("local_crops") and patch_size is not None:
+        check_local_size(view["local_size"], patch_size)
+
+
+def build_card(stage: StageConfig, datamodule: LongTailDataModule) -> ModelCard:
+    """What the stage's checkpoints say of themselves."""
+    info, view = datamodule.info, datamodule.normalisation
+    not_of_it = ("_target_", "_partial_", "checkpointing")  # who makes it, and how it was trained
+    return ModelCard(
+        kind="teacher" if stage.kind == "teacher" else "student",
+        maker=stage.recipe["model"]["_target_"].rpartition(".")[2],
+        model={key: value for key, value in stage.recipe["model"].items() if key not in not_of_it},
+        image_size=datamodule.image_size,
+        mean=list(view.mean),
+        std=list(view.std),
+        crop_share=stage.recipe["views"]["evaluation"]["crop_share"],
+        logit_scale=_logit_scale(stage.recipe),
+        protocol=stage.protocol,
+        class_names=list(info.class_names),
+        labels=list(info.labels),
+        authors_labels=list(info.authors_labels),
+        counts=list(info.counts),
+        groups={name: list(classes) for name, classes in info.groups.items()},
+        data=stage.data,
+    )
+
+
+def _logit_scale(recipe: Mapping[str, Any]) -> float:
+    """What makes logits of the answers of a cosine head: LDAM scales within its loss."""
+    is_cosine = recipe["model"].get("head") == "cosine"
+    return float(recipe["loss"].get("scale", 1.0)) if is_cosine else 1.0
+
+
+def build_labeller(stage: StageConfig, datamodule: LongTailDataModule) -> LiveTeacher | None:
+    """The teacher that answers the student's images, or None where nobody teaches."""
+    if not stage.distils:
+        return None
+    assert stage.teacher is not None
+    teacher = check_teacher(Path(stage.teacher), datamodule, stage.run["teacher"])
+    options = stage.recipe["teacher_view"]
+    view = TeacherView(
+        teacher.card.image_size,
+        antialias=options["antialias"],
+        student=datamodule.normalisation if options["renormalise"] else None,
+        teacher=teacher.card.normalisation if options["renormalise"] else None,
+    )
+    network = teacher.stored.build()
+    _make_fast(stage, network, is_cnn=True)
+    return LiveTeacher(
+        network,
+        view,
+        decisions=stage.recipe["distillation"]["kind"] == "hard",
+        scale=teacher.card.logit_scale,
+        dtype=torch.float32 if options.get("precision", "32-true") == "32-true" else torch.bfloat16,
+        class_order=teacher.class_order,
+    )

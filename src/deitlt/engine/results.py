@@ -1,0 +1,142 @@
+"""What a run found: metrics.json, the per-class table and picture, and the table on the terminal."""
+
+import csv
+import io
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from deitlt.checkpoints import ModelCard
+from deitlt.data import LongTailDataModule
+from deitlt.engine.run_folder import RunFolder, write_json, write_text
+from deitlt.figures import per_class_accuracy
+from deitlt.modules import RAW
+from deitlt.reports import results_lines, results_table
+from deitlt.tracking import drawing
+from deitlt.types import DataInfo
+
+Plain = dict[str, Any]
+DRAWN = ("teacher", "CLS", "DIST", "AVG", "plain ViT")  # the fusions' bars would hide the experts'
+PICTURE, PER_CLASS = "per_class.png", "per_class.csv"
+
+
+def collect(config: DictConfig, info: DataInfo, results: Mapping[str, Plain], changed: list[str]) -> Plain:
+    """The content of metrics.json: each part only if it was trained, percent, plain values."""
+    metrics: Plain = {
+        "experiment": config.recipe.experiment,
+        "method": config.recipe.method,
+        "data": config.data.name,
+        "imbalance_factor": config.data.imbalance_factor,
+        "seed": config.seed,
+    }
+    held_out: Plain = {}
+    for stage, result in results.items():
+        for network, found in result["networks"].items():
+            metrics[_part(stage, network)] = _accuracy(stage, found["accuracy"])
+        for network, accuracy in result.get("val", {}).items():
+            held_out[_part(stage, network)] = _accuracy(stage, accuracy)
+    if held_out:
+        metrics["val"] = held_out
+    return metrics | {
+        "protocol": config.protocol,
+        **_classes(info),
+        "recipe_differences": changed,
+        "seconds": {stage: result["seconds"] for stage, result in results.items()},
+        "checkpoints": {stage: result["checkpoint"] for stage, result in results.items()},
+        "versions": {name: version(name) for name in ("deitlt", "torch", "lightning", "timm")},
+    }
+
+
+def collect_evaluation(card: ModelCard, data: LongTailDataModule, results: Mapping[str, Plain], path: str) -> Plain:
+    """The content of metrics.json for one checkpoint that was measured on `data`."""
+    accuracy = results[card.kind]["networks"][RAW]["accuracy"]
+    return {
+        "data": data.spec.name,
+        "imbalance_factor": card.data["imbalance_factor"],
+        card.kind: accuracy["cls"] if card.kind == "teacher" else accuracy,
+        "protocol": "last" if card.protocol and Path(path).name != "best.ckpt" else card.protocol,
+        **_classes(card.info),
+        "checkpoints": {card.kind: path},
+    }
+
+
+def _classes(info: DataInfo) -> Plain:
+    return {
+        "groups": {name: list(classes) for name, classes in info.groups.items()},
+        "counts": list(info.counts),
+        "class_names": list(info.class_names),
+    }
+
+
+def series(results: Mapping[str, Plain]) -> dict[str, list[float | None]]:
+    """Per-class recalls in percent of everything that was tested, by the name that pictures use."""
+    names: dict[str, list[float | None]] = {}
+    for stage, result in results.items():
+        for network, found in result["networks"].items():
+            suffix = "" if network == RAW else f" ({network.upper()})"
+            for token, recalls in found["per_class"].items():
+                names[f"{_label(stage, token)}{suffix}"] = recalls
+    return names
+
+
+def write_results(metrics: Plain, results: Mapping[str, Plain], run: RunFolder) -> None:
+    """Write the per-class table, metrics.json, and the table's picture, whose failure is a warning, in that order."""
+    recalls = series(results)
+    write_per_class(run.path / PER_CLASS, metrics, recalls)
+    write_json(run.metrics, metrics)
+    with drawing(PICTURE):
+        per_class_accuracy(
+            {name: values for name, values in recalls.items() if name in DRAWN},
+            metrics["counts"],
+            metrics["class_names"],
+            metrics["groups"],
+            run.path / PICTURE,
+            title(metrics),
+        )
+
+
+def write_per_class(path: Path, metrics: Plain, recalls: Mapping[str, list[float | None]]) -> None:
+    """A CSV row for each class: name, group, training images, and each answer's recall in percent."""
+    group_of = {c: name for name, classes in metrics["groups"].items() for c in classes}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", "group", "train_images", *recalls])
+    for c, name in enumerate(metrics["class_names"]):
+        values = ["" if row[c] is None else f"{row[c]:.2f}" for row in recalls.values()]
+        writer.writerow([name, group_of.get(c, ""), metrics["counts"][c], *values])
+    write_text(path, text.getvalue())
+
+
+def show(metrics: Plain, run: RunFolder, console: Console) -> None:
+    """Print the table, and where the rest lies."""
+    console.print(results_table(metrics, title(metrics)))
+    more = ", ".join(str(path) for path in (run.metrics, run.path / PICTURE) if path.exists())
+    for line in [*results_lines(metrics), f"more: {more}"]:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def title(metrics: Plain) -> str:
+    """Data set and imbalance, for tables and pictures."""
+    factor = metrics["imbalance_factor"]
+    tail = "as it is" if factor is None else f"imbalance {1 / factor:g}"
+    return f"{metrics['data']}, {tail}"
+
+
+def _accuracy(stage: str, tokens: Plain) -> Plain:
+    """A teacher has one answer, so its accuracies need no token's name."""
+    answer: Plain = tokens["cls"] if stage == "teacher" else tokens
+    return answer
+
+
+def _part(stage: str, network: str) -> str:
+    return stage if network == RAW else f"{stage}_{network}"
+
+
+def _label(stage: str, token: str) -> str:
+    if stage == "teacher":
+        return "teacher"
+    return "plain ViT" if stage == "baseline" else token.upper()

@@ -1,0 +1,30 @@
+"""The picture of what a stage trains on, drawn before it does."""
+
+from pathlib import Path
+
+from deitlt.commands.inspect import student_examples, teacher_examples
+from deitlt.engine.building import build_data, build_labeller
+from deitlt.engine.stage_config import StageConfig
+from deitlt.figures import view_grid
+from deitlt.transforms import TeacherView
+
+
+def draw_views(stage: StageConfig, path: Path) -> Path:
+    """Draw a batch as the stage will see it, and what its teacher, if it has one, is asked about.
+
+    Args:
+        stage: the stage; data of its own are opened, so that none of training's is changed.
+        path: the picture's file.
+
+    Returns:
+        The path.
+    """
+    data, title = build_data(stage), f"What the {stage.name} trains on"
+    if stage.kind == "teacher":
+        return view_grid(teacher_examples(data, stage.seed), path, title)
+    labeller = build_labeller(stage, data)
+    if labeller is None:
+        return view_grid(student_examples(data, None, stage.seed), path, title)
+    assert isinstance(labeller.view, TeacherView)
+    title = f"{title}, and what its teacher is asked about"
+    return view_grid(student_examples(data, labeller.view, stage.seed), path, title)

@@ -1,0 +1,194 @@
+"""The page: one file that opens from disk, with every picture in it and nothing fetched."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import jinja2
+
+from deitlt import __version__
+from deitlt.reports.analysis_charts import analysis_charts
+from deitlt.reports.charts import Chart
+from deitlt.reports.claims import Finding, findings
+from deitlt.reports.class_bars import ClassBars, class_bars
+from deitlt.reports.curves import training_charts
+from deitlt.reports.data_sets import by_data, data_name, data_size
+from deitlt.reports.evidence import Evidence, read_evidence
+from deitlt.reports.group_tables import ValueTable, group_tables
+from deitlt.reports.measures import distils
+from deitlt.reports.pictures import Picture, pictures
+from deitlt.reports.portrait import commands, facts, measured_in_words, results_in_words, trained_in_words
+from deitlt.reports.rows import protocol_in_words
+from deitlt.reports.runs import Run
+from deitlt.reports.summary import SummaryRow, changed_recipes, run_names, summary_rows
+from deitlt.reports.table import group_sizes_line
+
+_COLUMNS: Final = ("all", "head", "mid", "tail")
+_MAIN: Final = ("", "cls", "dist", "avg")  # tokens in the first table; fusions and moving averages are in the second
+_DRAWN: Final = 8  # runs of a data set with curves; the page of a hundred runs stays a page
+_PICTURED: Final = 4  # experiments with pictures, each of its first run
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """One run: how it was made. charts: stage's name -> its curves."""
+
+    name: str
+    folder: str
+    facts: Mapping[str, str]
+    changes: Sequence[str]
+    commands: Sequence[tuple[str, str]]
+    charts: Mapping[str, Sequence[Chart]]
+
+
+@dataclass(frozen=True)
+class ExperimentPart:
+    """The seeds of one experiment. trained, found, measured: sentences, or empty.
+
+    alike: caption of a picture -> the experiment before this one that has the same.
+    """
+
+    name: str
+    seeds: int
+    trained: str
+    found: str
+    measured: str
+    bars: ClassBars | None
+    tables: Sequence[ValueTable]
+    pictures: Sequence[Picture]
+    alike: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class DataPart:
+    """All runs of one data set. rows, more: of the tables of accuracies. changed: sentences on the recipes."""
+
+    slug: str
+    title: str
+    classes: str
+    sizes: str
+    rows: Sequence[SummaryRow]
+    more: Sequence[SummaryRow]
+    protocols: str
+    changed: Sequence[str]
+    findings: Sequence[Finding]
+    charts: Sequence[Chart]
+    experiments: Sequence[ExperimentPart]
+    runs: Sequence[RunPart]
+
+    @property
+    def sections(self) -> dict[str, str]:
+        """Those that have content: id -> heading."""
+        found = {
+            "accuracy": ("Accuracy", True),
+            "classes": ("Class by class", any(e.bars for e in self.experiments)),
+            "claims": ("The paper's claims", True),
+            "inside": ("Inside the networks", bool(self.charts) or any(e.tables for e in self.experiments)),
+            "pictures": ("What the networks see", any(e.pictures for e in self.experiments)),
+            "curves": ("Training curves", any(run.charts for run in self.runs)),
+            "runs": ("How it was made", True),
+        }
+        return {id_: heading for id_, (heading, there) in found.items() if there}
+
+
+def report_html(runs: Sequence[Run]) -> str:
+    """The page of the runs, a part for each data set.
+
+    Raises:
+        ConfigError: a file of a run is there and cannot be read.
+    """
+    parts = [_data_part(f"data-{i}", title, found) for i, (title, found) in enumerate(by_data(runs).items(), start=1)]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("deitlt", "reports/templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["together"] = _together
+    page = environment.get_template("page.html.j2")
+    return page.render(title=_title(runs, len(parts)), parts=parts, columns=_COLUMNS, version=__version__)
+
+
+def _title(runs: Sequence[Run], data_sets: int) -> str:
+    """'digits, imbalance 20: 2 runs'; data of one name may be several sets, of other images per class."""
+    names = list(dict.fromkeys(data_name(run.metrics) for run in runs))
+    what = names[0] if len(names) == 1 else f"{data_sets} data sets"
+    of = f" of {data_sets} data sets" if len(names) == 1 < data_sets else ""
+    return f"{what}: one run" if len(runs) == 1 else f"{what}: {len(runs)} runs{of}"
+
+
+def _data_part(slug: str, title: str, runs: Sequence[Run]) -> DataPart:
+    evidence = [read_evidence(run, name) for run, name in zip(runs, run_names(runs), strict=True)]
+    experiments: dict[str, list[Evidence]] = {}
+    for run in evidence:
+        experiments.setdefault(run.name, []).append(run)
+    rows = summary_rows(runs)
+    main = [row for row in rows if row.token in _MAIN and not row.part.endswith("_ema")]
+    return DataPart(
+        slug=slug,
+        title=title,
+        classes=data_size(runs[0].metrics),
+        sizes=group_sizes_line(runs[0].metrics),
+        rows=main,
+        more=[row for row in rows if row not in main],
+        protocols="; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(run.protocol for run in runs)),
+        changed=_changes_in_words(changed_recipes(runs)) if len(runs) > 1 else [],
+        findings=findings(evidence),
+        charts=analysis_charts(experiments),
+        experiments=_shown_once([_experiment_part(*named, i) for i, named in enumerate(experiments.items())]),
+        runs=[_run_part(run, i < _DRAWN) for i, run in enumerate(evidence)],
+    )
+
+
+def _changes_in_words(changed: Sequence[Sequence[str]]) -> list[str]:
+    """What each numbered recipe changed, and before that, once, what all of them did."""
+    shared = [change for change in changed[0] if all(change in other for other in changed)] if len(changed) > 1 else []
+    said = [f"Every changed recipe: {'; '.join(shared)}."] if shared else []
+    for i, changes in enumerate(changed, start=1):
+        own = [change for change in changes if change not in shared]
+        said.append(f"Changed recipe {i}{', beside that' if shared else ''}: {'; '.join(own) or 'nothing else'}.")
+    return said
+
+
+def _together(text: str) -> str:
+    """A number and its percent sign stay in one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _experiment_part(name: str, runs: Sequence[Evidence], place: int) -> ExperimentPart:
+    return ExperimentPart(
+        name=name,
+        seeds=len(runs),
+        trained=trained_in_words(runs[0]),
+        found=results_in_words(runs),
+        measured=measured_in_words(runs),
+        bars=class_bars(name, runs),
+        tables=group_tables(runs),
+        pictures=pictures(runs[0].run.folder, distils(runs[0])) if place < _PICTURED else [],
+        alike={},
+    )
+
+
+def _shown_once(experiments: Sequence[ExperimentPart]) -> list[ExperimentPart]:
+    """The experiments without the pictures that one before them has, too: equal views of the same images."""
+    owner: dict[str, str] = {}
+    parts = []
+    for part in experiments:
+        alike = {picture.caption: owner[picture.source] for picture in part.pictures if picture.source in owner}
+        own = [picture for picture in part.pictures if picture.source not in owner]
+        owner |= {picture.source: part.name for picture in own}
+        parts.append(replace(part, pictures=own, alike=alike))
+    return parts
+
+
+def _run_part(run: Evidence, drawn: bool) -> RunPart:
+    seed = "" if run.run.seed is None else f", seed {run.run.seed}"
+    return RunPart(
+        name=f"{run.name}{seed}",
+        folder=str(run.run.folder),
+        facts=facts(run),
+        changes=run.run.changes,
+        commands=commands(run),
+        charts=training_charts(run) if drawn else {},
+    )

@@ -1,0 +1,235 @@
+"""What a stage's device decides: precision, layout, fused updates, compiling; and whole compiled stages."""
+
+import json
+from functools import partial
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf, open_dict
+
+from deitlt.checkpoints import read_checkpoint
+from deitlt.cli import main
+from deitlt.config.config_folder import config_dir
+from deitlt.engine import building
+from deitlt.engine.building import build_card, build_data, build_module
+from deitlt.engine.devices import choose_compile, choose_precision
+from deitlt.engine.run_folder import RunFolder
+from deitlt.engine.stage_config import StageConfig
+from deitlt.engine.stage_making import make_stage
+from deitlt.errors import ConfigError
+from deitlt.models import PaCoNetwork, compile_network
+
+MORE = ("student.model.drop_path=0.1", "evaluate_every=1", "data.val_fraction=0.2")
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_auto_precision_is_bf16_where_a_gpu_has_it(monkeypatch, bf16):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 or including_emulation)
+    assert choose_precision("auto", "gpu") == ("bf16-mixed" if bf16 else "32-true")
+    assert choose_precision("auto", "cpu") == "32-true"
+    for precision in ("32-true", "bf16-mixed", "16-mixed"):
+        assert choose_precision(precision, "gpu") == choose_precision(precision, "cpu") == precision
+
+
+def test_auto_compiles_for_a_gpu_alone(monkeypatch):
+    monkeypatch.setattr("deitlt.engine.devices._missing_to_compile", lambda accelerator: None)
+    assert choose_compile("auto", "gpu") is True
+    assert choose_compile("auto", "cpu") is False
+    assert choose_compile(True, "cpu") is choose_compile("true", "cpu") is True
+    assert choose_compile(False, "gpu") is choose_compile("false", "gpu") is False
+
+
+def test_a_machine_without_a_compiler_is_told_so(monkeypatch):
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("deitlt.engine.devices.find_spec", lambda name: object())
+    monkeypatch.setattr("deitlt.engine.devices.shutil.which", lambda name: None)
+    assert choose_compile("auto", "gpu") is False
+    assert choose_compile(False, "cpu") is False
+    with pytest.raises(
+        ConfigError, match=r"true needs a compiler \(g\+\+ or clang\+\+\), .* type trainer\.compile=false"
+    ):
+        choose_compile(True, "cpu")
+    with pytest.raises(ConfigError, match=r"needs a compiler \(gcc or clang\)"):
+        choose_compile(True, "gpu")
+    monkeypatch.setenv("CXX", "/opt/c++")
+    with pytest.raises(ConfigError, match=r"needs a compiler \(/opt/c\+\+\)"):
+        choose_compile("true", "cpu")
+    monkeypatch.setattr("deitlt.engine.devices.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs Triton"):
+        choose_compile(True, "gpu")
+    assert choose_compile("auto", "gpu") is False
+
+
+@pytest.fixture
+def stage_of(tiny, tmp_path, compose_train):
+    """Makes a stage of the tiny run, with some of its trainer's settings as a GPU would have them."""
+
+    def make(name, *words, **trainer):
+        stage = make_stage(compose_train(*tiny, *words), RunFolder(tmp_path / "run"), name)
+        stage.trainer.update(trainer)
+        return stage
+
+    return make
+
+
+@pytest.fixture
+def compose_train():
+    def make(*words):
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return compose("train", overrides=["paths.output_dir=run", *words])
+
+    return make
+
+
+def built(stage):
+    return build_module(stage, build_data(stage).info)
+
+
+def test_a_cpu_computes_as_before(stage_of):
+    stage = stage_of("student")
+    assert stage.trainer["precision"] == "32-true"
+    assert stage.trainer["compile"] is False
+    module = built(stage)
+    assert module.network._compiled_call_impl is None
+    assert not any(group["fused"] for group in module.configure_optimizers().param_groups)
+    teacher = built(stage_of("teacher"))
+    assert not teacher.network._forward_pre_hooks
+    assert not any(group["fused"] for group in teacher.configure_optimizers().param_groups)
+
+
+def test_a_gpus_teacher_is_laid_out_fused_and_compiled(stage_of):
+    module = built(stage_of("teacher", accelerator="gpu", precision="bf16-mixed", compile=True))
+    network = module.network
+    assert network.layer2[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert len(network._forward_pre_hooks) == 1
+    assert network._compiled_call_impl is not None
+    assert all(group["fused"] for group in module.configure_optimizers().param_groups)
+    assert not any("_orig_mod" in name for name in module.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "precision", "fused"),
+    [("cpu", "bf16-mixed", False), ("cpu", "32-true", True), ("gpu", "bf16-mixed", True)],
+)
+def test_only_a_cpus_bfloat16_attends_by_products(stage_of, accelerator, precision, fused):
+    network = built(stage_of("student", accelerator=accelerator, precision=precision)).network
+    assert {block.attn.fused_attn for block in network.vit.blocks} == {fused}
+
+
+def test_a_gpus_student_is_fused_and_compiled(stage_of):
+    module = built(stage_of("student", accelerator="gpu", compile=True))
+    assert module.network._compiled_call_impl is not None
+    assert all(group["fused"] for group in module.configure_optimizers().param_groups)
+    assert not module.network._forward_pre_hooks
+
+
+def test_both_encoders_of_paco_are_prepared(compose_train, tmp_path):
+    stage = make_stage(compose_train("experiment=digits_paco"), RunFolder(tmp_path), "teacher")
+    stage.trainer.update(accelerator="gpu", compile=True)
+    network = built(stage).network
+    assert isinstance(network, PaCoNetwork)
+    for encoder in (network.encoder_q, network.encoder_k):
+        assert encoder.backbone._compiled_call_impl is not None
+        assert len(encoder.backbone._forward_pre_hooks) == 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "clip", "is_fused"),
+    [
+        ("16-mixed", "null", True),
+        ("16-mixed", "1.0", False),
+        ("bf16-mixed", "null", True),
+        ("bf16-mixed", "1.0", False),
+        ("32-true", "1.0", True),
+    ],
+)
+def test_what_is_clipped_in_mixed_precision_is_not_fused(stage_of, precision, clip, is_fused):
+    stage = stage_of("student", f"student.gradient_clip={clip}")
+    stage.trainer.update(accelerator="gpu", precision=precision)
+    fused = {group["fused"] for group in built(stage).configure_optimizers().param_groups}
+    assert fused == ({True} if is_fused else {None})
+
+
+def test_the_card_says_what_a_network_is_and_not_how_it_was_trained(stage_of):
+    stage = stage_of("student", "student.model.checkpointing=true")
+    assert built(stage).network.vit.grad_checkpointing
+    data = build_data(stage)
+    card = build_card(stage, data)
+    assert "checkpointing" not in card.model
+    assert {"name", "depth", "width"} <= set(card.model)
+
+
+def test_an_older_runs_configuration_still_makes_a_stage(stage_of, compose_train, tiny, tmp_path):
+    config = compose_train(*tiny)
+    with open_dict(config):
+        del config.trainer["compile"]
+    config.trainer.precision = "32-true"
+    stage = make_stage(config, RunFolder(tmp_path), "student")
+    assert stage.trainer["compile"] is False
+    assert isinstance(stage, StageConfig)
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Has networks compiled without a compiler: traced, and run as traced; counts the graphs."""
+    graphs = []
+    backend = lambda graph, inputs: graphs.append(graph) or graph.forward  # noqa: E731
+    monkeypatch.setattr(building, "compile_network", partial(compile_network, backend=backend))
+    return graphs
+
+
+@pytest.fixture(scope="module")
+def eager(tiny, tmp_path_factory):
+    run = tmp_path_factory.mktemp("eager") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.parent)
+        assert main(["train", *tiny, *MORE, f"paths.output_dir={run}"]) == 0
+    return run
+
+
+def weights(run, stage):
+    content = read_checkpoint(run / stage / "last.ckpt")
+    return {f"{kind}.{name}": value for kind in ("state_dict", "ema") for name, value in content.get(kind, {}).items()}
+
+
+@pytest.mark.slow
+def test_compiled_stages_end_where_eager_ones_do(tiny, eager, compiled, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = [*tiny, *MORE, "trainer.compile=true", f"paths.output_dir={run}"]
+    assert main(["train", *words]) == 0
+    said = capsys.readouterr().out
+    for stage in ("teacher", "student"):
+        found, expected = weights(run, stage), weights(eager, stage)
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5, msg=f"{stage} {name}")
+        assert f"{stage}: first step " in said
+        result = json.loads((run / stage / "result.json").read_text())
+        assert 0 < result["first_step_seconds"] < result["seconds"] + 1
+    # Teacher: both passes of SAM, for whole and short batches. Labeller and student: whole and short ones.
+    assert len(compiled) <= 8
+
+
+def test_a_run_on_a_cpu_is_neither_compiled_nor_unlike_its_recipe(trained):
+    stage = OmegaConf.load(trained / "student" / "stage.yaml")
+    assert stage.trainer.precision == "32-true"
+    assert stage.trainer.compile is False
+    assert stage.run.trainer.precision == "auto"
+    assert not any("precision" in line for line in stage.run.recipe.differences)
+    result = json.loads((trained / "student" / "result.json").read_text())
+    assert result["first_step_seconds"] is None  # resumed after its last epoch, and only tested
+
+
+def test_what_cannot_be_compiled_is_one_sentence(tiny_vit, monkeypatch, tmp_path, capfd):
+    def broken(graph, inputs):
+        raise RuntimeError("no such instruction")
+
+    monkeypatch.setattr(building, "compile_network", partial(compile_network, backend=broken))
+    assert main(["train", *tiny_vit, "trainer.compile=true", f"paths.output_dir={tmp_path / 'run'}"]) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "cannot be compiled" in said[0]
+    assert "no such instruction" in said[0]
+    assert said[0].endswith("type trainer.compile=false.")

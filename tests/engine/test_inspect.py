@@ -1,0 +1,168 @@
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deitlt.cli import main
+from deitlt.commands import inspect
+from deitlt.commands.inspect import caption, device_operations, student_examples, teacher_examples, visibly
+from deitlt.data import LongTailDataModule
+from deitlt.transforms import BatchMixing, TeacherView, device_view, multi_crop_view, paired_view, weak_view
+
+NAMES = ("ant", "bee", "cat")
+PACO = (
+    *("teacher=cifar_paco", "teacher/model=paco_resnet8", "teacher/views=paco_weak", "teacher.drw=null"),
+    "teacher.image_size=16",
+)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The pages that were drawn: file -> (title, examples)."""
+    pages = {}
+
+    def keep(examples, path, title):
+        pages[path.name] = (title, examples)
+        return path
+
+    monkeypatch.setattr(inspect, "view_grid", keep)
+    return pages
+
+
+def digits(**options):
+    return LongTailDataModule("digits", max_count=12, image_size=16, **options)
+
+
+def heads(examples):
+    return {tuple(example.pictures) for example in examples}
+
+
+def test_three_pictures_are_written_and_named(tiny, tmp_path, capfd):
+    assert main(["inspect", *tiny, "paths.output_dir=seen"]) == 0
+    printed = capfd.readouterr().out.split()
+    names = {"views.png", "teacher_views.png", "classes.png"}
+    for name in names:
+        path = tmp_path / "seen" / name
+        assert str(path) in printed
+        with Image.open(path) as image:
+            assert min(image.size) > 200
+            assert len(image.convert("RGB").getcolors(2**24)) > 50
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == names
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["stages=[teacher]"], {"teacher_views.png"}),
+        (["student/distillation=none", "stages=[student]"], {"views.png"}),
+        (["stages=[baseline]"], {"views.png"}),
+        (["stages=[baseline,teacher]"], {"views.png", "teacher_views.png"}),
+        (["student/distillation=soft", "student.teacher_view.renormalise=true"], {"views.png", "teacher_views.png"}),
+    ],
+)
+def test_what_is_drawn_follows_from_the_stages(words, names, tiny, shown):
+    assert main(["inspect", *tiny, *words, "paths.output_dir=seen"]) == 0
+    assert set(shown) == names
+    if "views.png" in names:
+        taught = ("teacher's view",) if "student/distillation=soft" in words else ()
+        assert heads(shown["views.png"][1]) == {("original", "student's view", *taught)}
+        assert ("baseline" in shown["views.png"][0]) == ("baseline" in words[0])
+
+
+def test_views_of_a_batch_are_shown_mixed_and_as_the_teacher_sees_them(tiny, shown):
+    assert main(["inspect", *tiny, "teacher.image_size=12", "paths.output_dir=seen"]) == 0
+    _, examples = shown["views.png"]
+    assert len(examples) == inspect.EXAMPLES
+    assert {example.pictures["student's view"].shape for example in examples} == {(16, 16, 3)}
+    assert {example.pictures["teacher's view"].shape for example in examples} == {(12, 12, 3)}
+    assert all(example.caption.endswith(" others") and "% " in example.caption for example in examples)
+    students = np.stack([example.pictures["student's view"] for example in examples])
+    assert students.min() >= 0
+    assert students.max() <= 1
+    assert {example.pictures["view"].shape for example in shown["teacher_views.png"][1]} == {(12, 12, 3)}
+    assert "5" in {example.caption for example in shown["teacher_views.png"][1]}  # unmixed
+
+
+def test_a_teacher_that_is_given_sees_its_own_size(tiny, teacher, shown):
+    assert main(["inspect", *tiny, teacher, "teacher.image_size=12", "paths.output_dir=seen"]) == 0
+    assert {example.pictures["teacher's view"].shape for example in shown["views.png"][1]} == {(16, 16, 3)}
+    assert "recipe" in shown["teacher_views.png"][0]
+
+
+def test_both_halves_of_pacos_pairs_are_shown(tiny, shown):
+    kept = [word for word in tiny if not word.startswith("teacher.drw")]
+    assert main(["inspect", *kept, *PACO, "paths.output_dir=seen"]) == 0
+    _, examples = shown["teacher_views.png"]
+    assert heads(examples) == {("original", "view 1", "view 2")}
+    assert any(not np.array_equal(e.pictures["view 1"], e.pictures["view 2"]) for e in examples)
+
+
+def test_a_view_stands_beside_its_own_original():
+    pair = partial(paired_view, first=weak_view, second=weak_view, padding=0, flip=0.0)
+    for example in teacher_examples(digits(view=pair), 0):
+        for name in ("view 1", "view 2"):
+            small = example.pictures[name].reshape(8, 2, 8, 2, 3).mean((1, 3))
+            assert np.abs(small - example.pictures["original"] / 255).mean() < 0.15
+
+
+def test_a_teacher_of_mixed_views_is_shown_them_mixed():
+    examples = teacher_examples(digits(mixing=partial(BatchMixing, probability=0.01)), 0)
+    assert all(" + " in example.caption for example in examples)
+
+
+def test_of_several_crops_the_images_show_one_in_turn():
+    crops = partial(multi_crop_view, local_size=8, rand_augment=None)
+    datamodule = digits(view=crops, teacher_sees="global")
+    examples = student_examples(datamodule, TeacherView(16), 0)
+    assert [example.pictures["student's view"].shape[0] for example in examples] == [16, 16, 8, 8, 8, 8, 16, 16]
+    assert {example.pictures["teacher's view"].shape[0] for example in examples} == {16}
+    assert examples[2].caption.startswith("view 3 of 6: ")
+    local = teacher_examples(digits(view=crops), 0)[0].pictures
+    assert [view.shape[0] for view in local.values()] == [8, 16, 16, 8, 8, 8, 8]
+
+
+def test_transmix_is_shown_by_cutmix():
+    examples = student_examples(digits(mixing=partial(BatchMixing, attention=True)), None, 0)
+    assert all("by area" in example.caption for example in examples)
+    by_area = student_examples(digits(mixing=BatchMixing), None, 0)
+    assert not any("by area" in example.caption for example in by_area)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_both_images_of_a_mixture_can_be_seen(seed):
+    mixing = visibly(BatchMixing(2, mixup=0.8, cutmix=0, probability=0.1, smoothing=0))
+    images = torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])
+    mixed = mixing(images, torch.tensor([0, 1]), np.random.default_rng(seed))
+    assert 0.25 < float(mixed.images[0].mean()) < 0.75
+
+
+def test_only_what_is_on_is_mixed():
+    assert (visibly(BatchMixing(2, mixup=0.8)).mixup, visibly(BatchMixing(2)).cutmix) == (inspect.EVENLY,) * 2
+    assert visibly(BatchMixing(2, mixup=0.0)).mixup == 0
+    assert visibly(BatchMixing(2, cutmix=0.0)).cutmix == 0
+    assert visibly(BatchMixing(2, attention=True)).mixup == 0
+    assert visibly(BatchMixing(2, attention=True, cutmix=0.0)).mixup == inspect.EVENLY
+
+
+def test_a_caption_names_the_classes_that_were_mixed():
+    assert caption(torch.tensor(1), NAMES) == "bee"
+    assert caption(torch.tensor([0.63, 0.0, 0.37]), NAMES) == "63% ant + 37% cat"
+    assert caption(torch.tensor([0.34, 0.03, 0.63]), NAMES) == "63% cat + 34% ant + 3% others"
+    assert caption(torch.tensor([0.05, 0.9, 0.05]), NAMES) == "90% bee + 10% others"
+
+
+def test_what_train_refuses_inspect_refuses(complain, tiny):
+    assert "is not a folder" in complain("inspect", *tiny, "data=folder", "data.root=nowhere")
+    assert "is not a whole number" in complain("inspect", *tiny, "student.epochs=abc")
+    crops = ("student/views=multicrop", "student.views.train.local_size=16")
+    assert "local_size=16 must be" in complain("inspect", *tiny, *crops)
+
+
+def test_operations_are_shown_where_the_device_makes_them():
+    operations = device_operations(digits(view=device_view), seed=0)
+    assert len(operations) == 15 + 5
+    assert operations[0].pictures["timm"].shape == (16, 16, 3)
+    assert device_operations(digits(view=partial(device_view, rand_augment=None)), seed=0) == []
+    assert device_operations(digits(view=weak_view), seed=0) == []

@@ -1,0 +1,50 @@
+import pytest
+from omegaconf import OmegaConf
+
+from deitlt.engine.recipes import differences
+
+RECIPE = {
+    "data": {"root": "data", "imbalance_factor": 0.01, "num_workers": 2},
+    "student": {"epochs": 150, "model": {"_target_": "x", "width": 64}, "drw": {"start_epoch": 105}, "devices": None},
+    "trainer": {"precision": "32-true", "devices": 1},
+    "stages": ["teacher"],
+    "watch_test": False,
+    "seed": 0,
+}
+
+
+@pytest.fixture
+def recipe():
+    return OmegaConf.create(RECIPE)
+
+
+@pytest.fixture
+def changed(recipe):
+    def change(*dotlist):
+        return OmegaConf.merge(recipe, OmegaConf.from_dotlist(list(dotlist)))
+
+    return change
+
+
+def test_the_recipe_itself_differs_in_nothing(recipe):
+    assert differences(recipe, recipe) == []
+
+
+def test_what_changes_the_weights_is_a_difference(recipe, changed):
+    run = changed("student.epochs=3", "student.model.width=16", "trainer.precision=bf16-mixed")
+    assert differences(run, recipe) == [
+        "student.epochs is 3, the recipe has 150",
+        "student.model.width is 16, the recipe has 64",
+        "trainer.precision is bf16-mixed, the recipe has 32-true",
+    ]
+
+
+def test_where_data_lie_and_who_reads_them_is_none(recipe, changed):
+    run = changed("data.root=elsewhere", "data.num_workers=0", "trainer.devices=2", "seed=3")
+    assert differences(run, recipe) == []
+
+
+def test_a_part_that_was_left_out_is_a_difference(recipe, changed):
+    assert differences(changed("student.drw=null"), recipe) == [
+        "student.drw.start_epoch is None, the recipe has 105",
+    ]

@@ -1,0 +1,232 @@
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deitlt.figures.style import GROUP_COLOURS, series_style
+from deitlt.reports import read_runs, report_html
+
+STYLE = Path(__file__).parents[2] / "src" / "deitlt" / "report" / "templates" / "style.css"
+VOID = ("meta", "link", "input", "img", "br")
+
+
+class Page(HTMLParser):
+    """The elements of a page, and whether each that was opened was closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.astray = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.astray.append(tag)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture
+def page(make_run, student_analysis):
+    """Makes the page of runs, their folders given by name."""
+
+    def make(*names, **changes):
+        folders = []
+        for seed, name in enumerate(names):
+            history = [student_analysis(1), student_analysis(4)]
+            run = make_run(name, analyses={"student": student_analysis()}, history=history, seed=seed, **changes)
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(run.run.folder / "views.png")
+            folders.append(run.run.folder)
+        return report_html(read_runs(folders))
+
+    return make
+
+
+def test_the_page_is_sound_and_its_links_lead_somewhere(page):
+    found = Page(page("a", "b"))
+    assert found.open == found.astray == []
+    ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {link["href"] for link in found.all("a")} <= {f"#{name}" for name in ids}
+    for _, attributes in found.elements:
+        assert attributes.get("aria-labelledby", ids[0]) in ids
+
+
+def test_nothing_is_fetched_and_nothing_runs(page):
+    text = page("a")
+    assert "<script" not in text
+    assert re.findall(r'(?:src|href)="(?!data:|#)', text) == []
+    assert "url(" not in text
+    assert "default-src 'none'; img-src data:" in text
+
+
+def test_every_picture_says_what_it_shows(page):
+    found = Page(page("a"))
+    assert found.all("img")
+    assert all(len(image["alt"]) > 40 and image["src"].startswith("data:image/") for image in found.all("img"))
+    charts = [svg for svg in found.all("svg") if svg.get("role") == "img"]
+    assert len(charts) > 8
+    assert all(re.search(r"\d", chart["aria-label"]) for chart in charts)
+    assert all(svg.get("role") == "img" or svg.get("aria-hidden") == "true" for svg in found.all("svg"))
+
+
+def test_tables_name_their_columns_and_rows(page):
+    found = Page(page("a", "b"))
+    assert all("scope" in head for head in found.all("th"))
+    assert "main" in [tag for tag, _ in found.elements]
+    assert [tag for tag, _ in found.elements if tag in ("h1", "h2")] == ["h1", "h2"]
+
+
+def test_means_and_spread_over_seeds_stand_in_the_table(make_run, page):
+    make_run("other", seed=5, teacher={"all": 97.04})
+    text = page("a")
+    assert "± " not in Page(text).rawdata
+    folders = [Path(folder) for folder in re.findall(r'class="faint">(/[^<]+)</span></summary>', text)]
+    text = report_html(read_runs([*folders, folders[0].parent / "other"]))
+    assert "96.0 <small>± 1.4</small>" in text
+
+
+def test_a_name_may_hold_any_characters(page):
+    names = ["<script>alert(1)</script>", '"quoted"', "a & b", "{{ 7 * 7 }}", "\u2028é"]
+    text = page("a", class_names=names, experiment="</style><b onload=x>", recipe_differences=["<img src=x>"])
+    found = Page(text)
+    assert found.open == found.astray == []
+    assert "<script" not in text
+    assert "<img src=x" not in text
+    assert "<b onload" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "{{ 7 * 7 }}" in text
+
+
+def test_runs_of_different_data_are_parts_of_their_own(make_run):
+    folders = [make_run("a").run.folder, make_run("b", counts=[5, 4, 3, 2, 1]).run.folder]
+    found = Page(report_html(read_runs(folders)))
+    assert len(found.all("article")) == len(found.all("nav")) == 2
+    assert found.open == found.astray == []
+
+
+def test_a_run_of_metrics_alone_has_a_page(tmp_path, metrics, make_run):
+    folder = make_run("a").run.folder
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.name != "metrics.json":
+            file.unlink()
+    text = report_html(read_runs([folder]))
+    assert "Class by class" not in text
+    assert "The paper&#39;s claims" in text or "The paper's claims" in text
+
+
+def test_thousands_of_classes_stay_a_small_page(make_run):
+    counts = list(range(8142, 0, -1))
+    names = [f"a rather long name of a species {i}" for i in range(8142)]
+    groups = {"head": list(range(842)), "mid": list(range(842, 4543)), "tail": list(range(4543, 8142))}
+    folder = make_run("a", counts=counts, class_names=names, groups=groups).run.folder
+    rows = [f"{name},head,{count},90,80,{count % 100},70" for name, count in zip(names, counts, strict=True)]
+    (folder / "per_class.csv").write_text("class,group,train_images,teacher,CLS,DIST,AVG\n" + "\n".join(rows))
+    text = report_html(read_runs([folder]))
+    assert len(text.encode()) < 500_000
+    assert text.count('class="cell"') < 40
+
+
+def test_the_colours_are_those_of_the_pictures():
+    light = dict(re.findall(r"--(\w+): (#\w+)", STYLE.read_text().partition("@media")[0]))
+    assert {name: light[name] for name in GROUP_COLOURS} == GROUP_COLOURS
+    series = {"cls": "CLS", "dist": "DIST", "avg": "AVG", "teacher": "teacher", "vit": "plain ViT"}
+    assert {name: light[name] for name in series} == {name: series_style(s).colour for name, s in series.items()}
+
+
+def luminance(colour):
+    """Relative luminance, WCAG 2.2."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(first, second):
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_text_and_lines_can_be_told_from_the_paper(scheme):
+    parts = STYLE.read_text().split(":root {")
+    colours = dict(re.findall(r"--(\w+): (#\w+)", parts[1 + scheme]))
+    text = ("ink", "faint", "accent", "good", "part", "bad")
+    assert min(contrast(colours[name], colours[ground]) for name in text for ground in ("paper", "wash")) >= 4.5
+    lines = ("cls", "dist", "avg", "teacher", "vit", "patches", *(f"s{i}" for i in range(6)))
+    assert min(contrast(colours[name], colours["paper"]) for name in lines) >= 2.95
+
+
+def test_runs_stand_in_the_order_in_which_they_were_given(make_run):
+    folders = [make_run(name, experiment=name).run.folder for name in ("b", "a", "B")]
+    text = report_html(read_runs(folders))
+    assert [name[0] for name in re.findall(r'scope="rowgroup" colspan="5">([^<]+)<', text)][:3] == ["b", "a", "B"]
+
+
+def test_seeds_are_counted_where_there_are_several(page):
+    assert '<th scope="col">seeds</th>' not in page("a")
+    assert "standard deviation" not in page("b")
+    assert page("c", "d").count('<th scope="col">seeds</th>') == 2
+
+
+def test_what_all_changed_recipes_changed_is_told_once(make_run):
+    changes = {"a": ["x is 1", "y is 2"], "b": ["x is 1", "y is 3"], "c": ["x is 1"]}
+    folders = [make_run(name, recipe_differences=found).run.folder for name, found in changes.items()]
+    text = report_html(read_runs(folders))
+    said = [
+        "Every changed recipe: x is 1.",
+        "Changed recipe 1, beside that: y is 2.",
+        "Changed recipe 3, beside that: ",
+    ]
+    assert all(words in text for words in said)
+    alone = report_html(read_runs([make_run("d", recipe_differences=["x is 1"]).run.folder, folders[2]]))
+    assert "Changed recipe 1: x is 1." in alone
+    assert "Every changed" not in alone
+
+
+def test_equal_pictures_are_shown_once(make_run):
+    folders = [make_run(name, experiment=name).run.folder for name in ("first", "second")]
+    for folder in folders:
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "views.png")
+    text = report_html(read_runs(folders))
+    assert len(Page(text).all("img")) == 1
+    assert re.search(r"the teacher labels: as of first[^<]*\.</p>", text)
+
+
+def test_a_line_that_is_alone_among_several_experiments_is_named(make_run, student_analysis):
+    runs = [make_run("a", analyses={"student": student_analysis()}), make_run("b", experiment="other")]
+    text = report_html(read_runs([run.run.folder for run in runs]))
+    chart = text[text.index("<figcaption>patches: mean attention distance") :]
+    assert re.search(r'<ul class="legend">\s*<li>.*digits \(changed recipe 1\)</li>', chart[: chart.index("</figure>")])
+
+
+def test_data_sets_of_one_name_are_counted_in_the_title(make_run):
+    folders = [make_run(str(n), data="digits", imbalance_factor=0.05, counts=[n] * 5).run.folder for n in (7, 8)]
+    title = "<h1>digits, imbalance 20: 2 runs{}</h1>"
+    assert title.format(" of 2 data sets") in report_html(read_runs(folders))
+    again = make_run("9", data="digits", imbalance_factor=0.05, counts=[7] * 5, seed=1).run.folder
+    assert title.format("") in report_html(read_runs([folders[0], again]))
+
+
+def test_what_else_the_runs_of_a_claim_differ_in_stands_under_its_numbers(make_run):
+    vit = {"student": {"cls": {"all": 9.0, "tail": 1.0}}, "baseline": None, "experiment": "vit"}
+    folders = [make_run("a").run.folder, make_run("b", **vit).run.folder]
+    stage = folders[1] / "student" / "stage.yaml"
+    stage.write_text(stage.read_text().replace('"epochs": 4', '"epochs": 5'))
+    assert '<p class="faint">The runs compared differ in student.epochs, too.</p>' in report_html(read_runs(folders))
+
+
+def test_the_page_counts_the_images_of_a_hessian(make_run):
+    found = {"all": {"eigenvalue": 4.0, "trace": 30.0, "trace_error": 3.0, "images": 200}}
+    text = report_html(read_runs([make_run("a", analyses={"teacher": {"sharpness": found}}).run.folder]))
+    assert '<th scope="row">teacher trace, ±</th>\n<td>3.0</td>' in text
