@@ -1,4 +1,4 @@
-"""What a stage's device decides: precision, layout, fused updates, compiling; and whole compiled stages."""
+"""What a stage's device decides: precision, layout, compiling; and whole compiled stages."""
 
 import json
 from functools import partial
@@ -93,19 +93,16 @@ def test_a_cpu_computes_as_before(stage_of):
     assert stage.trainer["compile"] is False
     module = built(stage)
     assert module.network._compiled_call_impl is None
-    assert not any(group["fused"] for group in module.configure_optimizers().param_groups)
     teacher = built(stage_of("teacher"))
     assert not teacher.network._forward_pre_hooks
-    assert not any(group["fused"] for group in teacher.configure_optimizers().param_groups)
 
 
-def test_a_gpus_teacher_is_laid_out_fused_and_compiled(stage_of):
+def test_a_gpus_teacher_is_laid_out_and_compiled(stage_of):
     module = built(stage_of("teacher", accelerator="gpu", precision="bf16-mixed", compile=True))
     network = module.network
     assert network.layer2[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
     assert len(network._forward_pre_hooks) == 1
     assert network._compiled_call_impl is not None
-    assert all(group["fused"] for group in module.configure_optimizers().param_groups)
     assert not any("_orig_mod" in name for name in module.state_dict())
 
 
@@ -118,10 +115,9 @@ def test_only_a_cpus_bfloat16_attends_by_products(stage_of, accelerator, precisi
     assert {block.attn.fused_attn for block in network.vit.blocks} == {fused}
 
 
-def test_a_gpus_student_is_fused_and_compiled(stage_of):
+def test_a_gpus_student_is_compiled(stage_of):
     module = built(stage_of("student", accelerator="gpu", compile=True))
     assert module.network._compiled_call_impl is not None
-    assert all(group["fused"] for group in module.configure_optimizers().param_groups)
     assert not module.network._forward_pre_hooks
 
 
@@ -133,23 +129,6 @@ def test_both_encoders_of_paco_are_prepared(compose_train, tmp_path):
     for encoder in (network.encoder_q, network.encoder_k):
         assert encoder.backbone._compiled_call_impl is not None
         assert len(encoder.backbone._forward_pre_hooks) == 1
-
-
-@pytest.mark.parametrize(
-    ("precision", "clip", "is_fused"),
-    [
-        ("16-mixed", "null", True),
-        ("16-mixed", "1.0", False),
-        ("bf16-mixed", "null", True),
-        ("bf16-mixed", "1.0", False),
-        ("32-true", "1.0", True),
-    ],
-)
-def test_what_is_clipped_in_mixed_precision_is_not_fused(stage_of, precision, clip, is_fused):
-    stage = stage_of("student", f"student.gradient_clip={clip}")
-    stage.trainer.update(accelerator="gpu", precision=precision)
-    fused = {group["fused"] for group in built(stage).configure_optimizers().param_groups}
-    assert fused == ({True} if is_fused else {None})
 
 
 def test_the_card_says_what_a_network_is_and_not_how_it_was_trained(stage_of):

@@ -17,9 +17,7 @@ from deitlt.losses import (
     effective_number_weights,
     weighted_cross_entropy,
 )
-from deitlt.losses.ldam import ldam_margins
-from deitlt.losses.logit_adjustment import log_prior
-from deitlt.losses.vs import vs_scales
+from deitlt.losses.classification import ldam_margins, log_prior, vs_scales
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "losses.npz")
 COUNTS = GOLDEN["in_cls_num_list"].tolist()

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from deitlt.models import CifarResNet, CosineLinear
-from deitlt.models.cifar_resnet import BasicBlock
+from deitlt.models.resnet_cifar import BasicBlock
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TEACHERS = Path(__file__).parents[3] / "shared" / "golden"  # beside the checkout; not part of it

@@ -15,7 +15,7 @@ from deitlt.models import (
     keep_channels_last,
     uncompiled,
 )
-from deitlt.models.execution import entrances
+from deitlt.models.factory import entrances
 
 SIZES = {"image_size": 8, "patch_size": 4, "width": 16, "depth": 2, "heads": 2}
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from deitlt.errors import ConfigError
-from deitlt.optim.rho import ConstantRho, LinearRho, StepRho
+from deitlt.optim import ConstantRho, LinearRho, StepRho
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "lr_schedule.npz")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deitlt.errors import ConfigError
-from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, lagged_time, schedule_time
+from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, schedule_time
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "lr_schedule.npz")
 STUDENT = WarmupCosine(lr=2.5e-4, epochs=1200)
@@ -39,11 +39,6 @@ def test_an_epoch_moves_the_schedule_as_often_as_the_authors():
     calls = GOLDEN["c10_if100_scheduler_calls_epoch_i_t_lr"]
     ours = sorted({schedule_time(3, batch, BATCHES, 4) for batch in range(BATCHES)})
     assert_close(ours, calls[calls[:, 0] == 3][:, 2])
-
-
-def test_lag_of_one_epoch_without_accumulation():
-    ours = [STUDENT(lagged_time(epoch)) for epoch in range(1200)]
-    assert_close(ours, GOLDEN["c10_if100_accum1_lr_used_in_epoch"])
 
 
 def test_teachers_warm_up_and_steps():

@@ -25,7 +25,6 @@ from deitlt.models import (
     keep_channels_last,
 )
 from deitlt.modules import ClassifierModule
-from deitlt.optim import fused
 from deitlt.transforms import TeacherView
 from deitlt.types import DataInfo
 
@@ -70,12 +69,11 @@ def build_module(stage: StageConfig, info: DataInfo) -> ClassifierModule:
     if (rows := recipe["model"].get("queue_size")) is not None:
         check_queue_size(rows, batch_plan(stage).images_per_update)
         _refuse_lone_views(recipe["views"])
-    optimizer = make(recipe["optimizer"])
     module: ClassifierModule = make(recipe["module"])(
         network=network,
         loss=loss,
         info=info,
-        optimizer=fused(optimizer) if _fuses(stage) else optimizer,
+        optimizer=make(recipe["optimizer"]),
         schedule=make(recipe["schedule"]),
     )
     _make_fast(stage, network, is_cnn=stage.kind == "teacher")
@@ -90,16 +88,6 @@ def _make_fast(stage: StageConfig, network: nn.Module, is_cnn: bool) -> None:
         attend_by_products(network)
     if stage.trainer["compile"]:
         compile_network(network)
-
-
-def _fuses(stage: StageConfig) -> bool:
-    """Whether all weights are updated in one kernel: on a GPU, but where gradients are clipped in mixed precision.
-
-    A fused optimiser takes a loss's scale off by itself, too late for clipping; so Lightning refuses to clip for one
-    in any mixed precision, with a scale or without.
-    """
-    clips_mixed = "mixed" in stage.trainer["precision"] and stage.recipe["gradient_clip"] is not None
-    return stage.trainer["accelerator"] == "gpu" and not clips_mixed
 
 
 def initialise_student(stage: StageConfig, module: ClassifierModule) -> str | None:

@@ -8,11 +8,11 @@ from torch.nn import functional as F
 from deitlt.errors import ConfigError, nearest
 from deitlt.losses.classification import (
     ClassificationLoss,
+    CrossEntropyLoss,
     Reweightable,
     at_least_float32,
     weighted_cross_entropy,
 )
-from deitlt.losses.cross_entropy import CrossEntropyLoss
 from deitlt.types import TokenLogits
 
 DISTILLATION_KINDS = ("hard", "soft", "none")

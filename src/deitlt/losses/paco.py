@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from deitlt.errors import ConfigError
-from deitlt.losses.class_counts import count_tensor
-from deitlt.losses.classification import Reweightable, at_least_float32
-from deitlt.losses.logit_adjustment import log_prior
+from deitlt.losses.classification import Reweightable, at_least_float32, count_tensor, log_prior
 
 
 def paco_terms(

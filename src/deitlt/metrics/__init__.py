@@ -1,10 +1,15 @@
 """Accuracy and calibration by token and by group of classes, and rules that fuse the tokens."""
 
+from deitlt.metrics.accuracy import (
+    ClassPairs,
+    Confusions,
+    GroupedAccuracy,
+    TokenAccuracy,
+    TokenConfusions,
+    logits_by_token,
+)
 from deitlt.metrics.calibration import GroupedCalibration, TokenCalibration
-from deitlt.metrics.confusion import ClassPairs, Confusions, TokenConfusions
 from deitlt.metrics.fusion import Fusion, WeightedTokens, fit_fusions, fusions_for, mean_of_probabilities
-from deitlt.metrics.grouped_accuracy import GroupedAccuracy
-from deitlt.metrics.token_accuracy import TokenAccuracy, logits_by_token
 
 __all__ = [
     "ClassPairs",

@@ -1,4 +1,4 @@
-"""How far a network's confidence is from its accuracy: over all images, and in head, mid and tail."""
+"""Expected calibration error by token: over all images, and in head, mid and tail."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from deitlt.metrics.token_accuracy import logits_by_token
+from deitlt.metrics.accuracy import logits_by_token
 from deitlt.types import IGNORED, TokenLogits
 
 BINS = 15
@@ -48,11 +48,11 @@ class GroupedCalibration(Metric):
         self.register_buffer("edges", torch.linspace(0, 1, bins + 1, dtype=torch.float64), persistent=False)
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
-        """Count a batch, without a wait for the device.
+        """Count a batch, without waiting for the device.
 
         Args:
             logits: [B, C], whose softmax is the network's probabilities.
-            targets: [B] class ids; rows of `IGNORED` count nowhere.
+            targets: [B] class ids; rows of `IGNORED` are not counted.
         """
         counted = targets != IGNORED
         classes = targets.where(counted, 0)  # a row that does not count adds 0 to class 0

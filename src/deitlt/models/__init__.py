@@ -1,13 +1,18 @@
 """Networks: CNN teachers and transformer students."""
 
-from deitlt.models.attention import attention_weights, queries_and_keys
-from deitlt.models.cifar_resnet import CifarResNet
-from deitlt.models.cosine import CosineLinear
-from deitlt.models.execution import attend_by_products, compile_network, keep_channels_last, uncompiled
+from deitlt.models.factory import (
+    check_local_size,
+    compile_network,
+    create_student,
+    create_teacher,
+    keep_channels_last,
+    list_teachers,
+    uncompiled,
+)
 from deitlt.models.labeller import LiveTeacher, in_class_order
 from deitlt.models.paco import PaCoNetwork, check_queue_size, create_paco_teacher
-from deitlt.models.students import StudentNetwork, check_local_size, create_student
-from deitlt.models.teachers import create_teacher, list_teachers
+from deitlt.models.resnet_cifar import CifarResNet, CosineLinear
+from deitlt.models.vit import StudentNetwork, attend_by_products, attention_weights, queries_and_keys
 
 __all__ = [
     "CifarResNet",

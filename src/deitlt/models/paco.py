@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from deitlt.errors import ConfigError
 from deitlt.losses.classification import at_least_float32
-from deitlt.models.teachers import create_teacher
+from deitlt.models.factory import create_teacher
 
 EMPTY = -1  # the label of a row of the queue that no key has filled yet
 
@@ -78,6 +78,10 @@ class PaCoNetwork(nn.Module):
         """images: [B, 3, H, W] -> logits from the class centres, [B, C]: all that inference needs."""
         logits: Tensor = self.linear(self.encoder_q.backbone(images))
         return logits
+
+    def entrances(self) -> list[nn.Module]:
+        """The two CNNs: what is compiled and laid out, since training calls them and not `forward`."""
+        return [self.encoder_q.backbone, self.encoder_k.backbone]
 
     def queries(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images: [B, 3, H, W] -> unit projections [B, D] and logits from the class centres [B, C]."""

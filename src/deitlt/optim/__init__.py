@@ -1,8 +1,6 @@
-"""How weights move: SAM's ascent, schedules of learning rate and rho. Optimisers are timm's."""
+"""SAM's ascent, and schedules of learning rate and rho. Optimisers are timm's and torch's."""
 
-from deitlt.optim.fused import fused
-from deitlt.optim.rho import ConstantRho, LinearRho, RhoSchedule, StepRho
-from deitlt.optim.sam import ascend, restore
+from deitlt.optim.sam import ConstantRho, LinearRho, RhoSchedule, StepRho, ascend, restore
 from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, schedule_time
 
 __all__ = [
@@ -14,7 +12,6 @@ __all__ = [
     "WarmupCosine",
     "WarmupSteps",
     "ascend",
-    "fused",
     "restore",
     "schedule_time",
 ]

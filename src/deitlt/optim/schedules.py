@@ -1,20 +1,17 @@
-"""Learning rates as pure functions of time, in epochs, and the time at which a micro-batch reads them."""
+"""Learning-rate schedules as pure functions of time in epochs, and the time at which a micro-batch reads them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deitlt.errors import ConfigError
 
-LearningRateSchedule = Callable[[float], float]
-
 
 def schedule_time(epoch: int, batch_idx: int, batches: int, accumulate: int = 1) -> float:
-    """The time, in epochs, whose learning rate holds while a micro-batch is trained on.
+    """The time, in epochs, at which a micro-batch reads the learning-rate schedule.
 
-    The rate moves at the first micro-batch of each group that makes one update, and once more at the
-    epoch's last micro-batch, so that the epoch's last update has the rate of ``(batches - 1) / batches``.
-    Without accumulation it moves at every batch.
+    The rate changes at the first micro-batch of each accumulation window, and again at the epoch's last micro-batch,
+    so the epoch's last update has the rate of ``(batches - 1) / batches``. Without accumulation it changes every batch.
 
     Args:
         epoch: 0-based.
@@ -27,11 +24,6 @@ def schedule_time(epoch: int, batch_idx: int, batches: int, accumulate: int = 1)
     last = batch_idx == batches - 1
     moved_at = batch_idx if last else batch_idx - batch_idx % accumulate
     return epoch + moved_at / batches
-
-
-def lagged_time(epoch: int) -> float:
-    """The time of DeiT's own loop, which moves the rate after each epoch: epochs 0 and 1 share one rate."""
-    return float(max(epoch - 1, 0))
 
 
 def _refuse_bad_span(lr: float, epochs: int, warmup_epochs: int) -> None:
@@ -47,12 +39,12 @@ def _refuse_bad_span(lr: float, epochs: int, warmup_epochs: int) -> None:
 class WarmupCosine:
     """A linear warm-up from ``warmup_lr``, then ``min_lr + (lr - min_lr) * (1 + cos(pi t / epochs)) / 2``.
 
-    Loshchilov & Hutter, "SGDR", ICLR 2017, eq. 5, without restarts. The cosine counts from epoch 0 and not
-    from the warm-up's end, as timm's does. A plain cosine to 0 has ``warmup_epochs=0, min_lr=0``.
+    Loshchilov & Hutter, "SGDR", ICLR 2017, eq. 5, without restarts. The cosine starts at epoch 0, not at the end of
+    the warm-up, as timm's does. A plain cosine to 0 has ``warmup_epochs=0, min_lr=0``.
 
     Args:
-        lr: the rate that the warm-up climbs to.
-        epochs: the length of the cosine, warm-up included; after it the rate stays at ``min_lr``.
+        lr: peak rate.
+        epochs: length of the cosine, warm-up included; after it the rate stays at ``min_lr``.
         warmup_epochs: 0 for none.
         warmup_lr: the rate at time 0.
         min_lr: the rate at the end.
@@ -90,10 +82,9 @@ class WarmupSteps:
 
     Args:
         lr: the base rate.
-        epochs: the run's length, taken so that all schedules are built alike; the steps do not move with it.
+        epochs: the run's length; the steps do not scale with it.
         warmup_epochs: 0 for none.
-        factors: the first epoch of each step -> its multiple of ``lr`` (not of the step before), or pairs of
-            them, which a configuration can replace as a whole.
+        factors: first epoch of each step -> its multiple of ``lr`` (not of the step before), or pairs of them.
 
     Raises:
         ConfigError: a negative rate, warm-up or factor, or no epoch.
@@ -121,13 +112,13 @@ class WarmupSteps:
 
 @dataclass(frozen=True)
 class EpochCosine:
-    """A warm-up by ``(epoch + 1) / warmup_epochs``, then a cosine to 0 that counts from the warm-up's last epoch.
+    """Warm-up by ``(epoch + 1) / warmup_epochs``, then a cosine to 0 that starts at the warm-up's last epoch.
 
     The rate is constant within an epoch. With ``warmup_epochs=10`` it is PaCo's on large images (Cui et al.,
-    ICCV 2021), with none torch's `CosineAnnealingLR`, which LDAM's ResNet-50 has (Rangwani et al., 2022).
+    ICCV 2021), with none torch's `CosineAnnealingLR`, used for LDAM's ResNet-50 (Rangwani et al., 2022).
 
     Args:
-        lr: the rate that the warm-up climbs to.
+        lr: peak rate.
         epochs: the run's length, warm-up included.
         warmup_epochs: 0 for none.
 

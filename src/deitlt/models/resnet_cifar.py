@@ -1,4 +1,4 @@
-"""The small residual networks of He et al. (2016), section 4.2: 6n+2 layers for images of 32 pixels."""
+"""CIFAR ResNets (He et al., "Deep Residual Learning", CVPR 2016, section 4.2): 6n+2 layers, and the cosine head."""
 
 from typing import Literal
 
@@ -6,16 +6,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deitlt.models.cosine import CosineLinear
-
 Head = Literal["linear", "cosine"]
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut without parameters (option A).
+class CosineLinear(nn.Module):
+    """Cosine classifier: features and class vectors are normalised to length one.
 
-    Where the block halves the image and widens the channels, the shortcut takes every second pixel and
-    fills the new channels with zeros, half before and half after.
+    LDAM's margins (Cao et al., 2019, section 3.3) are distances only between such vectors; the loss scales the cosines.
+    The weight is [in_features, out_features], one column a class, as in the published teachers, so their files load.
+
+    Args:
+        in_features: length D of a feature row.
+        out_features: classes C.
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        # Random directions: only a column's direction matters.
+        self.weight = nn.Parameter(F.normalize(torch.empty(in_features, out_features).uniform_(-1, 1), dim=0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: [B, D] -> cosines: [B, C], in [-1, 1]."""
+        return F.normalize(features, dim=1) @ F.normalize(self.weight, dim=0)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut without parameters (option A).
+
+    Where the block halves the image and widens the channels, the shortcut takes every second pixel and pads the
+    new channels with zeros, half before and half after.
     """
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
@@ -44,12 +63,12 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """A ResNet of depth 6n+2 with 16, 32 and 64 channels, for images of any size from 8 pixels.
 
-    The names of its parts are those of the published CIFAR teachers, so that their weights load.
+    Parameters are named as in the published CIFAR teachers, so their weights load.
 
     Args:
-        num_classes: classes C; 0 for no classifier: the network then answers its pooled features, [B, 64].
+        num_classes: classes C; 0 for no classifier: the output is then the pooled features, [B, 64].
         depth: 8, 20, 32, 44, 56, ...: 6n+2 layers with n blocks a stage.
-        head: 'linear' for logits, 'cosine' for the cosines that LDAM wants.
+        head: 'linear' for logits, 'cosine' for the cosines that LDAM needs.
     """
 
     num_features = 64

@@ -1,0 +1,225 @@
+"""Accuracy by token and by group of classes (head, mid, tail), and sparse confusion counts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from deitlt.metrics.fusion import Fusion
+from deitlt.types import IGNORED, TokenLogits
+
+
+class GroupedAccuracy(Metric):
+    """Top-1 accuracy over images, classes and groups of classes, and top-k over images, in percent.
+
+    Images are counted by class, and the counts are summed over ranks before anything is divided. `compute` returns
+
+    - ``all``: the share of images classified correctly;
+    - ``balanced``: the mean recall of the classes that were seen;
+    - one entry a group (``head``, ``mid``, ``tail``): the mean recall of its classes that were seen;
+    - ``top5``: the share of images whose class is among the five largest logits (or all, if fewer).
+
+    Groups of which no image was seen are absent, never NaN nor 0.
+
+    Args:
+        num_classes: C.
+        groups: group -> its class ids.
+        top_k: k of the last entry, ``top{k}``.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    hits: Tensor
+    hits_top5: Tensor
+    seen: Tensor
+
+    def __init__(self, num_classes: int, groups: Mapping[str, Iterable[int]], top_k: int = 5) -> None:
+        super().__init__()
+        self.num_classes, self.top_k = num_classes, top_k
+        self.groups = {name: [int(c) for c in classes] for name, classes in groups.items()}
+        for state in ("hits", "hits_top5", "seen"):
+            self.add_state(state, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Count a batch, without waiting for the device.
+
+        Args:
+            logits: [B, C].
+            targets: [B] class ids; rows of `IGNORED` are not counted.
+        """
+        counted = targets != IGNORED
+        classes = targets.where(counted, 0)  # an ignored row adds 0 to class 0
+        truth = classes.unsqueeze(1)
+        right = logits.argmax(dim=1) == classes
+        among = (logits.topk(min(self.top_k, self.num_classes), dim=1).indices == truth).any(dim=1)
+        self.seen = self.seen.index_add(0, classes, counted.long())
+        self.hits = self.hits.index_add(0, classes, (right & counted).long())
+        self.hits_top5 = self.hits_top5.index_add(0, classes, (among & counted).long())
+
+    def compute(self) -> dict[str, Tensor]:
+        """Accuracies in percent, scalars; empty before the first image."""
+        recalls, images = self._recalls(), self.seen.sum().item()
+        if images == 0:
+            return {}
+        names = {"balanced": list(range(self.num_classes)), **self.groups}
+        means = {name: recalls[classes].nanmean() for name, classes in names.items()}
+        return {
+            "all": 100 * self.hits.sum().cpu().double() / images,
+            **{name: mean for name, mean in means.items() if not mean.isnan()},
+            f"top{self.top_k}": 100 * self.hits_top5.sum().cpu().double() / images,
+        }
+
+    def per_class(self) -> Tensor:
+        """Each class's recall in percent, over all ranks, [C]; NaN for a class of which no image was seen."""
+        with self.sync_context():
+            return self._recalls()
+
+    def _recalls(self) -> Tensor:
+        return 100 * self.hits.cpu().double() / self.seen.cpu()  # 0 / 0 is NaN
+
+
+def logits_by_token(logits: TokenLogits) -> dict[str, Tensor]:
+    """``cls``, and with a distillation token ``dist`` and ``avg``, the mean of the two; each [B, C]."""
+    if logits.dist is None:
+        return {"cls": logits.cls}
+    return {"cls": logits.cls, "dist": logits.dist, "avg": (logits.cls + logits.dist) / 2}
+
+
+class TokenAccuracy(nn.Module):
+    """A `GroupedAccuracy` for each token that the student has.
+
+    Args:
+        num_classes: C.
+        groups: group -> its class ids.
+        tokens: of ``cls``, ``dist`` and ``avg`` those to measure; ``("cls",)`` for a student without a
+            distillation token.
+        fusions: further answers, made of both tokens: name -> rule.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        groups: Mapping[str, Iterable[int]],
+        tokens: Sequence[str],
+        fusions: Mapping[str, Fusion] | None = None,
+    ) -> None:
+        super().__init__()
+        classes = {name: list(members) for name, members in groups.items()}
+        self.fusions = dict(fusions or {})
+        names = [*tokens, *self.fusions]
+        self.tokens = nn.ModuleDict({name: GroupedAccuracy(num_classes, classes) for name in names})
+
+    def update(self, logits: TokenLogits, targets: Tensor) -> None:
+        """Count a batch: logits [B, C] a token; targets [B] class ids or `IGNORED`."""
+        answers = logits_by_token(logits) | {name: fuse(logits) for name, fuse in self.fusions.items()}
+        for token, accuracy in self._accuracies().items():
+            accuracy.update(answers[token], targets)
+
+    def compute(self) -> dict[str, dict[str, float]]:
+        """Token -> name -> percent, over all ranks; names as `GroupedAccuracy` gives them."""
+        return {
+            token: {name: float(value) for name, value in accuracy.compute().items()}
+            for token, accuracy in self._accuracies().items()
+        }
+
+    def per_class(self) -> dict[str, list[float | None]]:
+        """Token -> each class's recall in percent, over all ranks; None where no image was seen."""
+        return {
+            token: [None if recall != recall else recall for recall in accuracy.per_class().tolist()]
+            for token, accuracy in self._accuracies().items()
+        }
+
+    def reset(self) -> None:
+        """Forget all batches."""
+        for accuracy in self._accuracies().values():
+            accuracy.reset()
+
+    def _accuracies(self) -> dict[str, GroupedAccuracy]:
+        return cast(dict[str, GroupedAccuracy], dict(self.tokens.items()))
+
+
+class ClassPairs(NamedTuple):
+    """The non-zero entries of a confusion matrix, on the CPU.
+
+    truth, answer: [P] class ids of target and prediction. images: [P] counts.
+    """
+
+    truth: Tensor
+    answer: Tensor
+    images: Tensor
+
+    def matrix(self, num_classes: int) -> Tensor:
+        """The dense matrix, [C, C] counts, a row a true class, a column a prediction; for few classes only."""
+        dense = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        dense[self.truth, self.answer] = self.images
+        return dense
+
+
+class Confusions(Metric):
+    """Counts pairs of true and predicted class, over all ranks.
+
+    A dense matrix of 8,142 classes takes 530 MB; here each image takes 8 bytes.
+
+    Args:
+        num_classes: C.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    pairs: list[Tensor]
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.add_state("pairs", [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """Count a batch, without waiting for the device.
+
+        Args:
+            logits: [B, C].
+            targets: [B] class ids; rows of `IGNORED` are not counted.
+        """
+        pairs = targets * self.num_classes + logits.argmax(dim=1)
+        self.pairs.append(pairs.where(targets != IGNORED, IGNORED))
+
+    def compute(self) -> ClassPairs:
+        """As `class_pairs`; torchmetrics squeezes results of one entry."""
+        return self._counted()
+
+    def class_pairs(self) -> ClassPairs:
+        """The pairs that were seen, over all ranks, sorted by class."""
+        with self.sync_context():
+            return self._counted()
+
+    def _counted(self) -> ClassPairs:
+        pairs = dim_zero_cat(self.pairs).cpu().long() if len(self.pairs) else torch.zeros(0, dtype=torch.int64)
+        found, images = torch.unique(pairs[pairs != IGNORED], return_counts=True)
+        return ClassPairs(found // self.num_classes, found % self.num_classes, images)
+
+
+class TokenConfusions:
+    """A `Confusions` for each token that is measured.
+
+    Args:
+        num_classes: C.
+        tokens: of ``cls``, ``dist`` and ``avg`` those to count.
+        device: of the logits.
+    """
+
+    def __init__(self, num_classes: int, tokens: Sequence[str], device: torch.device) -> None:
+        self.by_token = {token: Confusions(num_classes).to(device) for token in tokens}
+
+    def update(self, logits: TokenLogits, targets: Tensor) -> None:
+        """Count a batch: logits [B, C] a token; targets [B] class ids or `IGNORED`."""
+        answers = logits_by_token(logits)
+        for token, confusions in self.by_token.items():
+            confusions.update(answers[token], targets)
+
+    def compute(self) -> dict[str, ClassPairs]:
+        """Token -> its pairs, over all ranks."""
+        return {token: confusions.class_pairs() for token, confusions in self.by_token.items()}

@@ -1,0 +1,210 @@
+"""Networks by name: CNN teachers, transformer students, and how a network runs (memory layout, compilation)."""
+
+import fnmatch
+import re
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import timm
+import torch
+from timm.models import is_model_in_modules
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from deitlt.errors import ConfigError, nearest
+from deitlt.models.resnet_cifar import CifarResNet, CosineLinear, Head
+from deitlt.models.vit import StudentNetwork
+
+CIFAR_DEPTHS = (8, 20, 32, 44, 56)
+_CIFAR_NAME = re.compile(r"cifar_resnet(\d+)")
+_SEE_CNNS = "type deitlt list models 'resnet*', say, to see timm's."
+_SEE_VITS = "type deitlt list models 'vit_*', say, to see timm's."
+_VIT_MODULES = ("vision_transformer", "deit")  # timm's, whose models take all of our sizes
+
+
+def list_teachers(pattern: str = "*") -> list[str]:
+    """Names that `create_teacher` knows: the CIFAR ResNets, then timm's models.
+
+    Args:
+        pattern: a shell pattern such as ``resnet*``.
+    """
+    names = [f"cifar_resnet{depth}" for depth in CIFAR_DEPTHS] + list(timm.list_models())
+    return fnmatch.filter(names, pattern)
+
+
+def create_teacher(num_classes: int, name: str = "cifar_resnet32", head: Head = "linear") -> nn.Module:
+    """A CNN with fresh weights: images [B, 3, H, W] -> logits [B, C].
+
+    Args:
+        num_classes: classes C; 0 for no classifier: the output is then the pooled features.
+        name: one of `list_teachers()`.
+        head: 'linear', or 'cosine' for LDAM, whose logits are cosines.
+
+    Raises:
+        ConfigError: if no model has that name, the head is neither, or the model's own cannot be replaced.
+    """
+    if head not in ("linear", "cosine"):
+        raise ConfigError(f"teacher.model.head={head} is not a head; type teacher.model.head=linear or =cosine.")
+    if match := _CIFAR_NAME.fullmatch(name):
+        if int(match[1]) not in CIFAR_DEPTHS:
+            raise ConfigError(f"teacher.model.name={name}: {nearest(name, list_teachers('cifar_*'))}")
+        return CifarResNet(num_classes, int(match[1]), head)
+    if not timm.is_model(name):
+        raise ConfigError(f"teacher.model.name={name} is no model; {nearest(name, list_teachers(), _SEE_CNNS)}")
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
+    if head == "cosine":
+        _replace_by_cosine(network, num_classes, name)
+    return network
+
+
+def _replace_by_cosine(network: nn.Module, num_classes: int, name: str) -> None:
+    """Put a cosine classifier where timm's linear one is, whatever that model calls it."""
+    classifier = cast(Any, network).get_classifier()
+    if not isinstance(classifier, nn.Linear):
+        raise ConfigError(
+            f"teacher.model.name={name} has no linear classifier that a cosine one could replace; "
+            "type teacher.model.head=linear, or another model such as teacher.model.name=resnet50."
+        )
+    path = next(path for path, module in network.named_modules() if module is classifier)
+    network.set_submodule(path, CosineLinear(classifier.in_features, num_classes))
+
+
+def create_student(
+    num_classes: int,
+    name: str = "deit_base_patch16_224",
+    image_size: int = 224,
+    patch_size: int = 16,
+    distilled: bool = True,
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    drop_path: float = 0.1,
+    checkpointing: bool = False,
+) -> StudentNetwork:
+    """A vision transformer with fresh weights.
+
+    Args:
+        num_classes: classes C.
+        name: timm's name of a vision transformer; its `_distilled` sister is taken if `distilled`.
+        image_size: pixels a side.
+        patch_size: pixels a side of a patch; must divide `image_size`.
+        distilled: with a distillation token (DeiT) or without (ViT).
+        width: length of a token; None keeps the named model's.
+        depth: number of blocks; None keeps the named model's.
+        heads: attention heads; None takes the named model's, or one for 64 of `width`.
+        drop_path: probability of dropping a block, rising linearly to this in the last one.
+        checkpointing: gradient checkpointing of each block: less memory, more time, the same gradients
+            (Chen et al., 2016).
+
+    Raises:
+        ConfigError: if the model is unknown or no vision transformer, or the sizes do not fit.
+    """
+    if heads is None and width is not None:
+        heads = max(1, width // 64)
+    check_sizes(image_size, patch_size, width, heads)
+    if depth is not None and depth < 1:
+        raise ConfigError(f"student.model.depth={depth} is no number of blocks; type 1 or more.")
+    if not 0 <= drop_path < 1:
+        raise ConfigError(f"student.model.drop_path={drop_path} is no probability below 1; type 0.1, or 0 for none.")
+    sizes: dict[str, Any] = {"embed_dim": width, "depth": depth, "num_heads": heads}
+    try:
+        vit = timm.create_model(
+            _timm_name(name, distilled),
+            pretrained=False,
+            num_classes=num_classes,
+            img_size=image_size,
+            patch_size=patch_size,
+            drop_path_rate=drop_path,
+            dynamic_img_size=True,  # local crops are smaller: their position embedding is resampled
+            **{key: value for key, value in sizes.items() if value is not None},
+        )
+    except AssertionError as error:  # only the named model knows its own width
+        if "num_heads" not in str(error):
+            raise
+        raise ConfigError(
+            f"student.model.heads={heads} does not divide the width of {name}; "
+            "type student.model.heads=null, which takes the model's own."
+        ) from error
+    network = StudentNetwork(cast(VisionTransformer, vit))
+    network.vit.set_grad_checkpointing(checkpointing)
+    return network
+
+
+def check_sizes(image_size: int, patch_size: int, width: int | None = None, heads: int | None = None) -> None:
+    """Raise ConfigError where patches do not tile the image or heads do not divide the width."""
+    if patch_size < 1 or image_size % patch_size:
+        raise ConfigError(
+            f"student.model.patch_size={patch_size} does not divide the image of {image_size} pixels and "
+            f"would drop some; type one of {_divisors(image_size)}."
+        )
+    if width is not None and heads is not None and width % heads:
+        raise ConfigError(
+            f"student.model.heads={heads} does not divide student.model.width={width}; type one of {_divisors(width)}."
+        )
+
+
+def check_local_size(local_size: int, patch_size: int) -> None:
+    """Raise ConfigError where patches do not tile a local crop."""
+    if local_size % patch_size:
+        raise ConfigError(
+            f"student.views.train.local_size={local_size} cannot be cut into patches of {patch_size} pixels; "
+            f"type student.views.train.local_size={max(1, local_size // patch_size) * patch_size}."
+        )
+
+
+def _divisors(number: int) -> str:
+    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)
+
+
+def _timm_name(name: str, distilled: bool) -> str:
+    plain = name.replace("_distilled", "", 1)
+    chosen = plain.replace("_patch", "_distilled_patch", 1) if distilled else plain
+    if is_model_in_modules(chosen, _VIT_MODULES) and ("_distilled" in chosen) == distilled:
+        return chosen
+    known = timm.list_models("*_distilled_patch*" if distilled else ["vit_*", "deit*_patch*"], module=_VIT_MODULES)
+    with_token = " with a distillation token" if distilled else ""
+    raise ConfigError(
+        f"student.model.name={name} is no vision transformer{with_token} in timm; "
+        f"{nearest(name, (known_name.replace('_distilled', '') for known_name in known), _SEE_VITS)}"
+    )
+
+
+def entrances(network: nn.Module) -> list[nn.Module]:
+    """The modules that images enter during training: the network itself, or what its `entrances()` returns."""
+    own = getattr(network, "entrances", None)
+    return list(own()) if callable(own) else [network]
+
+
+def keep_channels_last(network: nn.Module) -> None:
+    """Keep a CNN's weights and its input images in channels-last layout, which a GPU's matrix units need.
+
+    Names, shapes and files of the weights stay the same.
+    """
+    network.to(memory_format=torch.channels_last)
+    for entrance in entrances(network):
+        entrance.register_forward_pre_hook(_channels_last)
+
+
+def compile_network(network: nn.Module, **options: Any) -> None:
+    """Compile a network in place, at its first call; weight names stay, and copies are not compiled.
+
+    Each batch size gets its own graph, which is faster than a dynamic one: a recipe has few.
+
+    Args:
+        network: any.
+        **options: for `torch.compile`.
+    """
+    for entrance in entrances(network):
+        entrance.compile(**{"dynamic": False, **options})
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """A context in which compiled networks run eagerly: an evaluation's batch sizes need no graphs of their own."""
+    stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # one copy needs no graph
+def _channels_last(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    images, *others = inputs
+    return (images.contiguous(memory_format=torch.channels_last), *others)
