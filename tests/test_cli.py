@@ -8,7 +8,7 @@ import pytest
 
 from deitlt import __version__
 from deitlt.cli import HYDRA_VERBS, PLAIN_VERBS, main
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 
 EXECUTABLE = Path(sysconfig.get_path("scripts")) / "deitlt"
 

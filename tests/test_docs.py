@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from deitlt.cli import HYDRA_VERBS, PLAIN_VERBS
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(path for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")] if path.name != "config.md")

@@ -8,7 +8,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.data import list_datasets, register_dataset
 from deitlt.data.cifar import CIFAR_NORMALISATION
 from deitlt.data.registry import DatasetSpec, DataSplits

@@ -3,16 +3,21 @@
 Nothing heavy is imported before the overrides are known to be right, so that a typo is answered at once.
 """
 
+import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from deitlt import __version__
-from deitlt.config.flags import FLAGS, runs_a_sweep
-from deitlt.engine.endings import OK, USER_ERROR, run_to_its_end
-from deitlt.errors import ConfigError, nearest
+from deitlt.engine.processes import SWEEP_VARIABLE
+from deitlt.errors import INTERRUPTED, OK, USER_ERROR, ConfigError, Preempted, UserError, nearest, sentence
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 # Verb -> its configuration and what it does.
 HYDRA_VERBS = {
@@ -29,6 +34,17 @@ PLAIN_VERBS = {
     "list": "what there is to choose from: experiments, datasets, models, losses, ..., keys",
     "workspace": "push a ready W&B dashboard: deitlt workspace [ENTITY/]PROJECT; --json prints it",
     "completion": 'tab completion: eval "$(deitlt completion bash)", or zsh or fish',
+}
+
+# Of the system's refusals, those that a user can do something about.
+MENDABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENOSPC, errno.EDQUOT),
+)
+# Verb -> what names the place of what it writes.
+PLACES = {
+    **dict.fromkeys(("train", "evaluate", "inspect"), "paths.output_dir=FOLDER"),
+    **{"export": "output=FOLDER", "predict": "output=FILE", "analyze": "folder=FOLDER", "benchmark": "output=FILE"},
 }
 
 HELP = """deitlt VERB [KEY=VALUE ...]
@@ -83,18 +99,66 @@ def _configure(verb: str, overrides: list[str]) -> int:
 
         _say(verb_help(verb, config_name, what))
         return OK
-    from deitlt.config.hydra_job import run_hydra
+    from deitlt.config.compose import runs_a_sweep
 
-    if verb == "train" and runs_a_sweep(overrides):
+    if verb == "train" and runs_a_sweep(overrides, is_job=SWEEP_VARIABLE in os.environ):
         from deitlt.engine.sweep import run_sweep
 
-        return run_sweep(overrides, partial(run_hydra, verb, config_name))
-    return run_hydra(verb, config_name, overrides)
+        return run_sweep(overrides, partial(_run, verb, config_name))
+    return _run(verb, config_name, overrides)
+
+
+def _run(verb: str, config_name: str, overrides: list[str]) -> int:
+    """Compose the configuration and do what the verb does, once or for each job of a sweep."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from deitlt.config.compose import run_hydra
+    from deitlt.config.messages import explain
+
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # that a host is gone is said by us, not by a C++ stack
+    complaints: list[int] = []
+
+    def task(config: "DictConfig") -> float | None:
+        try:
+            return _do(verb, config_name, config)
+        except (UserError, OSError) as error:
+            complaints.append(complain(error, in_words(error, verb)))
+        except (HydraException, OmegaConfBaseException) as error:
+            complaints.append(complain(error, explain(error, config_name, overrides)))
+        return None
+
+    try:
+        run_hydra(verb, config_name, overrides, task)
+    except (HydraException, OmegaConfBaseException) as error:
+        return complain(error, explain(error, config_name, overrides))
+    return USER_ERROR if complaints else OK
+
+
+def _do(verb: str, config_name: str, config: "DictConfig") -> float | None:
+    """The verb's task; a job of a sweep returns what the sweep compares."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from deitlt.config.checks import check_values
+
+    if verb == "train" and HydraConfig.get().mode == RunMode.MULTIRUN:
+        from deitlt.engine.sweep_job import run_job
+
+        return run_job(config)
+    if SWEEP_VARIABLE in os.environ:
+        from deitlt.engine.process_tree import end_with
+
+        end_with(int(os.environ[SWEEP_VARIABLE]))
+    check_values(config, config_name)  # before torch is loaded
+    importlib.import_module(f"deitlt.commands.{verb}").main(config)
+    return None
 
 
 def _complete(line: str) -> int:
     """Print the words that may stand where the line ends; those of the overrides are Hydra's to find."""
     from deitlt.commands.completion import own_words, words_of
+    from deitlt.config.compose import FLAGS
 
     words = words_of(line)
     found = own_words(words, [*HYDRA_VERBS, *PLAIN_VERBS], FLAGS)
@@ -113,3 +177,60 @@ def _help() -> str:
 
 def _say(text: str) -> None:
     sys.stdout.write(f"{text.rstrip()}\n")
+
+
+def run_to_its_end(command: Callable[[], int], verb: str) -> int:
+    """Run a command.
+
+    Args:
+        command: answers with its exit code.
+        verb: the one that was typed; empty where none was.
+
+    Returns:
+        The exit code: the command's, 2 for what the user can mend, 130 if it was interrupted, 75 if preempted.
+    """
+    try:
+        return command()
+    except BrokenPipeError:  # `deitlt ... | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except (UserError, OSError) as error:
+        return complain(error, in_words(error, verb))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Preempted as stopped:
+        return stopped.CODE
+
+
+def complain(error: Exception, words: str) -> int:
+    """Print the sentence that stands for an error; while debugging, the error goes on."""
+    if debugging():
+        raise error
+    sys.stderr.write(f"deitlt: {words}\n")
+    return USER_ERROR
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted."""
+    return os.environ.get("DEITLT_DEBUG") == "1"
+
+
+def in_words(error: UserError | OSError, verb: str) -> str:
+    """What the user did wrong, or what the system refused if a user can mend that; else the error goes on."""
+    if isinstance(error, UserError):
+        return sentence(error)
+    if error.errno not in MENDABLE and not _takes_no_folders(error):
+        raise error
+    place = f"{error.filename}: " if error.filename else ""
+    example = f", as {PLACES[verb]}" if verb in PLACES else ""
+    return f"{place}{error.strerror}; make room or give way there, or type another path{example}."
+
+
+def _takes_no_folders(error: OSError) -> bool:
+    """Whether a folder could not be made in a folder that is there, as in /proc; any other missing file is a bug's."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if error.errno != errno.ENOENT or not frames or not isinstance(error.filename, str | os.PathLike):
+        return False
+    last = frames[-1][0]
+    is_made = last.f_code.co_name in ("mkdir", "makedirs") and not last.f_globals["__name__"].startswith("deitlt")
+    return is_made and os.path.isdir(os.path.dirname(os.path.abspath(error.filename)))

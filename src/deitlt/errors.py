@@ -8,6 +8,8 @@ needs it before torch is loaded.
 import difflib
 from collections.abc import Iterable
 
+OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130  # exit codes, beside `Preempted.CODE`
+
 
 class UserError(ValueError):
     """What the user did wrong, and what to type instead."""

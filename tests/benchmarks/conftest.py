@@ -2,7 +2,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from deitlt.benchmarks.bench import Workload, open_bench
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 
 
 @pytest.fixture(scope="session")

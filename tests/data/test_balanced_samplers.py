@@ -3,7 +3,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.data import ClassBalancedSampler, LongTailDataModule
 from deitlt.data.balanced_samplers import image_probabilities
 from deitlt.data.samplers import DrawSampler

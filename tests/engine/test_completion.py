@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from deitlt.cli import FLAGS, HYDRA_VERBS, PLAIN_VERBS, main
+from deitlt.cli import HYDRA_VERBS, PLAIN_VERBS, main
 from deitlt.commands.completion import SCRIPTS, own_words, words_of
+from deitlt.config.compose import FLAGS
 
 WITH_DEITLT = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"
 VERBS = [*HYDRA_VERBS, *PLAIN_VERBS]

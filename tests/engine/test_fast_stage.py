@@ -10,7 +10,7 @@ from omegaconf import OmegaConf, open_dict
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.engine import building
 from deitlt.engine.building import build_card, build_data, build_module
 from deitlt.engine.devices import choose_compile, choose_precision

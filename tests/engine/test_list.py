@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from deitlt.cli import main
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.config.reference import TOPICS, Topic, choices_of, groups_of, keys_page, topic_of
 
 

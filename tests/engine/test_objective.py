@@ -1,7 +1,7 @@
 import pytest
 from hydra import compose, initialize_config_dir
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.engine.objective import check_objective, logged_as, objective_metric, objective_value
 from deitlt.errors import ConfigError
 

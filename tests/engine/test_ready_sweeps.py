@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.engine.sweep import prepare_sweep
 from deitlt.engine.sweep_summary import best_command, draw_sweep
 from deitlt.engine.sweep_words import literal

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 from same_runs import same_end
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.engine import sweep_job
 from deitlt.engine.sweep_hosts import SLURM_LAUNCHER, check_hosts, follows
 from deitlt.errors import ConfigError, Preempted

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.engine.building import build_data
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_making import make_stage

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.data.streams import own_streams
 from deitlt.transforms import IMAGENET, DeviceView
 

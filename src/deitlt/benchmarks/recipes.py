@@ -1,14 +1,13 @@
 """The recipe that is measured, with further changes: as if the user had typed them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 
-from deitlt.config.overrides import explain
+from deitlt.config.messages import explain
 from deitlt.errors import ConfigError
 
 VERB = "benchmark"
@@ -23,7 +22,7 @@ def changed(changes: Sequence[str]) -> DictConfig:
     try:
         config = compose(VERB, overrides=merged(HydraConfig.get().overrides.task, changes))
     except MissingConfigException as error:  # an OSError, too, which would be taken for the system's
-        raise ConfigError(explain(error, Path(), VERB, list(changes))) from error
+        raise ConfigError(explain(error, VERB, list(changes))) from error
     OmegaConf.resolve(config)
     return config
 

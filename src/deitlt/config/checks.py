@@ -6,7 +6,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from deitlt.engine.recipes import compose_with, leaves
+from deitlt.config.compose import compose_with, leaves
 from deitlt.errors import ConfigError, nearest
 
 # Last words of the keys that may be null; each says in its comment what null means.

@@ -9,9 +9,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from deitlt.checkpoints import find_checkpoint
+from deitlt.config.trust import refuse_strange_targets
 from deitlt.engine.experiments import named_recipe
 from deitlt.engine.ranks import STAGE_FILE
-from deitlt.engine.stage_config import STAGES, StageConfig, refuse_strange_targets
+from deitlt.engine.stage_config import STAGES, StageConfig
 from deitlt.engine.trained import TrainedNetwork, load_trained
 from deitlt.errors import CheckpointError, ConfigError, nearest
 from deitlt.models import StudentNetwork

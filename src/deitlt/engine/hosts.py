@@ -11,13 +11,12 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from omegaconf import DictConfig, OmegaConf
 
-from deitlt.engine.endings import FAILED, OK, USER_ERROR
 from deitlt.engine.host_place import HostPlace, find_place, refuse_lone_ranks
 from deitlt.engine.meeting import Meeting, Order, Outcome
 from deitlt.engine.ranks import STAGE_FILE, Ranks, conclude
 from deitlt.engine.run_folder import AUTO
 from deitlt.engine.stage_config import StageConfig
-from deitlt.errors import Preempted, TrainingError, UserError, sentence
+from deitlt.errors import FAILED, OK, USER_ERROR, Preempted, TrainingError, UserError, sentence
 
 PATIENCE = 10.0  # seconds that this host's ranks get to notice that another host's have ended
 LOST_AFTER = 30.0  # seconds, for runs of older versions

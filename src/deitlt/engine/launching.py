@@ -11,7 +11,6 @@ from pathlib import Path
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from deitlt.engine.endings import OK, USER_ERROR
 from deitlt.engine.hosts import Hosts
 from deitlt.engine.preemption import preemptible
 from deitlt.engine.process_tree import end_with
@@ -19,7 +18,7 @@ from deitlt.engine.ranks import ERROR_FILE, STAGE_FILE, Ranks, conclude, mark_wa
 from deitlt.engine.run_folder import write_text
 from deitlt.engine.stage import run_stage
 from deitlt.engine.stage_config import StageConfig
-from deitlt.errors import Preempted, UserError, sentence
+from deitlt.errors import OK, USER_ERROR, Preempted, UserError, sentence
 
 
 def launch_stage(stage: StageConfig, console: Console, hosts: Hosts | None = None) -> None:

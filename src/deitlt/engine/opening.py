@@ -7,10 +7,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from deitlt.checkpoints import WANDB, fetch_checkpoint
-from deitlt.engine.paths import PATHS, make_absolute
-from deitlt.engine.recipes import RECIPE_CHOICES, compose_with, differences, leaves
+from deitlt.config.compose import PATHS, RECIPE_CHOICES, compose_with, differences, leaves, make_absolute
+from deitlt.config.trust import refuse_strange_targets
 from deitlt.engine.run_folder import AUTO, RunFolder
-from deitlt.engine.stage_config import plain, refuse_strange_targets
+from deitlt.engine.stage_config import plain
 from deitlt.errors import ConfigError
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from deitlt.checkpoints import find_checkpoint, read_card
+from deitlt.config.compose import difference
 from deitlt.data import LongTailDataModule
 from deitlt.engine.auto_batch import settle_batch
 from deitlt.engine.building import batch_plan, build_data
 from deitlt.engine.objective import check_objective
-from deitlt.engine.recipes import difference
 from deitlt.engine.rehearsal import is_begun, rehearse
 from deitlt.engine.residence import settle_residence
 from deitlt.engine.run_folder import RunFolder

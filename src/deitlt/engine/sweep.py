@@ -21,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from deitlt.config.checks import check_values
-from deitlt.config.config_folder import config_dir
-from deitlt.config.overrides import explain
+from deitlt.config.compose import config_dir
+from deitlt.config.messages import explain
 from deitlt.engine.objective import check_objective
 from deitlt.engine.sweep_hosts import check_hosts
 from deitlt.engine.sweep_words import literal, quoted
@@ -97,7 +97,7 @@ def prepare_sweep(words: list[str]) -> Sweep:
             sweep = _prepare(overrides)
             return replace(sweep, settings=["--config-dir", str(place), *sweep.settings])
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, config_dir(), "train", overrides)) from error
+        raise ConfigError(explain(error, "train", overrides)) from error
     finally:
         HydraConfig.instance().cfg = None
 

@@ -10,8 +10,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from deitlt.engine.endings import FAILED, OK
 from deitlt.engine.run_folder import write_json, write_text
+from deitlt.errors import FAILED, OK
 from deitlt.figures import parallel_coordinates
 from deitlt.reports.sweep import (
     FINISHED,

@@ -5,7 +5,7 @@ from os.path import expanduser
 from omegaconf import DictConfig, OmegaConf
 
 from deitlt.checkpoints import find_checkpoint, read_stored
-from deitlt.engine.paths import make_absolute
+from deitlt.config.compose import make_absolute
 from deitlt.engine.stage_config import plain, stage_recipe
 from deitlt.engine.stage_making import given_checkpoint
 from deitlt.engine.teachers import CheckedTeacher

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.config.reference.comments import comments
 from deitlt.config.reference.groups import choices_of, groups_of
 from deitlt.errors import ConfigError, nearest

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.config.reference.comments import comments, sentence_of, title
 
 # Groups whose files change what others introduce, and introduce no key themselves.

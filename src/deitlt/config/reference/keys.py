@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from deitlt.config.checks import CHOICES
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.config.reference.comments import comments
 from deitlt.config.reference.groups import DELTAS, defaults_of
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.config.reference.comments import title
 from deitlt.config.reference.groups import DELTAS, choices_of, group_comment, groups_of
 from deitlt.config.reference.keys import Key, keys_of_group, keys_of_verb

@@ -5,7 +5,7 @@ import textwrap
 
 from omegaconf import OmegaConf
 
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.config.reference.catalogue import PARTS, TOPICS
 from deitlt.config.reference.examples import EXAMPLES
 from deitlt.config.reference.groups import DELTAS, choices_of, group_comment, groups_of

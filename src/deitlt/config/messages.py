@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -17,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from deitlt.config.checks import PLACEHOLDERS
+from deitlt.config.compose import config_dir
 from deitlt.config.reference import all_keys, choices_of, groups_of, keys_of_group
 from deitlt.errors import UserError, nearest, sentence
 
@@ -33,12 +33,11 @@ _MISUSED = (
 )
 
 
-def explain(error: Exception, config_dir: Path, config_name: str, overrides: list[str]) -> str:
+def explain(error: Exception, config_name: str, overrides: list[str]) -> str:
     """What is wrong with the overrides, and what to type instead.
 
     Args:
         error: what Hydra or OmegaConf raised.
-        config_dir: folder of the configurations.
         config_name: the verb's configuration.
         overrides: what the user typed.
     """
@@ -58,7 +57,7 @@ def explain(error: Exception, config_dir: Path, config_name: str, overrides: lis
         key = getattr(error, "full_key", None) or _last_word(str(error))
         return f"{key} has no value yet; type {key}={PLACEHOLDERS.get(key.rpartition('.')[2], 'VALUE')}."
     if isinstance(error, ConfigCompositionException):
-        return _unknown_key(error, config_dir, config_name, overrides)
+        return _unknown_key(error, config_name, overrides)
     if isinstance(error, OmegaConfBaseException):
         return f"The configuration does not hold together at {error.full_key!r}: {_first_line(error)}"
     if isinstance(error, InstantiationException):
@@ -84,14 +83,14 @@ def _unknown_choice(error: MissingConfigException) -> str:
     return f"{group}={name} is no choice; {nearest(name, options)}"
 
 
-def _unknown_key(error: Exception, config_dir: Path, config_name: str, overrides: list[str]) -> str:
+def _unknown_key(error: Exception, config_name: str, overrides: list[str]) -> str:
     match = re.search(r"Could not (?:override|delete|delete from config\.) '([^'=]+)", str(error))
     if match is None:
         return _first_line(error)
     key = match[1]
-    known = _known_keys(config_dir, config_name, overrides)
+    known = _known_keys(config_name, overrides)
     if "/" in key:
-        known = [str(p.relative_to(config_dir)) for p in config_dir.rglob("*") if p.is_dir()]
+        known = [str(p.relative_to(config_dir())) for p in config_dir().rglob("*") if p.is_dir()]
         return f"{key} is no group of choices; {nearest(key, known)}"
     if key in known:
         return f"{key} is no key beside what else was typed; leave it out, or what takes it away."
@@ -111,13 +110,13 @@ def _choice_with(key: str, config_name: str) -> str:
     return ""
 
 
-def _known_keys(config_dir: Path, config_name: str, overrides: list[str]) -> list[str]:
+def _known_keys(config_name: str, overrides: list[str]) -> list[str]:
     """Every key of the configuration with the user's choices, or without them if they are wrong, too."""
-    chosen = [o for o in overrides if re.fullmatch(r"[\w/]+=[\w/]+", o) and _is_group(config_dir, o)]
+    chosen = [o for o in overrides if re.fullmatch(r"[\w/]+=[\w/]+", o) and _is_group(o)]
     for attempt in (chosen, []):
         try:
             GlobalHydra.instance().clear()
-            with initialize_config_dir(str(config_dir), version_base="1.3"):
+            with initialize_config_dir(str(config_dir()), version_base="1.3"):
                 content = OmegaConf.to_container(compose(config_name, overrides=attempt), resolve=False)
         except Exception:
             continue
@@ -126,8 +125,8 @@ def _known_keys(config_dir: Path, config_name: str, overrides: list[str]) -> lis
     return []
 
 
-def _is_group(config_dir: Path, override: str) -> bool:
-    return (config_dir / override.split("=")[0]).is_dir()
+def _is_group(override: str) -> bool:
+    return (config_dir() / override.split("=")[0]).is_dir()
 
 
 def _keys(node: Mapping[Any, Any], prefix: str) -> Iterator[str]:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deitlt.engine.endings import run_to_its_end
+from deitlt.cli import run_to_its_end
 from deitlt.errors import ConfigError, Preempted
 
 

@@ -1,7 +1,6 @@
 import pytest
 
-from deitlt.config.flags import check_flags, flags_first, runs_a_sweep
-from deitlt.engine.processes import SWEEP_VARIABLE
+from deitlt.config.compose import check_flags, flags_first, runs_a_sweep
 from deitlt.errors import ConfigError
 
 
@@ -29,9 +28,8 @@ def test_a_ready_sweep_needs_the_flag(words):
         runs_a_sweep(words)
 
 
-def test_a_job_of_a_sweep_is_no_sweep(monkeypatch):
-    monkeypatch.setenv(SWEEP_VARIABLE, "1")
-    assert not runs_a_sweep(["sweep=rho"])
+def test_a_job_of_a_sweep_is_no_sweep():
+    assert not runs_a_sweep(["sweep=rho"], is_job=True)
 
 
 def test_the_flag_of_a_sweep_stands_first():

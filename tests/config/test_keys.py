@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from deitlt.cli import HYDRA_VERBS
 from deitlt.config.checks import CHOICES
-from deitlt.config.config_folder import config_dir
+from deitlt.config.compose import config_dir
 from deitlt.config.reference import (
     EXAMPLES,
     all_keys,
@@ -18,7 +18,7 @@ from deitlt.config.reference import (
 )
 from deitlt.config.reference.verb_help import _COMMON
 
-PAGE = Path(__file__).parents[3] / "docs" / "config.md"
+PAGE = Path(__file__).parents[2] / "docs" / "config.md"
 
 
 def named(keys, name):

@@ -1,7 +1,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from deitlt.engine.recipes import differences
+from deitlt.config.compose import differences
 
 RECIPE = {
     "data": {"root": "data", "imbalance_factor": 0.01, "num_workers": 2},
