@@ -13,9 +13,8 @@ from rich.console import Console
 from deitlt.config.compose import config_dir
 from deitlt.config.trust import is_allowed
 from deitlt.data import list_datasets, register_dataset
-from deitlt.data.cifar import CIFAR_NORMALISATION
-from deitlt.data.registry import DatasetSpec, DataSplits, get_dataset
-from deitlt.data.sources import ArrayImages
+from deitlt.data.datasets import CIFAR_NORMALISATION, DatasetSpec, DataSplits, get_dataset
+from deitlt.data.images import ArrayImages
 from deitlt.engine.batches import plan_batches
 from deitlt.engine.building import build_data, build_module
 from deitlt.engine.run_folder import RunFolder

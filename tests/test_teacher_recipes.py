@@ -10,9 +10,8 @@ from omegaconf import OmegaConf
 
 from deitlt.config.compose import config_dir
 from deitlt.data import list_datasets, register_dataset
-from deitlt.data.cifar import CIFAR_NORMALISATION
-from deitlt.data.registry import DatasetSpec, DataSplits
-from deitlt.data.sources import ArrayImages
+from deitlt.data.datasets import CIFAR_NORMALISATION, DatasetSpec, DataSplits
+from deitlt.data.images import ArrayImages
 from deitlt.engine.building import build_data, build_module
 from deitlt.engine.rehearsal import rehearse
 from deitlt.engine.run_folder import RunFolder

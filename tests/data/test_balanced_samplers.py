@@ -5,9 +5,8 @@ from omegaconf import OmegaConf
 
 from deitlt.config.compose import config_dir
 from deitlt.data import ClassBalancedSampler, LongTailDataModule
-from deitlt.data.balanced_samplers import image_probabilities
-from deitlt.data.samplers import DrawSampler
-from deitlt.data.sources import ArrayImages
+from deitlt.data.images import ArrayImages
+from deitlt.data.samplers import KeyedSampler, image_probabilities
 from deitlt.errors import ConfigError
 
 COUNTS = (400, 90, 25, 1)
@@ -75,7 +74,7 @@ def test_without_shuffling_draws_ascend(images):
 
 
 def test_each_showing_of_a_rare_image_is_a_draw_of_its_own(images):
-    draws = list(DrawSampler(ClassBalancedSampler(images, 1, 0)))
+    draws = list(KeyedSampler(ClassBalancedSampler(images, 1, 0)))
     rare = int(np.flatnonzero(images.labels == 3)[0])
     repeats = [draw.repeat for draw in draws if draw.index == rare]
     assert repeats == list(range(len(repeats)))

@@ -9,8 +9,8 @@ import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import calculate_md5
 
-import deitlt.data.cifar as cifar
-from deitlt.data.registry import DataRequest, get_dataset
+import deitlt.data.datasets as cifar
+from deitlt.data.datasets import DataRequest, get_dataset
 from deitlt.errors import DataError
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]

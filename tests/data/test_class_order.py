@@ -3,12 +3,10 @@ import pickle
 import numpy as np
 import pytest
 
-from deitlt.data.authors_order import quicksort_order
-from deitlt.data.class_order import sort_classes
-from deitlt.data.module import LongTailDataModule
-from deitlt.data.registry import DataSplits
-from deitlt.data.sources import ArrayImages
-from deitlt.data.splits import SplitOptions, long_tailed
+from deitlt.data.datamodule import LongTailDataModule
+from deitlt.data.datasets import DataSplits
+from deitlt.data.images import ArrayImages
+from deitlt.data.splits import SplitOptions, authors_order, long_tailed, sort_classes
 from deitlt.errors import ConfigError, DataError
 from deitlt.losses import effective_number_weights
 
@@ -111,7 +109,7 @@ def test_a_sorted_source_is_pickled_without_its_labels(splits):
 @pytest.mark.parametrize("name", ["imagenet_lt", "inat18"])
 def test_the_authors_order_of_the_published_counts(golden, name):
     counts = golden("class_weights")[f"{name.replace('_', '')}_counts_by_original_label"]
-    order = quicksort_order((-counts).tolist())
+    order = authors_order(counts)
     np.testing.assert_array_equal(order, golden("authors_order")[name])
     stable = np.argsort(-counts, kind="stable")
     np.testing.assert_array_equal(counts[order], counts[stable])
@@ -122,12 +120,12 @@ def test_the_authors_order_of_short_and_of_unfortunate_keys(golden):
     reference = golden("authors_order")
     keys, orders, start = reference["short_keys"], reference["short_orders"], 0
     for size in range(1, 60):
-        found = quicksort_order(keys[start : start + size].tolist())
+        found = authors_order(-keys[start : start + size])
         np.testing.assert_array_equal(found, orders[start : start + size])
         start += size
-    worst = quicksort_order(reference["worst_keys"].tolist())  # so unbalanced that heaps sort parts of it
+    worst = authors_order(-reference["worst_keys"])  # so unbalanced that heaps sort parts of it
     np.testing.assert_array_equal(worst, reference["worst_order"])
-    assert quicksort_order([]).tolist() == []
+    assert authors_order(np.zeros(0, int)).tolist() == []
 
 
 @pytest.mark.parametrize(

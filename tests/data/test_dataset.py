@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from deitlt.data.dataset import EvaluatedImages, ViewedImages
-from deitlt.data.samplers import Draw, DrawSampler, EvaluationSampler, FullRepeatedAugmentationSampler
-from deitlt.data.sources import ArrayImages
-from deitlt.data.streams import own_streams
+from deitlt.data.images import ArrayImages
+from deitlt.data.loading import EvaluationImages, TrainingImages, isolated_rng
+from deitlt.data.samplers import EvaluationSampler, FullRepeatedAugmentationSampler, KeyedSampler, SampleKey
 from deitlt.types import IGNORED
 
 SOURCE = ArrayImages(np.zeros((8, 2, 2, 3), np.uint8), np.arange(8) % 3)
@@ -25,9 +24,9 @@ def mean_colour(image):
 
 
 def batches(num_workers, context=None):
-    sampler = DrawSampler(FullRepeatedAugmentationSampler(SOURCE, 1, 0, num_repeats=2))
+    sampler = KeyedSampler(FullRepeatedAugmentationSampler(SOURCE, 1, 0, num_repeats=2))
     sampler.set_epoch(4)
-    data = ViewedImages(SOURCE, draw_all, seed=1, rank=0)
+    data = TrainingImages(SOURCE, draw_all, seed=1, rank=0)
     loader = DataLoader(data, batch_size=3, sampler=sampler, num_workers=num_workers, multiprocessing_context=context)
     views, targets = zip(*loader, strict=True)
     return torch.cat(views), torch.cat(targets)
@@ -43,12 +42,12 @@ def test_views_are_the_same_with_and_without_workers(context):
 
 
 def test_views_do_not_depend_on_the_global_streams_nor_move_them():
-    data = ViewedImages(SOURCE, draw_all, seed=0, rank=0)
+    data = TrainingImages(SOURCE, draw_all, seed=0, rank=0)
 
     def around():
         random.seed(5), np.random.seed(5), torch.manual_seed(5)
         before = draw_all(None)
-        view, _ = data[Draw(0, 3, 0)]
+        view, _ = data[SampleKey(0, 3, 0)]
         return before, view, draw_all(None)
 
     random.seed(5), np.random.seed(5), torch.manual_seed(5)
@@ -56,12 +55,12 @@ def test_views_do_not_depend_on_the_global_streams_nor_move_them():
     before, view, after = around()
     assert torch.equal(torch.stack([before, after]), undisturbed)
     torch.manual_seed(99)
-    assert torch.equal(data[Draw(0, 3, 0)][0], view)
+    assert torch.equal(data[SampleKey(0, 3, 0)][0], view)
 
 
 def test_each_part_of_the_key_gives_other_numbers_in_each_stream():
     def view(seed, rank, *draw):
-        return ViewedImages(SOURCE, draw_all, seed, rank)[Draw(*draw)][0]
+        return TrainingImages(SOURCE, draw_all, seed, rank)[SampleKey(*draw)][0]
 
     keys = [
         (0, 0, 0, 0, 0),
@@ -79,14 +78,14 @@ def test_streams_are_put_back_after_an_error():
     random.seed(1)
     expected = random.random()
     random.seed(1)
-    with contextlib.suppress(RuntimeError), own_streams(1):
+    with contextlib.suppress(RuntimeError), isolated_rng(1):
         random.random()
         raise RuntimeError
     assert random.random() == expected
 
 
 def test_evaluated_images_mark_what_only_fills_up():
-    data = EvaluatedImages(SOURCE, mean_colour)
+    data = EvaluationImages(SOURCE, mean_colour)
     assert data[3, True][1] == 0
     assert data[3, False][1] == IGNORED
     loader = DataLoader(data, batch_size=2, sampler=EvaluationSampler(SOURCE, 3, 2))

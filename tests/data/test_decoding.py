@@ -8,7 +8,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from deitlt.data.decoding import Box, decode_cropped, decode_jpegs, decode_whole, draw_box, read_bytes, resize_box
-from deitlt.data.streams import own_streams
+from deitlt.data.loading import isolated_rng
 from deitlt.errors import DataError
 
 SMOOTH = np.indices((96, 128)).sum(0)[..., None] * np.array([1.0, 0.5, 0.2])  # JPEG keeps slow changes of colour
@@ -53,9 +53,9 @@ def test_a_broken_file_is_named(tmp_path):
 def test_a_crop_is_that_of_the_decoded_image(tmp_path):
     path = written(tmp_path)
     crop = transforms.RandomResizedCrop(32, interpolation=InterpolationMode.BICUBIC)
-    with own_streams(3):
+    with isolated_rng(3):
         found = decode_cropped(path, crop, 32)
-    with own_streams(3):
+    with isolated_rng(3):
         expected = np.asarray(crop(Image.open(path).convert("RGB")))
     assert found.shape == (3, 32, 32)
     assert np.abs(found.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
@@ -65,10 +65,10 @@ def test_a_large_jpeg_is_decoded_reduced_and_looks_the_same(tmp_path):
     path = written(tmp_path, factor=8, quality=95)  # 1,024 x 768, of which 32 pixels a side are kept
     crop = transforms.RandomResizedCrop(32, (0.8, 1.0), interpolation=InterpolationMode.BICUBIC)
     content = read_bytes(path)
-    with own_streams(5):
+    with isolated_rng(5):
         box = draw_box(path, content, crop)
     assert min(box.height, box.width) >= 4 * 32
-    with own_streams(5):
+    with isolated_rng(5):
         found = decode_cropped(path, crop, 32)
     whole = resize_box(decode_whole(path), box, 32, crop.interpolation)
     assert (found.int() - whole.int()).abs().max() <= 3
@@ -77,15 +77,15 @@ def test_a_large_jpeg_is_decoded_reduced_and_looks_the_same(tmp_path):
 def test_other_crops_take_the_whole_image(tmp_path):
     path = written(tmp_path)
     crop = transforms.Compose([transforms.Resize((16, 16)), transforms.RandomCrop(16, 2)])
-    with own_streams(1):
+    with isolated_rng(1):
         found = decode_cropped(path, crop, 16)
-    with own_streams(1):
+    with isolated_rng(1):
         assert torch.equal(found, crop(decode_whole(path)))
 
 
 def test_a_box_is_in_the_image(tmp_path):
     path = written(tmp_path)
-    with own_streams(2):
+    with isolated_rng(2):
         box = draw_box(path, read_bytes(path), transforms.RandomResizedCrop(8))
     assert isinstance(box, Box)
     assert 0 <= box.top <= 96 - box.height

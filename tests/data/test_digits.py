@@ -2,8 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deitlt.data.digits import read_digits
-from deitlt.data.registry import DataRequest, get_dataset
+from deitlt.data.datasets import DataRequest, get_dataset, read_digits
 from deitlt.data.splits import SplitOptions, long_tailed
 
 REQUEST = DataRequest(root=Path("/nowhere"))

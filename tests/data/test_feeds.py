@@ -9,15 +9,15 @@ from tests.data.batch_views import SeeThrough
 
 from deitlt.data.delivery import make_feed
 from deitlt.data.feeds import BatchView, EncodedCrops, ResidentImages, StreamedCrops, StreamedImages, WorkerViews
-from deitlt.data.samplers import Draw
-from deitlt.data.sources import ArrayImages, FileImages, Relabelled, Subset
+from deitlt.data.images import ArrayImages, FileImages, Relabelled, Subset
+from deitlt.data.samplers import SampleKey
 from deitlt.errors import ConfigError
 
 CPU = torch.device("cpu")
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 10, 3), dtype=np.uint8)
 SOURCE = Subset(ArrayImages(PIXELS, [0, 1, 2, 0, 1, 2]), [5, 3, 1, 0])
-DRAW = Draw(0, 2, 0)
-DRAWS = [Draw(2, 0, 0), Draw(2, 3, 0), Draw(2, 3, 1)]
+DRAW = SampleKey(0, 2, 0)
+DRAWS = [SampleKey(2, 0, 0), SampleKey(2, 3, 0), SampleKey(2, 3, 1)]
 
 
 def pixels(*rows):
@@ -82,7 +82,7 @@ def test_relabelled_images_keep_their_new_labels():
 def test_files_of_differing_sizes_are_cropped_by_workers(files):
     view = SeeThrough()
     feed = feed_of(files, view, resident="auto")
-    batch_of(feed, [Draw(0, i, 0) for i in range(3)])
+    batch_of(feed, [SampleKey(0, i, 0) for i in range(3)])
     assert isinstance(feed, StreamedCrops)
     images, cropped = view.given[0]
     assert images.shape == (3, 3, 4, 4)
@@ -100,7 +100,13 @@ def test_a_crop_depends_on_seed_rank_and_draw_alone(files, kind):
         return view.given[0][0]
 
     assert torch.equal(crops(), crops())
-    for other in (crops(seed=1), crops(rank=1), crops(Draw(1, 2, 0)), crops(Draw(0, 2, 1)), crops(Draw(0, 1, 0))):
+    for other in (
+        crops(seed=1),
+        crops(rank=1),
+        crops(SampleKey(1, 2, 0)),
+        crops(SampleKey(0, 2, 1)),
+        crops(SampleKey(0, 1, 0)),
+    ):
         assert not torch.equal(crops(), other)
 
 
@@ -108,7 +114,7 @@ def test_encoded_files_are_decoded_and_cropped_on_the_device(files):
     views = []
     for decoder in ("worker", "device"):
         views.append(SeeThrough(16))
-        batch_of(feed_of(files, views[-1], decoder=decoder), [Draw(0, i, 0) for i in range(3)])
+        batch_of(feed_of(files, views[-1], decoder=decoder), [SampleKey(0, i, 0) for i in range(3)])
     assert isinstance(feed_of(files, views[0], decoder="device"), EncodedCrops)
     assert torch.equal(views[0].given[0][0], views[1].given[0][0])
     assert views[1].given[0][1]
@@ -131,7 +137,7 @@ def test_workers_can_be_given_what_travels(files):
     ):
         copy = pickle.loads(pickle.dumps(feed.images))
         assert len(copy) == len(feed.images)
-        assert copy[Draw(0, 1, 0)][1] == feed.images[Draw(0, 1, 0)][1]
+        assert copy[SampleKey(0, 1, 0)][1] == feed.images[SampleKey(0, 1, 0)][1]
 
 
 def test_a_view_of_batches_is_known_by_what_it_can_do():
@@ -141,7 +147,7 @@ def test_a_view_of_batches_is_known_by_what_it_can_do():
 
 def test_lightning_moves_a_batch_of_files_as_it_is(files):
     feed = feed_of(files, SeeThrough(), decoder="device")
-    travelled, targets = feed.collate([feed.images[Draw(0, i, 0)] for i in range(3)])
+    travelled, targets = feed.collate([feed.images[SampleKey(0, i, 0)] for i in range(3)])
     seen = []
     moved = apply_to_collection((travelled, targets), object, lambda item: seen.append(item) or item)
     assert moved[0] is travelled

@@ -8,11 +8,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+from deitlt.data.file_checks import find_broken
 from deitlt.data.file_index import FileIndex, IndexedImages, open_index, save_index
+from deitlt.data.images import Subset, drop
 from deitlt.data.index_cache import ENDING, cached_index
 from deitlt.data.lists import KIND, parse_list
-from deitlt.data.sources import Subset
-from deitlt.data.verify import drop, find_broken
 from deitlt.errors import DataError
 
 LIST = b"cat/1.jpg 0\ndog/2.jpg 1\ncat/3.jpg 0\n"

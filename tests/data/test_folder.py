@@ -2,8 +2,8 @@ import shutil
 
 import pytest
 
+from deitlt.data.datasets import DataRequest
 from deitlt.data.folder import read_folder
-from deitlt.data.registry import DataRequest
 from deitlt.errors import ConfigError, DataError
 
 

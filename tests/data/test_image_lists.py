@@ -1,8 +1,7 @@
 import pytest
 
-from deitlt.data.folder import read_folder
-from deitlt.data.image_lists import read_image_lists
-from deitlt.data.registry import DataRequest
+from deitlt.data.datasets import DataRequest
+from deitlt.data.folder import read_folder, read_image_lists
 from deitlt.errors import DataError
 
 TRAIN = "path,label\ntrain/cat/1.jpg,cat\ntrain/dog/1.jpg,dog\n"

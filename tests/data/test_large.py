@@ -6,9 +6,9 @@ import pytest
 from tests.data.miniatures import counts_of, make_imagenet_lt, make_inat18, make_places_lt
 
 from deitlt.data import LongTailDataModule, get_dataset, list_datasets
+from deitlt.data.file_checks import Lacking, find_missing
+from deitlt.data.images import path_of
 from deitlt.data.large import INAT18_NORMALISATION
-from deitlt.data.missing import Lacking, find_missing
-from deitlt.data.verify import path_of
 from deitlt.errors import ConfigError, DataError
 
 MINIATURES = {"imagenet_lt": make_imagenet_lt, "places_lt": make_places_lt, "inat18": make_inat18}
@@ -184,7 +184,7 @@ def lock(monkeypatch):
     def lock(*files):
         locked, access = {str(file) for file in files}, os.access
         monkeypatch.setattr(
-            "deitlt.data.missing.os.access", lambda file, mode: str(file) not in locked and access(file, mode)
+            "deitlt.data.file_checks.os.access", lambda file, mode: str(file) not in locked and access(file, mode)
         )
 
     return lock
@@ -213,7 +213,7 @@ def test_a_folder_that_may_not_be_entered_is_no_other_layout(root, monkeypatch):
             raise PermissionError(file)
         return look(file, **options)
 
-    monkeypatch.setattr("deitlt.data.missing.os.stat", refuse)
+    monkeypatch.setattr("deitlt.data.file_checks.os.stat", refuse)
     with pytest.raises(DataError, match=r"^\d\d of .* are not readable by you \(.*/train/"):
         opened("imagenet_lt", root, verify=False).check_files()
 

@@ -4,12 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import deitlt.data.cifar
-import deitlt.data.digits
+import deitlt.data.datasets
 import deitlt.data.folder  # noqa: F401
-from deitlt.data import registry
-from deitlt.data.registry import DataRequest, DataSplits, get_dataset, list_datasets, register_dataset
-from deitlt.data.sources import ArrayImages
+from deitlt.data import datasets as registry
+from deitlt.data.datasets import DataRequest, DataSplits, get_dataset, list_datasets, register_dataset
+from deitlt.data.images import ArrayImages
 from deitlt.errors import ConfigError
 
 

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 
 from deitlt.data import resident
+from deitlt.data.images import ArrayImages, FileImages, Subset
 from deitlt.data.resident import choose_resident, load_resident
-from deitlt.data.sources import ArrayImages, FileImages, Subset
 from deitlt.errors import ConfigError
 
 CPU = torch.device("cpu")

@@ -5,12 +5,12 @@ import pytest
 
 from deitlt.data import samplers
 from deitlt.data.samplers import (
-    Draw,
-    DrawSampler,
     EpochSampler,
     EvaluationSampler,
     FullRepeatedAugmentationSampler,
+    KeyedSampler,
     RepeatedAugmentationSampler,
+    SampleKey,
     ShuffledSampler,
 )
 from deitlt.errors import ConfigError
@@ -94,20 +94,20 @@ def test_no_repeats_are_refused():
 
 def test_draws_count_repeats_and_know_the_epoch():
     inner = FullRepeatedAugmentationSampler(range(20), 2, 0)
-    draws = DrawSampler(inner)
+    draws = KeyedSampler(inner)
     draws.set_epoch(5)
     first = list(draws)
     assert [draw.index for draw in first] == list(inner)
     assert {draw.epoch for draw in first} == {5}
     assert len(set(first)) == len(draws) == 30
     assert first == list(draws)
-    assert first[0] == Draw(5, first[0].index, 0)
+    assert first[0] == SampleKey(5, first[0].index, 0)
 
 
 def test_draws_that_a_stopped_run_has_had_are_left_out_once():
     inner = FullRepeatedAugmentationSampler(range(20), 2, 0)
     inner.set_epoch(3)
-    whole, rest = DrawSampler(inner), DrawSampler(inner, done=12)
+    whole, rest = KeyedSampler(inner), KeyedSampler(inner, done=12)
     assert list(rest) == list(whole)[12:]
     assert len(rest) == len(whole)  # an epoch has as many batches as ever
     rest.set_epoch(4)

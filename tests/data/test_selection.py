@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from deitlt.data import LongTailDataModule
-from deitlt.data.selection import choose_evenly, evaluated_batches
+from deitlt.data.samplers import choose_evenly
 
 
 @pytest.mark.parametrize(("images", "expected"), [(3, [1, 1, 1]), (5, [2, 2, 1]), (7, [4, 2, 1]), (99, [40, 2, 1])])
@@ -20,7 +20,7 @@ def test_batches_are_the_chosen_images_as_evaluation_sees_them_and_move_no_strea
     torch.manual_seed(5)
     expected = torch.rand(2)
     torch.manual_seed(5)
-    batches = list(evaluated_batches(datamodule, source, chosen, batch_size=2))
+    batches = list(datamodule.evaluation_batches(source, chosen, batch_size=2))
     assert torch.equal(torch.rand(2), expected)
     assert [len(images) for images, _ in batches] == [2, 1]
     view = datamodule.evaluation(16, datamodule.normalisation)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deitlt.data.sources import ArrayImages, FileImages, Subset
+from deitlt.data.images import ArrayImages, FileImages, Subset
 from deitlt.errors import DataError
 
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from deitlt.data.registry import DataSplits
-from deitlt.data.sources import ArrayImages
+from deitlt.data.datasets import DataSplits
+from deitlt.data.images import ArrayImages
 from deitlt.data.splits import SplitOptions, long_tailed
 from deitlt.errors import ConfigError, DataError
 

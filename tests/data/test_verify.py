@@ -1,7 +1,7 @@
+from deitlt.data.datasets import DataRequest
+from deitlt.data.file_checks import find_broken
 from deitlt.data.folder import read_folder
-from deitlt.data.registry import DataRequest
-from deitlt.data.sources import FileImages, Subset
-from deitlt.data.verify import drop, find_broken
+from deitlt.data.images import FileImages, Subset, drop
 
 
 def test_finds_and_drops_broken_files(image_folder):

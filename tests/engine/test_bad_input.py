@@ -128,7 +128,7 @@ def test_a_resume_with_other_overrides(complain, begun):
     assert f"type resume={begun} alone" in sentence
 
 
-@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "deitlt.data.module.torch.load"])
+@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "deitlt.data.datamodule.torch.load"])
 def test_a_resumed_configuration_calls_nothing_but_ours(target, complain, begun):
     config = begun / "config.yaml"
     text = config.read_text()

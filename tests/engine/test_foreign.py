@@ -11,8 +11,7 @@ from PIL import Image
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
-from deitlt.data.digits import read_digits
-from deitlt.data.registry import DataRequest, get_dataset
+from deitlt.data.datasets import DataRequest, get_dataset, read_digits
 from deitlt.engine.building import build_data, build_labeller
 from deitlt.engine.stage_config import StageConfig
 from deitlt.transforms import evaluation_view

@@ -7,8 +7,7 @@ from PIL import Image
 
 from deitlt.checkpoints import load_student, load_teacher
 from deitlt.cli import main
-from deitlt.data.digits import read_digits
-from deitlt.data.registry import DataRequest
+from deitlt.data.datasets import DataRequest, read_digits
 
 
 @pytest.fixture

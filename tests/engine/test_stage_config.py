@@ -51,7 +51,11 @@ def test_the_test_set_is_watched_only_where_it_was_asked_for(stage):
             "torch.load",
             "torch.optim",
         ),
-        *("deitlt.data.module.torch.load", "deitlt.models.factory.timm.create_model", "torch.optim.sgd.torch.load"),
+        *(
+            "deitlt.data.datamodule.torch.load",
+            "deitlt.models.factory.timm.create_model",
+            "torch.optim.sgd.torch.load",
+        ),
         *("xdeitlt.data.LongTailDataModule", "deitlt.data.x()", "timm.optim.create_optimizer_v2.x", "deitlt_data.x"),
     ],
 )

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from deitlt.config.compose import config_dir
-from deitlt.data.streams import own_streams
+from deitlt.data.loading import isolated_rng
 from deitlt.transforms import IMAGENET, DeviceView
 
 CHOICES = [(p.parts[-3], p.stem) for kind in ("teacher", "student") for p in config_dir().glob(f"{kind}/views/*.yaml")]
@@ -40,7 +40,7 @@ def test_every_choice_goes_with_every_data_set(kind, name, experiment, image_siz
     grey = Image.linear_gradient("L").resize((20, 28)).convert("RGB")
     expected = [image_size] * min(CROPS.get(name, 1), 2) + [image_size // 2] * (CROPS.get(name, 1) - 2)
     for draw in range(3):
-        with own_streams(0, draw):
+        with isolated_rng(0, draw):
             views = view(grey)
         assert [tuple(x.shape) for x in views] == [(3, size, size) for size in expected]
         assert all(x.isfinite().all() and x.dtype == torch.float32 for x in views)
@@ -52,7 +52,7 @@ def test_a_view_depends_on_its_own_streams_alone(kind, name, picture):
     view = view_of(kind, name, 32, "experiment=cifar10_lt_if100")
 
     def draw(*key):
-        with own_streams(*key):
+        with isolated_rng(*key):
             return view(picture)
 
     first = draw(0, 1)

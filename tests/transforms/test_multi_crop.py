@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deitlt.data.streams import own_streams
+from deitlt.data.loading import isolated_rng
 from deitlt.errors import ConfigError
 from deitlt.transforms import IMAGENET, multi_crop_view, student_view
 from deitlt.types import Normalisation
@@ -62,9 +62,9 @@ def test_padded_global_crops_show_the_whole_and_local_ones_parts(corners):
 def test_each_crop_is_a_students_view(picture):
     options = {"flip": 0.2, "rand_augment": "rand-m5-n1-mstd0.5-inc1", "erasing": 0.5}
     view = multi_crop_view(32, IMAGENET, 1, 2, 16, (0.1, 0.2), scale=(0.4, 0.9), **options)
-    with own_streams(4):
+    with isolated_rng(4):
         crops = view(picture)
-    with own_streams(4):
+    with isolated_rng(4):
         assert torch.equal(crops[0], student_view(32, IMAGENET, scale=(0.4, 0.9), **options)(picture))
         local = student_view(16, IMAGENET, scale=(0.1, 0.2), **options)
         assert torch.equal(crops[1], local(picture))
@@ -74,9 +74,9 @@ def test_each_crop_is_a_students_view(picture):
 def test_a_spawned_worker_can_have_it(picture):
     view = multi_crop_view(32, IMAGENET, local_size=16)
     copy = pickle.loads(pickle.dumps(view))
-    with own_streams(3):
+    with isolated_rng(3):
         expected = view(picture)
-    with own_streams(3):
+    with isolated_rng(3):
         assert all(torch.equal(a, b) for a, b in zip(copy(picture), expected, strict=True))
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deitlt.data.streams import own_streams
+from deitlt.data.loading import isolated_rng
 from deitlt.errors import ConfigError
 from deitlt.transforms import IMAGENET, auto_augment_view, imagenet_view, paired_view, simclr_view
 from deitlt.types import Normalisation
@@ -14,9 +14,9 @@ PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 def test_the_first_view_comes_first_and_the_second_goes_on_in_the_same_stream(picture):
     pair = paired_view(24, IMAGENET, imagenet_view, simclr_view, padding=2, flip=0.3)
-    with own_streams(1, 2):
+    with isolated_rng(1, 2):
         first, second = pair(picture)
-    with own_streams(1, 2):
+    with isolated_rng(1, 2):
         assert torch.equal(first, imagenet_view(24, IMAGENET, padding=2, flip=0.3)(picture))
         assert torch.equal(second, simclr_view(24, IMAGENET, padding=2, flip=0.3)(picture))
 
@@ -40,9 +40,9 @@ def test_padding_and_flip_are_those_of_both():
 def test_a_spawned_worker_can_have_it(picture):
     pair = paired_view(16, IMAGENET, auto_augment_view, simclr_view)
     copy = pickle.loads(pickle.dumps(pair))
-    with own_streams(3):
+    with isolated_rng(3):
         expected = pair(picture)
-    with own_streams(3):
+    with isolated_rng(3):
         assert all(torch.equal(a, b) for a, b in zip(copy(picture), expected, strict=True))
 
 

@@ -12,10 +12,9 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from deitlt.data import LongTailDataModule, ShuffledSampler
+from deitlt.data.images import ImageDataset, Labels, path_of
 from deitlt.data.index_cache import ENDING
-from deitlt.data.samplers import Draw, DrawSampler
-from deitlt.data.sources import ImageSource, Labels
-from deitlt.data.verify import path_of
+from deitlt.data.samplers import KeyedSampler, SampleKey
 
 BATCH = 256  # rows that a worker reads at once, as many as a batch of images may have
 LOOKS = 10  # times in an epoch that the memory is looked at
@@ -38,7 +37,7 @@ class Memory:
 class StringPaths:
     """The plain alternative to an index: a list of Python strings."""
 
-    def __init__(self, source: ImageSource) -> None:
+    def __init__(self, source: ImageDataset) -> None:
         path = path_of(source)
         assert path is not None
         self.paths: Sequence[str] = [path(i) for i in range(len(source))]
@@ -62,15 +61,15 @@ class RowReads(Dataset[int]):
         source: images of files.
     """
 
-    def __init__(self, source: ImageSource) -> None:
+    def __init__(self, source: ImageDataset) -> None:
         self.source = source
         self._path: Callable[[int], str] | None = None
 
-    def __getitem__(self, draw: Draw) -> int:
+    def __getitem__(self, key: SampleKey) -> int:
         if self._path is None:  # found anew in each worker
             self._path = path_of(self.source)
             assert self._path is not None
-        return len(self._path(draw.index)) + int(self.source.labels[draw.index])
+        return len(self._path(key.index)) + int(self.source.labels[key.index])
 
 
 def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -109,7 +108,7 @@ def memory_of_epoch(train: Path, test: Path, workers: int, as_strings: bool) -> 
         source = StringPaths(source)
         del datamodule
     batch = max(1, min(BATCH, len(source) // workers))  # each worker gets some
-    order = DrawSampler(ShuffledSampler(source, num_replicas=1, rank=0))
+    order = KeyedSampler(ShuffledSampler(source, num_replicas=1, rank=0))
     loader: DataLoader[Any] = DataLoader(RowReads(source), batch, sampler=order, num_workers=workers)
     every = max(1, len(loader) // LOOKS)
     before = set(multiprocessing.active_children())

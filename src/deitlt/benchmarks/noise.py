@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deitlt.data.sources import ArrayImages
+from deitlt.data.images import ArrayImages
 
 
 def noise_images(images: int, size: int, num_classes: int = 10) -> ArrayImages:

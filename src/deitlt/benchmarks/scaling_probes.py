@@ -10,9 +10,9 @@ import torch
 
 from deitlt.benchmarks.memory import fresh_peak, peak_bytes
 from deitlt.benchmarks.timing import Work, seconds
-from deitlt.data.registry import DataSplits
-from deitlt.data.samplers import DrawSampler, ShuffledSampler
-from deitlt.data.sources import Labels
+from deitlt.data.datasets import DataSplits
+from deitlt.data.images import Labels
+from deitlt.data.samplers import KeyedSampler, ShuffledSampler
 from deitlt.data.splits import SplitOptions, long_tailed
 from deitlt.longtail import class_counts, frequency_groups
 from deitlt.losses import CrossEntropyLoss, DistillationLoss, effective_number_weights
@@ -70,7 +70,7 @@ def split_cost(images: int, repeats: int) -> Cost:
 
 def order_cost(images: int, repeats: int) -> Cost:
     """Draw the whole order of an epoch over so many images."""
-    order = DrawSampler(ShuffledSampler(LabelsOnly(np.zeros(images, np.int64)), num_replicas=1, rank=0))
+    order = KeyedSampler(ShuffledSampler(LabelsOnly(np.zeros(images, np.int64)), num_replicas=1, rank=0))
     return _cost(lambda: deque(order, maxlen=0), repeats)
 
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from deitlt.data import DataRequest, DatasetSpec, LongTailDataModule
-from deitlt.data.registry import DataSplits
-from deitlt.data.sources import ArrayImages, FileImages, ImageSource
+from deitlt.data.datasets import DataSplits
+from deitlt.data.images import ArrayImages, FileImages, ImageDataset
 from deitlt.errors import ConfigError
 
 FILES, WIDTH, HEIGHT = 128, 500, 375  # different JPEG files, and their size, a usual one among ImageNet's
@@ -84,12 +84,12 @@ def _labels(images: int, classes: int, smallest_share: float) -> npt.NDArray[np.
     return np.repeat(np.arange(classes), counts)
 
 
-def _arrays(size: int, labels: npt.NDArray[np.int64]) -> ImageSource:
+def _arrays(size: int, labels: npt.NDArray[np.int64]) -> ImageDataset:
     pixels = np.random.default_rng(0).integers(0, 256, (len(labels), size, size, 3), dtype=np.uint8)
     return ArrayImages(pixels, labels)
 
 
-def _files(files: list[Path], labels: npt.NDArray[np.int64]) -> ImageSource:
+def _files(files: list[Path], labels: npt.NDArray[np.int64]) -> ImageDataset:
     return FileImages([files[i % len(files)] for i in range(len(labels))], labels)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from deitlt.benchmarks.bench import Bench
-from deitlt.data.sources import ImageSource, Subset
+from deitlt.data.images import ImageDataset, Subset
 from deitlt.models import LiveTeacher, PaCoNetwork, StudentNetwork
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -24,7 +24,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class TimmImages(Dataset[tuple[Any, int]]):
     """A source as timm's loader wants it: it sets `transform`."""
 
-    def __init__(self, source: ImageSource) -> None:
+    def __init__(self, source: ImageDataset) -> None:
         self.source = source
         self.transform: Callable[[Image], Any] | None = None
 

@@ -13,8 +13,8 @@ from deitlt.benchmarks.recipes import changed
 from deitlt.benchmarks.timing import in_turns, median, ratio
 from deitlt.data.delivery import make_feed
 from deitlt.data.feeds import BatchView
-from deitlt.data.samplers import DrawSampler, ShuffledSampler
-from deitlt.data.sources import ImageSource
+from deitlt.data.images import ImageDataset
+from deitlt.data.samplers import KeyedSampler, ShuffledSampler
 from deitlt.engine.building import make
 from deitlt.engine.devices import count_devices
 from deitlt.engine.stage_config import plain
@@ -97,14 +97,14 @@ class ViewEpoch:
         device: where the views are needed.
     """
 
-    def __init__(self, source: ImageSource, view: View, batch: int, workers: int, device: torch.device) -> None:
+    def __init__(self, source: ImageDataset, view: View, batch: int, workers: int, device: torch.device) -> None:
         self.device = device
         self.feed = make_feed(source, view, True, "worker", device, seed=0, rank=0)
         workers = workers if self.feed.by_workers else 0
         self.loader: DataLoader[Any] = DataLoader(
             self.feed.images,
             batch,
-            sampler=DrawSampler(ShuffledSampler(source, num_replicas=1, rank=0)),
+            sampler=KeyedSampler(ShuffledSampler(source, num_replicas=1, rank=0)),
             num_workers=workers,
             collate_fn=self.feed.collate,
             persistent_workers=workers > 0,

@@ -21,7 +21,7 @@ from deitlt.analysis import (
 )
 from deitlt.checkpoints import write_atomically
 from deitlt.data import LongTailDataModule
-from deitlt.data.selection import choose_evenly, evaluated_batches
+from deitlt.data.samplers import choose_evenly
 from deitlt.models import StudentNetwork
 from deitlt.modules import ClassifierModule
 from deitlt.tracking.failures import first_line, warn_once
@@ -119,7 +119,7 @@ class AnalysisWhileTraining(L.Callback):
         split = "train" if datamodule.splits.val is None else "val"
         source = datamodule.splits.train if datamodule.splits.val is None else datamodule.splits.val
         chosen = choose_evenly(source.labels, self.images, seed=0)
-        batches = evaluated_batches(datamodule, source, chosen, self.batch_size)
+        batches = datamodule.evaluation_batches(source, chosen, self.batch_size)
         if isinstance(module.network, StudentNetwork):
             kind = "student"
             answers = FiniteAnswers()

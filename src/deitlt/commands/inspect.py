@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deitlt.checkpoints import find_checkpoint
 from deitlt.data import LongTailDataModule
-from deitlt.data.samplers import Draw
+from deitlt.data.samplers import SampleKey
 from deitlt.engine.building import build_data
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig, check_run
@@ -143,7 +143,7 @@ def _viewed_batch(datamodule: LongTailDataModule, seed: int) -> tuple[list[Pictu
     rng = np.random.default_rng(seed)
     chosen = [int(rng.choice(np.flatnonzero(source.labels == c))) for c in shown]
     feed = datamodule.feed()
-    travelled, targets = feed.collate([feed.images[Draw(0, i, repeat)] for repeat, i in enumerate(chosen)])
+    travelled, targets = feed.collate([feed.images[SampleKey(0, i, repeat)] for repeat, i in enumerate(chosen)])
     views = feed.finish(travelled, torch.device("cpu"), rng)
     if datamodule.mixing_factory is not None:
         visible = visibly(datamodule.mixing_factory(info.num_classes))

@@ -9,11 +9,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from deitlt.data.dataset import EvaluatedImages
+from deitlt.data.file_checks import find_broken
 from deitlt.data.folder import IMAGE_EXTENSIONS
+from deitlt.data.images import FileImages
+from deitlt.data.loading import EvaluationImages
 from deitlt.data.samplers import EvaluationSampler
-from deitlt.data.sources import FileImages
-from deitlt.data.verify import find_broken
 from deitlt.engine.experiments import named_recipe
 from deitlt.engine.run_folder import write_text
 from deitlt.engine.trained import TrainedNetwork, load_trained
@@ -64,7 +64,7 @@ def predict(
     """A row for each file: the class and probability of the mean answer, then each token's likeliest classes."""
     card = trained.card
     source = FileImages(files, [0] * len(files))
-    images = EvaluatedImages(source, evaluation_view(card.image_size, card.normalisation, card.crop_share))
+    images = EvaluationImages(source, evaluation_view(card.image_size, card.normalisation, card.crop_share))
     order = EvaluationSampler(source, 1, 0)
     loader = DataLoader(images, batch_size=batch_size, sampler=order, num_workers=num_workers)
     top = min(top, len(card.class_names))

@@ -1,9 +1,8 @@
 """Long-tailed data: the data sets by name, samplers, and the LightningDataModule."""
 
-from deitlt.data import cifar, digits, folder, large
-from deitlt.data.balanced_samplers import ClassBalancedSampler
-from deitlt.data.module import LongTailDataModule
-from deitlt.data.registry import (
+from deitlt.data import folder, large
+from deitlt.data.datamodule import LongTailDataModule
+from deitlt.data.datasets import (
     DataRequest,
     DatasetSpec,
     DataSplits,
@@ -11,13 +10,14 @@ from deitlt.data.registry import (
     list_datasets,
     register_dataset,
 )
+from deitlt.data.images import ImageDataset
 from deitlt.data.samplers import (
+    ClassBalancedSampler,
     EvaluationSampler,
     FullRepeatedAugmentationSampler,
     RepeatedAugmentationSampler,
     ShuffledSampler,
 )
-from deitlt.data.sources import ImageSource
 
 __all__ = [
     "ClassBalancedSampler",
@@ -26,12 +26,10 @@ __all__ = [
     "DatasetSpec",
     "EvaluationSampler",
     "FullRepeatedAugmentationSampler",
-    "ImageSource",
+    "ImageDataset",
     "LongTailDataModule",
     "RepeatedAugmentationSampler",
     "ShuffledSampler",
-    "cifar",
-    "digits",
     "folder",
     "get_dataset",
     "large",

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms.v2 import functional as F
 
-from deitlt.data.sources import decode
+from deitlt.data.images import decode
 from deitlt.errors import DataError
 
 JPEG = b"\xff\xd8"  # what every JPEG file begins with

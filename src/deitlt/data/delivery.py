@@ -5,7 +5,6 @@ from typing import Literal
 import torch
 from torchvision import transforms
 
-from deitlt.data.dataset import View
 from deitlt.data.feeds import (
     BatchView,
     EncodedCrops,
@@ -15,16 +14,16 @@ from deitlt.data.feeds import (
     StreamedImages,
     WorkerViews,
 )
+from deitlt.data.images import ImageDataset, path_of
+from deitlt.data.loading import View
 from deitlt.data.resident import Resident, choose_resident
-from deitlt.data.sources import ImageSource
-from deitlt.data.verify import path_of
 from deitlt.errors import ConfigError
 
 Decoder = Literal["worker", "device"]
 
 
 def make_feed(
-    source: ImageSource,
+    source: ImageDataset,
     view: View | BatchView,
     resident: Resident,
     decoder: Decoder,
@@ -55,7 +54,7 @@ def make_feed(
     return StreamedImages(source, view) if path_of(source) is None else StreamedCrops(source, view, seed, rank)
 
 
-def _encoded(source: ImageSource, view: BatchView, seed: int, rank: int) -> Feed:
+def _encoded(source: ImageDataset, view: BatchView, seed: int, rank: int) -> Feed:
     if path_of(source) is None:
         raise ConfigError("data.decoder=device decodes files, and these images have none; type data.decoder=worker.")
     if not isinstance(view.worker_crop(), transforms.RandomResizedCrop):

@@ -10,11 +10,10 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from deitlt.data.decoding import Box, decode_cropped, draw_box, read_bytes
+from deitlt.data.images import ImageDataset, path_of
+from deitlt.data.loading import isolated_rng
 from deitlt.data.pixels import pixels_of
-from deitlt.data.samplers import Draw
-from deitlt.data.sources import ImageSource
-from deitlt.data.streams import own_streams
-from deitlt.data.verify import path_of
+from deitlt.data.samplers import SampleKey
 
 
 class Indices(Dataset[tuple[int, int]]):
@@ -26,28 +25,28 @@ class Indices(Dataset[tuple[int, int]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, draw: Draw) -> tuple[int, int]:
-        return draw.index, int(self.labels[draw.index])
+    def __getitem__(self, key: SampleKey) -> tuple[int, int]:
+        return key.index, int(self.labels[key.index])
 
 
 class WholeImages(Dataset[tuple[Tensor, int]]):
     """A source's images as uint8 [3, H, W]."""
 
-    def __init__(self, source: ImageSource) -> None:
+    def __init__(self, source: ImageDataset) -> None:
         self.source = source
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
-        return pixels_of(self.source, draw.index), int(self.source.labels[draw.index])
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
+        return pixels_of(self.source, key.index), int(self.source.labels[key.index])
 
 
 class CroppedImages(Dataset[tuple[Tensor, int]]):
-    """Random crops of a source's images, uint8 [3, S, S]; a crop depends on (seed, rank, draw) alone."""
+    """Random crops of a source's images, uint8 [3, S, S]; a crop depends on (seed, rank, key) alone."""
 
     def __init__(
-        self, source: ImageSource, crop: Callable[..., Tensor | Image.Image], image_size: int, seed: int, rank: int
+        self, source: ImageDataset, crop: Callable[..., Tensor | Image.Image], image_size: int, seed: int, rank: int
     ) -> None:
         self.source = source
         self.crop, self.image_size = crop, image_size
@@ -56,12 +55,12 @@ class CroppedImages(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, int]:
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
         path = path_of(self.source)
         assert path is not None, "arrays are streamed whole"
-        with own_streams(self.seed, self.rank, *draw):
-            crop = decode_cropped(path(draw.index), self.crop, self.image_size)
-        return crop, int(self.source.labels[draw.index])
+        with isolated_rng(self.seed, self.rank, *key):
+            crop = decode_cropped(path(key.index), self.crop, self.image_size)
+        return crop, int(self.source.labels[key.index])
 
 
 class File(NamedTuple):
@@ -74,18 +73,18 @@ class File(NamedTuple):
 class EncodedImages(Dataset[tuple[File, int]]):
     """A source's files as they are, each with the part of it that a random resized crop takes."""
 
-    def __init__(self, source: ImageSource, crop: transforms.RandomResizedCrop, seed: int, rank: int) -> None:
+    def __init__(self, source: ImageDataset, crop: transforms.RandomResizedCrop, seed: int, rank: int) -> None:
         self.source, self.crop = source, crop
         self.seed, self.rank = seed, rank
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, draw: Draw) -> tuple[File, int]:
+    def __getitem__(self, key: SampleKey) -> tuple[File, int]:
         path = path_of(self.source)
         assert path is not None, "arrays are not encoded"
-        name = path(draw.index)
+        name = path(key.index)
         content = read_bytes(name)
-        with own_streams(self.seed, self.rank, *draw):
+        with isolated_rng(self.seed, self.rank, *key):
             box = draw_box(name, content, self.crop)
-        return File(content, box), int(self.source.labels[draw.index])
+        return File(content, box), int(self.source.labels[key.index])

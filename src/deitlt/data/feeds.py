@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 from torchvision import transforms
 
-from deitlt.data.dataset import View, ViewedImages
 from deitlt.data.decoding import decode_jpegs, resize_box
 from deitlt.data.feed_images import CroppedImages, EncodedImages, File, Indices, WholeImages
+from deitlt.data.images import ImageDataset
+from deitlt.data.loading import TrainingImages, View
 from deitlt.data.resident import load_resident
-from deitlt.data.sources import ImageSource
 
 Views = Tensor | Sequence[Tensor]  # [B, 3, H, W], or one such tensor a view
 
@@ -42,7 +42,7 @@ class BatchView(Protocol):
 class Feed(Protocol):
     """One way for training images to reach the step.
 
-    images: what a `Draw` asks: (what travels, class id). collate: makes a batch of such pairs. by_workers:
+    images: what a `SampleKey` asks: (what travels, class id). collate: makes a batch of such pairs. by_workers:
     whether there is anything for workers to do.
     """
 
@@ -63,8 +63,8 @@ class WorkerViews:
 
     by_workers = True
 
-    def __init__(self, source: ImageSource, view: View, seed: int, rank: int) -> None:
-        self.images: Dataset[Any] = ViewedImages(source, view, seed, rank)
+    def __init__(self, source: ImageDataset, view: View, seed: int, rank: int) -> None:
+        self.images: Dataset[Any] = TrainingImages(source, view, seed, rank)
 
     def collate(self, pairs: list[Any]) -> Any:
         """Views [B, 3, H, W], and targets [B]."""
@@ -87,7 +87,7 @@ class ResidentImages:
 
     by_workers = False
 
-    def __init__(self, source: ImageSource, view: BatchView) -> None:
+    def __init__(self, source: ImageDataset, view: BatchView) -> None:
         self.source = source
         self.view = view
         self.images: Dataset[Any] = Indices(source.labels)
@@ -109,7 +109,7 @@ class StreamedImages:
 
     by_workers = True
 
-    def __init__(self, source: ImageSource, view: BatchView) -> None:
+    def __init__(self, source: ImageDataset, view: BatchView) -> None:
         self.view = view
         self.images: Dataset[Any] = WholeImages(source)
 
@@ -127,7 +127,7 @@ class StreamedCrops:
 
     by_workers = True
 
-    def __init__(self, source: ImageSource, view: BatchView, seed: int, rank: int) -> None:
+    def __init__(self, source: ImageDataset, view: BatchView, seed: int, rank: int) -> None:
         self.view = view
         self.images: Dataset[Any] = CroppedImages(source, view.worker_crop(), view.image_size, seed, rank)
 
@@ -145,7 +145,7 @@ class EncodedCrops:
 
     by_workers = True
 
-    def __init__(self, source: ImageSource, view: BatchView, seed: int, rank: int) -> None:
+    def __init__(self, source: ImageDataset, view: BatchView, seed: int, rank: int) -> None:
         self.view = view
         crop = view.worker_crop()
         assert isinstance(crop, transforms.RandomResizedCrop)

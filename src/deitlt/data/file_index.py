@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from deitlt.data.images import Labels, decode
 from deitlt.data.slices import Bytes, Positions
-from deitlt.data.sources import Labels, decode
 from deitlt.errors import DataError
 
 FORMAT = "deitlt file index 1"

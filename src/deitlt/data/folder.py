@@ -1,12 +1,14 @@
 """Any folder of images: train/ and test/ with a folder per class, or CSV files that list the images."""
 
+import csv
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from deitlt.data.image_lists import read_image_lists
-from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, register_dataset
-from deitlt.data.sources import FileImages
+from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, register_dataset
+from deitlt.data.images import FileImages
 from deitlt.errors import ConfigError, DataError
 from deitlt.transforms.statistics import IMAGENET
 
@@ -104,3 +106,119 @@ register_dataset(
         description="your own images: train/ and test/ with a folder per class, or two CSV files path,label",
     )
 )
+
+
+_INTEGER = re.compile(r"-?[0-9]+")
+
+
+class Row(NamedTuple):
+    """One line of a list; line: its number in the file, counted from 1."""
+
+    line: int
+    path: str
+    label: str
+
+
+def read_image_lists(train_csv: Path, test_csv: Path, root: Path) -> DataSplits:
+    """Opens the images that two CSV files list.
+
+    The training list says what the classes are. Its labels are either all integers or all names. Integers
+    are class ids 0..C-1, where C - 1 is the largest id in the training list and each id has an image there.
+    Names are sorted, and a name's place is its class id. A relative path starts at the CSV file's folder or,
+    where no such file is there, at `root`. Further columns are not looked at.
+
+    Raises:
+        DataError: a list cannot be read, lacks a column or any line, or has a line whose label is no class
+            or whose image does not exist.
+    """
+    train, test = _read_rows(train_csv), _read_rows(test_csv)
+    classes = _listed_classes(train_csv, train)
+    return DataSplits(_images(train_csv, train, root, classes), _images(test_csv, test, root, classes), classes)
+
+
+def _read_rows(file: Path) -> list[Row]:
+    """All lines of one list."""
+    try:
+        with file.expanduser().open(newline="", encoding="utf-8-sig") as text:
+            rows = list(_parse(file, text))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(
+            f"{file} cannot be read as a CSV file in UTF-8 ({error}); name a file with the header path,label."
+        ) from error
+    if not rows:
+        raise DataError(f"{file} lists no image; give it the header path,label and a line for each image.")
+    return rows
+
+
+def _parse(file: Path, text: Iterable[str]) -> Iterator[Row]:
+    reader = csv.reader(text)
+    header = [name.strip() for name in next(reader, [])]
+    for column in ("path", "label"):
+        if column not in header:
+            raise DataError(
+                f"{file} has no column {column!r} (its header is {','.join(header)!r}); its first line must "
+                "be path,label."
+            )
+    at_path, at_label = header.index("path"), header.index("label")
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue  # an empty line
+        if len(cells) <= max(at_path, at_label):
+            raise DataError(f"{file}, line {reader.line_num} has {len(cells)} of {len(header)} columns; complete it.")
+        yield Row(reader.line_num, cells[at_path].strip(), _canonical(cells[at_label].strip()))
+
+
+def _canonical(label: str) -> str:
+    """The label as its class is named: '07' and '7' are one class id."""
+    return str(int(label)) if _INTEGER.fullmatch(label) else label
+
+
+def _listed_classes(file: Path, rows: list[Row]) -> tuple[str, ...]:
+    """The classes of the training list, which see `read_image_lists`."""
+    numbered = _INTEGER.fullmatch(rows[0].label) is not None
+    for row in rows:
+        is_number = _INTEGER.fullmatch(row.label) is not None
+        if not row.label or is_number != numbered or (numbered and row.label.startswith("-")):
+            raise DataError(
+                f"{file}, line {row.line}: the label {row.label!r} does not fit; labels must be either "
+                f"all class ids 0, 1, 2, ... or all names, and line {rows[0].line} has {rows[0].label!r}."
+            )
+    present = {row.label for row in rows}
+    return _numbered_classes(file, {int(label) for label in present}) if numbered else tuple(sorted(present))
+
+
+def _numbered_classes(file: Path, ids: set[int]) -> tuple[str, ...]:
+    missing = next((i for i in range(len(ids)) if i not in ids), None)
+    if missing is not None:
+        raise DataError(
+            f"{file} lists no image of class {missing}, though its labels go up to {max(ids)}; number the "
+            "classes from 0 without gaps, or use names as labels."
+        )
+    return tuple(str(i) for i in range(len(ids)))
+
+
+def _images(file: Path, rows: list[Row], root: Path, classes: tuple[str, ...]) -> FileImages:
+    """The images of one list; their files are looked for, not opened."""
+    ids = {name: i for i, name in enumerate(classes)}
+    for row in rows:
+        if row.label not in ids:
+            raise DataError(
+                f"{file}, line {row.line}: the label {row.label!r} is none of the training list's "
+                f"{len(classes)} classes ({_shown(classes)}); mend the line or remove it."
+            )
+    return FileImages([_locate(file, row, root) for row in rows], [ids[row.label] for row in rows])
+
+
+def _locate(file: Path, row: Row, root: Path) -> Path:
+    folder = file.expanduser().parent
+    for path in (folder / row.path, root / row.path):  # an absolute path stays what it is
+        if path.is_file():
+            return path
+    raise DataError(
+        f"{file}, line {row.line}: there is no file {row.path!r} in {folder} nor in {root}; mend the line, "
+        "or type data.root=FOLDER with the folder where the paths start."
+    )
+
+
+def _shown(classes: tuple[str, ...]) -> str:
+    return ", ".join(classes) if len(classes) <= 6 else f"{classes[0]}, {classes[1]}, ..., {classes[-1]}"

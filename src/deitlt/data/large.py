@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from deitlt.data import inat_json, lists
+from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, register_dataset
 from deitlt.data.file_index import FileIndex, FileTable, IndexedImages
 from deitlt.data.index_cache import cached_index
-from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, register_dataset
 from deitlt.errors import ConfigError, DataError
 from deitlt.transforms.statistics import IMAGENET
 from deitlt.types import Normalisation

@@ -5,11 +5,10 @@ import torch
 from torch import Tensor
 
 from deitlt.data.decoding import decode_whole
-from deitlt.data.sources import ImageSource
-from deitlt.data.verify import path_of
+from deitlt.data.images import ImageDataset, path_of
 
 
-def pixels_of(source: ImageSource, index: int) -> Tensor:
+def pixels_of(source: ImageDataset, index: int) -> Tensor:
     """An image of a source, decoded as fast as its kind allows: [3, H, W] uint8.
 
     Raises:

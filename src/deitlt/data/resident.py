@@ -8,10 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from deitlt.data.images import ImageDataset, path_of
 from deitlt.data.memory import free_memory
 from deitlt.data.pixels import pixels_of
-from deitlt.data.sources import ImageSource
-from deitlt.data.verify import path_of
 from deitlt.errors import ConfigError
 
 Resident = Literal["auto"] | bool
@@ -20,7 +19,7 @@ _AT_ONCE = 1024
 _DIFFER = "data.resident=true needs images of one size, and these differ; type data.resident=false, which streams them."
 
 
-def choose_resident(source: ImageSource, resident: Resident, device: torch.device) -> bool:
+def choose_resident(source: ImageDataset, resident: Resident, device: torch.device) -> bool:
     """Whether all images are to live on a device; nothing is decoded but the first one.
 
     Args:
@@ -51,7 +50,7 @@ def choose_resident(source: ImageSource, resident: Resident, device: torch.devic
     return alike
 
 
-def load_resident(source: ImageSource, device: torch.device) -> Tensor:
+def load_resident(source: ImageDataset, device: torch.device) -> Tensor:
     """All images of a source, decoded on all cores: [N, 3, H, W] uint8 on the device.
 
     Raises:
@@ -73,7 +72,7 @@ def load_resident(source: ImageSource, device: torch.device) -> Tensor:
     return pixels
 
 
-def _of_one_size(source: ImageSource) -> bool:
+def _of_one_size(source: ImageDataset) -> bool:
     """Whether all images have the first one's size; of files, whose headers alone are read."""
     path = path_of(source)
     if path is None:

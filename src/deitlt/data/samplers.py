@@ -1,4 +1,4 @@
-"""The order in which images are shown: repeated augmentation, plain shuffling, evaluation.
+"""The order in which images are shown: repeated augmentation, shuffling, balanced classes, evaluation.
 
 Every sampler gives each rank equally many items, as distributed training needs it, and takes its order from
 the seed and the epoch alone.
@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sized
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Sampler
 
+from deitlt.data.images import ImageDataset
 from deitlt.errors import ConfigError
 
 BLOCK = 256  # repeated augmentation's epoch is cut to whole blocks of so many images
@@ -124,7 +126,7 @@ class ShuffledSampler(EpochSampler):
         super().__init__(data, num_replicas, rank, seed=seed)
 
 
-class Draw(NamedTuple):
+class SampleKey(NamedTuple):
     """One showing of an image, and all that its augmentation may depend on beside seed and rank.
 
     repeat: how often this image came before in this rank's epoch.
@@ -135,7 +137,7 @@ class Draw(NamedTuple):
     repeat: int
 
 
-class DrawSampler(Sampler[Draw]):
+class KeyedSampler(Sampler[SampleKey]):
     """Tells the data set the epoch and the repeat of each image, which it cannot know in a worker.
 
     Args:
@@ -154,13 +156,13 @@ class DrawSampler(Sampler[Draw]):
     def __len__(self) -> int:
         return len(self.sampler)
 
-    def __iter__(self) -> Iterator[Draw]:
+    def __iter__(self) -> Iterator[SampleKey]:
         epoch = self.sampler.epoch
-        done = self._done.get(epoch, 0)
         seen = array("I", bytes(4 * len(self.sampler.data)))  # 4 bytes an image; a Counter takes a hundred
+        done = self._done.get(epoch, 0)
         for place, index in enumerate(self.sampler):
             if place >= done:
-                yield Draw(epoch, index, seen[index])
+                yield SampleKey(epoch, index, seen[index])
             seen[index] += 1
 
 
@@ -194,3 +196,83 @@ class EvaluationSampler(Sampler[tuple[int, bool]]):
 def _order_seed(seed: int, epoch: int) -> int:
     """A generator's seed: the epoch itself for seed 0, as DeiT has it; torch uses 32 bits of it."""
     return epoch if seed == 0 else int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+
+
+class ClassBalancedSampler(EpochSampler):
+    """Draws as many images an epoch as there are, with replacement, class c with probability n_c^q / sum_j n_j^q.
+
+    Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020, equation 1:
+    q = 0 shows all classes equally often, q = 1/2 by the square root of their counts, q = 1 as they are. Within
+    its class each image is as likely as any other. The draws are dealt out to the ranks as `EpochSampler`
+    deals its order.
+
+    Args:
+        data: the images, with the class of each.
+        num_replicas: number of ranks.
+        rank: this rank.
+        shuffle: False puts the draws into ascending order.
+        seed: mixed with the epoch.
+        power: q, from 0 to 1.
+
+    Raises:
+        ConfigError: power is not in [0, 1].
+    """
+
+    def __init__(
+        self,
+        data: ImageDataset,
+        num_replicas: int,
+        rank: int,
+        shuffle: bool = True,
+        seed: int = 0,
+        power: float = 0.0,
+    ) -> None:
+        super().__init__(data, num_replicas, rank, shuffle, seed=seed)
+        if not 0 <= power <= 1:
+            raise ConfigError(
+                f"data.sampler.power={power} must be from 0 to 1; type data.sampler.power=0 for classes shown "
+                "equally often, or 0.5 for the square root of their counts."
+            )
+        self.probabilities = image_probabilities(data.labels, power)
+
+    def _order(self) -> npt.NDArray[np.int64]:
+        """The epoch's draws, [N] with repeats, equal on all ranks."""
+        stream = np.random.default_rng((self.seed, self.epoch))
+        n = len(self.probabilities)
+        draws = stream.choice(n, size=n, p=self.probabilities)
+        return draws if self.shuffle else np.sort(draws)
+
+
+def image_probabilities(labels: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float64]:
+    """The probability of each image, [N]: its class's n_c^q / sum_j n_j^q, shared by the class's n_c images.
+
+    Args:
+        labels: [N] class ids; a class without an image takes no part.
+        power: q.
+    """
+    counts = np.bincount(labels).astype(np.float64)
+    shares = counts[labels] ** (power - 1)
+    normalised: npt.NDArray[np.float64] = shares / shares.sum()
+    return normalised
+
+
+def choose_evenly(labels: npt.NDArray[np.int64], images: int, seed: int) -> npt.NDArray[np.int64]:
+    """Images at random, as evenly over the classes as their numbers allow: no class's second before each one's first.
+
+    Args:
+        labels: [N] class ids.
+        images: how many at most, M.
+        seed: of the choice.
+
+    Returns:
+        [min(M, N)] positions, in random order.
+    """
+    assert images >= 1
+    stream = np.random.default_rng((seed, 0))
+    order = stream.permutation(len(labels))
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    sizes = np.bincount(labels)
+    turn = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    # Classes take turns in random order, so that the last turn, which may be cut short, favours none.
+    rank = stream.permutation(len(sizes))[labels[by_class]]
+    return stream.permutation(by_class[np.lexsort((rank, turn))][:images])

@@ -1,15 +1,16 @@
-"""Makes a data set long-tailed, cuts a validation split from it, and says what came out."""
+"""Splits of a data set: class order, long tail, validation split, and what came out."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from deitlt.data.registry import DataSplits
-from deitlt.data.sources import ImageSource, Subset
+from deitlt.data.datasets import DataSplits
+from deitlt.data.images import ImageDataset, Relabelled, Subset
 from deitlt.errors import ConfigError, DataError
-from deitlt.longtail import class_counts, frequency_groups, subsample
+from deitlt.longtail import by_frequency, class_counts, frequency_groups, subsample
 from deitlt.types import DataInfo
 
 Indices = npt.NDArray[np.int64]
@@ -61,9 +62,9 @@ class SplitOptions:
 class LongTailSplits:
     """A long-tailed training set, its validation split if one was asked for, and the test set."""
 
-    train: ImageSource
-    val: ImageSource | None
-    test: ImageSource
+    train: ImageDataset
+    val: ImageDataset | None
+    test: ImageDataset
     info: DataInfo
 
 
@@ -85,7 +86,7 @@ def long_tailed(splits: DataSplits, options: SplitOptions, default_cuts: tuple[i
     """
     _require_images(splits)
     train = _subsampled(splits, options)
-    val: ImageSource | None = None
+    val: ImageDataset | None = None
     if options.val_fraction > 0:
         kept, held_out = _held_out(train.labels, options.val_fraction, options.split_seed)
         train, val = Subset(train, kept), Subset(train, held_out)
@@ -104,7 +105,7 @@ def _require_images(splits: DataSplits) -> None:
         )
 
 
-def _subsampled(splits: DataSplits, options: SplitOptions) -> ImageSource:
+def _subsampled(splits: DataSplits, options: SplitOptions) -> ImageDataset:
     """The training images that the profile keeps."""
     if options.imbalance_factor is None and options.max_count is None:
         return splits.train
@@ -130,7 +131,7 @@ def _held_out(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> tupl
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def _info(train: ImageSource, splits: DataSplits, options: SplitOptions, cuts: tuple[int, int] | None) -> DataInfo:
+def _info(train: ImageDataset, splits: DataSplits, options: SplitOptions, cuts: tuple[int, int] | None) -> DataInfo:
     names = splits.class_names
     counts = tuple(_counts(train, len(names)).tolist())
     groups = frequency_groups(counts, options.groups, options.group_cuts or cuts)
@@ -138,6 +139,89 @@ def _info(train: ImageSource, splits: DataSplits, options: SplitOptions, cuts: t
     return DataInfo(len(names), counts, names, members, splits.labels, splits.authors_labels)
 
 
-def _counts(source: ImageSource, num_classes: int) -> npt.NDArray[np.int64]:
+def _counts(source: ImageDataset, num_classes: int) -> npt.NDArray[np.int64]:
     """Images of each class, [C]."""
     return np.bincount(source.labels, minlength=num_classes)
+
+
+CLASS_ORDERS = ("label", "count", "authors")
+Order = npt.NDArray[np.int64]
+
+
+def sort_classes(splits: DataSplits, order: str) -> DataSplits:
+    """Gives the classes new ids, in the training and the test set alike, and their names with them.
+
+    It is done before a data set is made long-tailed and before anything is left out of it, so that ids
+    depend on the published data alone.
+
+    Args:
+        splits: the data set as published.
+        order: 'label' leaves it so. 'count' sorts the classes by falling number of training images, stable
+            among ties. 'authors' does so with the ties of the authors' code (see `quicksort_order`).
+            Otherwise a file that holds every label once, in the order that is wanted.
+
+    Returns:
+        The data set whose `labels` hold the published label of each class id, and `authors_labels` those in
+        the order of 'authors', in which the authors' networks answer.
+
+    Raises:
+        ConfigError: the order is none of these.
+        DataError: the file does not hold every label once.
+    """
+    if order == "label":
+        return splits
+    by = _order(splits, order)
+    places = np.empty_like(by)
+    places[by] = np.arange(len(by))
+    names = tuple(splits.class_names[c] for c in by)
+    labels, authors = (tuple(splits.labels[c] for c in ids) for ids in (by, _order(splits, "authors")))
+    train, test = (Relabelled(source, places) for source in (splits.train, splits.test))
+    return DataSplits(train, test, names, labels, authors)
+
+
+def _order(splits: DataSplits, order: str) -> Order:
+    """The published class of each new id, [C]."""
+    num_classes = len(splits.class_names)
+    counts = np.bincount(splits.train.labels, minlength=num_classes)
+    if order == "count":
+        return by_frequency(counts.tolist())
+    if order == "authors":
+        return authors_order(counts)
+    return _read_order(Path(order).expanduser(), num_classes)
+
+
+def _read_order(file: Path, num_classes: int) -> Order:
+    try:
+        words = file.read_text().split()
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(
+            f"data.class_order={_as_typed(file)} is none of {', '.join(CLASS_ORDERS)}, nor a file that can be read; "
+            "type data.class_order=count, say."
+        ) from error
+    labels = [int(word) if word.isascii() and word.isdigit() else -1 for word in words]
+    if sorted(labels) != list(range(num_classes)):
+        raise DataError(
+            f"data.class_order={file} must hold each label 0 to {num_classes - 1} once, one a line, and it has "
+            f"{len(words)} words; mend it, or type data.class_order=count."
+        )
+    return np.array(labels, dtype=np.int64)
+
+
+def _as_typed(file: Path) -> Path:
+    """The name from the working folder on, where a run's command has put that before it."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file
+
+
+def authors_order(counts: npt.NDArray[np.integer]) -> Order:
+    """Classes sorted by falling count, [C], ties as NumPy's plain quicksort leaves them.
+
+    The authors sort by ``np.argsort(-counts)``, which is not stable: ties depend on the algorithm. NumPy up to 1.24
+    takes one introsort on every machine; later versions sort integers by vector instructions where the processor has
+    them. Keys of dtype object still take the plain introsort everywhere. A checkpoint that was trained after another
+    order shows it by the accuracy of chance, and needs its order in a file.
+
+    Args:
+        counts: [C] training images a class.
+    """
+    return np.argsort((-counts).astype(object), kind="quicksort")

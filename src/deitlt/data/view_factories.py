@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from deitlt.data.dataset import View
 from deitlt.data.feeds import BatchView
+from deitlt.data.loading import View
 from deitlt.types import Normalisation
 
 

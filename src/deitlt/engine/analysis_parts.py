@@ -21,8 +21,8 @@ from deitlt.analysis import (
     without_decisions,
 )
 from deitlt.checkpoints import read_checkpoint
-from deitlt.data import ImageSource, LongTailDataModule
-from deitlt.data.selection import choose_evenly, evaluated_batches
+from deitlt.data import ImageDataset, LongTailDataModule
+from deitlt.data.samplers import choose_evenly
 from deitlt.engine.analysis_callback import ask_teacher
 from deitlt.engine.analysis_subjects import Subject
 from deitlt.engine.building import build_data, build_labeller
@@ -79,7 +79,7 @@ def epochs_trained(trained: TrainedNetwork) -> int | None:
         return None
 
 
-def split_of(datamodule: LongTailDataModule, split: str) -> ImageSource:
+def split_of(datamodule: LongTailDataModule, split: str) -> ImageDataset:
     """The images of a split.
 
     Raises:
@@ -107,7 +107,7 @@ def rollout_examples(
     network, source, info = trained.network, split_of(datamodule, split), datamodule.info
     assert isinstance(network, StudentNetwork)
     chosen = _one_of_each(source.labels, info, rows)
-    images, labels = next(iter(evaluated_batches(datamodule, source, chosen, len(chosen))))
+    images, labels = next(iter(datamodule.evaluation_batches(source, chosen, len(chosen))))
     shares, answers = attention_rollout(network, images), trained.answer(images)
     pictures = denormalise(images, datamodule.normalisation).permute(0, 2, 3, 1).numpy()
     rollouts = [{token: values[i].numpy() for token, values in shares.items()} for i in range(len(chosen))]
@@ -125,7 +125,7 @@ def _one_pass(
     source, info, network = split_of(datamodule, config.split), datamodule.info, trained.network
     wanted = len(source) if config.images == "all" else config.images
     chosen = np.sort(choose_evenly(source.labels, wanted, seed=0))
-    batches = evaluated_batches(datamodule, source, chosen, config.batch_size, config.num_workers)
+    batches = datamodule.evaluation_batches(source, chosen, config.batch_size, config.num_workers)
     tokens = ("cls", "dist", "avg") if "dist" in getattr(network, "tokens", ()) else ("cls",)
     calibration = TokenCalibration(info.num_classes, info.groups, tokens).to(trained.device)
     answers = FiniteAnswers()
@@ -171,7 +171,7 @@ def _sharpness(trained: TrainedNetwork, datamodule: LongTailDataModule, config: 
         return truth_losses(TokenLogits(cls, dist), targets)
 
     chosen = choose_evenly(source.labels, options.images, options.seed)
-    batches = evaluated_batches(datamodule, source, chosen, config.batch_size)
+    batches = datamodule.evaluation_batches(source, chosen, config.batch_size)
     found = sharpness(
         trained.network,
         batches,

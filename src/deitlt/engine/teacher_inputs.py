@@ -15,9 +15,8 @@ from deitlt.analysis import Labeller, agreement, decide
 from deitlt.data import LongTailDataModule
 from deitlt.data.delivery import make_feed
 from deitlt.data.feeds import Feed
-from deitlt.data.samplers import Draw
-from deitlt.data.selection import choose_evenly
-from deitlt.data.sources import ImageSource, Subset
+from deitlt.data.images import ImageDataset, Subset
+from deitlt.data.samplers import SampleKey, choose_evenly
 from deitlt.engine.building import make
 from deitlt.engine.stage_config import StageConfig
 from deitlt.transforms import BatchMixing, student_view
@@ -144,7 +143,7 @@ def _feed(
     stage: StageConfig,
     datamodule: LongTailDataModule,
     kind: InputKind,
-    source: ImageSource,
+    source: ImageDataset,
     chosen: NDArray[np.int64],
     device: torch.device,
 ) -> Feed:
@@ -171,7 +170,7 @@ def _view(
     feed: Feed, places: NDArray[np.int64], device: torch.device, stream: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """One batch: its views [B, 3, H, W] and class ids [B]; of several views of an image the first."""
-    travelled, targets = feed.collate([feed.images[Draw(0, int(place), 0)] for place in places])
+    travelled, targets = feed.collate([feed.images[SampleKey(0, int(place), 0)] for place in places])
     if isinstance(travelled, Tensor):
         travelled = travelled.to(device)
     views = feed.finish(travelled, device, stream)

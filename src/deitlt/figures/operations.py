@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 
-from deitlt.data.streams import own_streams
+from deitlt.data.loading import isolated_rng
 from deitlt.figures.views import ViewExample
 from deitlt.transforms import DeviceView, denormalise, student_view
 from deitlt.transforms.device_geometry import draw_warps
@@ -88,7 +88,7 @@ def _whole_views(view: DeviceView, picture: Pixels, views: int, seed: int) -> li
     together = view(images, np.random.default_rng(seed))
     examples = []
     for i, ours in enumerate(together):
-        with own_streams(seed, i):
+        with isolated_rng(seed, i):
             theirs = alone(Image.fromarray(picture))
         timm, device = (denormalise(x, view.normalisation).permute(1, 2, 0).numpy() for x in (theirs, ours))
         examples.append(ViewExample({"timm": timm, "on the device": device}, "whole views, with draws of their own"))

@@ -1,4 +1,4 @@
-"""The LightningDataModule: opens a data set, makes it long-tailed, and hands out complete batches."""
+"""The LightningDataModule: opens a data set, makes it long-tailed, and hands out batches."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,23 +8,21 @@ from typing import Any, Literal
 import lightning as L
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from deitlt.data.class_order import sort_classes
 from deitlt.data.completion import Labeller, PlacedLabeller, TeacherSees, check_teacher_sees, complete_batch
-from deitlt.data.dataset import EvaluatedImages
+from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, get_dataset
 from deitlt.data.delivery import Decoder, make_feed
 from deitlt.data.feeds import BatchView, Feed
-from deitlt.data.file_check import FileCheck
-from deitlt.data.place import TrainingPlace
-from deitlt.data.registry import DataRequest, DatasetSpec, DataSplits, get_dataset
+from deitlt.data.file_checks import FileCheck
+from deitlt.data.images import ImageDataset, drop
+from deitlt.data.loading import EvaluationImages, Loader, make_loader
 from deitlt.data.resident import Resident, choose_resident
-from deitlt.data.samplers import DrawSampler, EpochSampler, EvaluationSampler, ShuffledSampler
-from deitlt.data.sources import ImageSource
-from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed
-from deitlt.data.verify import drop
+from deitlt.data.samplers import EpochSampler, EvaluationSampler, KeyedSampler, ShuffledSampler
+from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed, sort_classes
 from deitlt.data.view_factories import EvaluationFactory, ViewFactory
-from deitlt.data.workers import Loader, make_loader
 from deitlt.errors import ConfigError
 from deitlt.transforms import IMAGENET, BatchMixing, evaluation_view, weak_view
 from deitlt.types import DataInfo, ImageBatch, StudentBatch
@@ -175,9 +173,9 @@ class LongTailDataModule(L.LightningDataModule):
         return self.splits.info
 
     @property
-    def place(self) -> TrainingPlace:
-        """Where training stands."""
-        return TrainingPlace(self.trainer)
+    def ranks(self) -> tuple[int, int]:
+        """How many ranks train, and which of them this is; (1, 0) where no trainer is attached."""
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -186,10 +184,12 @@ class LongTailDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Training images in the epoch's order, from the epoch at which training begins or goes on."""
-        place = self.place
-        order = self.sampler(self.splits.train, num_replicas=place.world, rank=place.rank, seed=self.seed)
-        # With workers the first epoch's order is fetched before the loop calls set_epoch.
-        order.set_epoch(place.first_epoch)
+        world, rank = self.ranks
+        order = self.sampler(self.splits.train, num_replicas=world, rank=rank, seed=self.seed)
+        # With workers the first epoch's order is fetched before the loop calls set_epoch, and a resumed run's
+        # `current_epoch` is brought up to date only after that.
+        loop = None if self.trainer is None else self.trainer.fit_loop
+        order.set_epoch(0 if loop is None else loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         if len(order) == 0:
             raise ConfigError(
                 f"Repeated augmentation shows no image of a training set of {len(self.splits.train)}; "
@@ -198,14 +198,15 @@ class LongTailDataModule(L.LightningDataModule):
         feed = self._feed = self.feed()
         drop_last = self.drop_last and len(order) >= self.batch_size
         workers = self.num_workers if feed.by_workers else 0
-        draws = DrawSampler(order, place.batches_done * self.batch_size)
-        return make_loader(feed.images, draws, self.batch_size, workers, drop_last, feed.collate)
+        resumed = loop is not None and loop.restarting
+        done = loop.epoch_loop.batch_progress.current.completed * self.batch_size if loop and resumed else 0
+        return make_loader(feed.images, KeyedSampler(order, done), self.batch_size, workers, drop_last, feed.collate)
 
     def feed(self) -> Feed:
         """How this rank's training images reach the step."""
         view = self.view(self.image_size, self.normalisation)
-        place = self.place
-        return make_feed(self.splits.train, view, self.resident, self.decoder, place.device, self.seed, place.rank)
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        return make_feed(self.splits.train, view, self.resident, self.decoder, device, self.seed, self.ranks[1])
 
     def choose_resident(self, device: torch.device) -> Resident:
         """Whether the training images will live on a device; the choice as it stands where no view asks for it.
@@ -240,15 +241,44 @@ class LongTailDataModule(L.LightningDataModule):
             return ImageBatch(images, targets)
         assert self._feed is not None
         if isinstance(self.labeller, PlacedLabeller):
-            self.labeller.at(self.trainer.current_epoch, self.place.step, self.mixing_on)
-        views = self._feed.finish(images, targets.device, self.place.stream(self.seed, VIEWS))
-        return self.complete(views, targets, self.place.stream(self.seed))
+            self.labeller.at(self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1, self.mixing_on)
+        views = self._feed.finish(images, targets.device, self._batch_rng(VIEWS))
+        return self.complete(views, targets, self._batch_rng())
 
     def complete(self, views: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator) -> StudentBatch:
         """Mix viewed images, [B, 3, H, W] a view, with targets [B], then ask the teacher about what came out."""
         make = self.mixing_factory if self.mixing_on else None
         mixing = None if make is None else make(self.info.num_classes)
         return complete_batch(views, targets, mixing, self.labeller, self.teacher_sees, rng)
+
+    def evaluation_batches(
+        self, dataset: ImageDataset, chosen: NDArray[np.int64], batch_size: int, num_workers: int = 0
+    ) -> Loader:
+        """Chosen images of a split as evaluation sees them.
+
+        Args:
+            dataset: the split.
+            chosen: [n] positions.
+            batch_size: images at once.
+            num_workers: processes that read images; 0 reads in this one.
+
+        Returns:
+            Batches of images [B, 3, H, W], normalised, and class ids [B]; iterating leaves torch's random state alone.
+        """
+        images: Any = EvaluationImages(dataset, self.evaluation(self.image_size, self.normalisation))
+        return DataLoader(
+            images,
+            batch_size=batch_size,
+            sampler=[(int(position), True) for position in chosen],
+            num_workers=num_workers,
+            generator=torch.Generator(),  # else the loader would draw its seed from torch's global state
+        )
+
+    def _batch_rng(self, *purpose: int) -> np.random.Generator:
+        """The generator of the batch at hand: of (seed, rank, epoch, step), and the purpose that is named."""
+        assert self.trainer is not None
+        step = self.trainer.fit_loop.batch_idx + 1  # counted up once the batch is on its device
+        return np.random.default_rng((self.seed, self.ranks[1], self.trainer.current_epoch, step, *purpose))
 
     def _read(self) -> DataSplits:
         whole = sort_classes(self.spec.read(self.request), self.class_order)
@@ -257,7 +287,7 @@ class LongTailDataModule(L.LightningDataModule):
         train, test = (drop(source, self.exclude) for source in (whole.train, whole.test))
         return replace(whole, train=train, test=test)
 
-    def _evaluated(self, source: ImageSource, shared: bool = True) -> Loader:
-        world, rank = (self.place.world, self.place.rank) if shared else (1, 0)
-        images = EvaluatedImages(source, self.evaluation(self.image_size, self.normalisation))
+    def _evaluated(self, source: ImageDataset, shared: bool = True) -> Loader:
+        world, rank = self.ranks if shared else (1, 0)
+        images = EvaluationImages(source, self.evaluation(self.image_size, self.normalisation))
         return make_loader(images, EvaluationSampler(source, world, rank), self.eval_batch_size, self.num_workers)

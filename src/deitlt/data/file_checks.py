@@ -1,15 +1,16 @@
-"""Finds images that a list names and the disk lacks or keeps to itself, all at once and before training."""
+"""Looks for image files that are missing, locked or broken before training reads them."""
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import NamedTuple
 
-from deitlt.data.sources import ImageSource
-from deitlt.data.verify import path_of
-from deitlt.errors import DataError
+from deitlt.data.datasets import DataSplits
+from deitlt.data.images import ImageDataset, decode, path_of
+from deitlt.errors import ConfigError, DataError
 
 _THREADS = 32  # a look takes milliseconds of waiting where the disk is on a network
 _AT_ONCE = 2048
@@ -23,7 +24,7 @@ class Lacking(NamedTuple):
     locked: bool
 
 
-def find_missing(source: ImageSource) -> list[Lacking]:
+def find_missing(source: ImageDataset) -> list[Lacking]:
     """The files of a source that are not there or may not be read, in its order; none for one without files."""
     path = path_of(source)
     if path is None:
@@ -37,7 +38,7 @@ def find_missing(source: ImageSource) -> list[Lacking]:
         return [lacking for found in pool.imap(look, range(0, len(source), _AT_ONCE)) for lacking in found]
 
 
-def require_files(sources: Sequence[ImageSource], root: Path) -> None:
+def require_files(sources: Sequence[ImageDataset], root: Path) -> None:
     """Raises DataError where files of the sources are missing or locked: with their number and the first ten.
 
     Args:
@@ -125,3 +126,85 @@ def _content(folder: Path) -> str:
 
 def _first(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+_AT_ONCE = 2**14
+
+
+def find_broken(source: ImageDataset) -> list[str]:
+    """Decodes the file of every image, on all cores, and returns the broken ones.
+
+    Returns:
+        The paths that cannot be decoded, each once, sorted; none for a source without files.
+    """
+    path = path_of(source)
+    if path is None:
+        return []
+    broken: set[str] = set()
+    with ThreadPool(os.cpu_count()) as pool:  # threads suffice: Pillow decodes outside Python's lock
+        for first in range(0, len(source), _AT_ONCE):  # all names at once would be gigabytes for ten million files
+            files = [path(i) for i in range(first, min(first + _AT_ONCE, len(source)))]
+            found = pool.imap(_is_broken, files, chunksize=32)
+            broken.update(file for file, is_broken in zip(files, found, strict=True) if is_broken)
+    return sorted(broken)
+
+
+def require_sound(sources: Sequence[ImageDataset]) -> None:
+    """Raises DataError where a file of the sources cannot be decoded: names the first one."""
+    for source in sources:
+        if broken := find_broken(source):
+            others = f", nor can {len(broken) - 1} more" if len(broken) > 1 else ""
+            raise DataError(
+                f"{broken[0]} cannot be decoded as an image{others}; replace it, "
+                "or type data.on_broken=skip to go on without such files."
+            )
+
+
+def _is_broken(path: str) -> bool:
+    try:
+        decode(path)
+    except DataError:
+        return True
+    return False
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """Looks for every image file, and decodes each once.
+
+    Args:
+        on_broken: 'error' stops at an image that cannot be decoded, 'skip' goes on without it.
+        verify: decode; else files are only looked for.
+
+    Raises:
+        ConfigError: the two do not go together, or `on_broken` is another word.
+    """
+
+    on_broken: str = "error"
+    verify: bool = True
+
+    def __post_init__(self) -> None:
+        if self.on_broken not in ("error", "skip"):
+            raise ConfigError(f"data.on_broken={self.on_broken} is no choice; type =error or =skip.")
+        if self.on_broken == "skip" and not self.verify:
+            raise ConfigError("data.on_broken=skip has to look for broken files first; type data.verify=true with it.")
+
+    def __call__(self, used: Sequence[ImageDataset], whole: Callable[[], DataSplits], root: Path) -> list[str]:
+        """The files to leave out, where that is allowed.
+
+        Args:
+            used: training, validation and test images.
+            whole: opens the data set as published: what is left out is left out before it is made long-tailed.
+            root: where the files' paths start.
+
+        Raises:
+            DataError: files are missing, or one is broken where that is an error.
+        """
+        require_files(used, root)
+        if not self.verify:
+            return []
+        if self.on_broken == "skip":
+            published = whole()
+            return sorted({*find_broken(published.train), *find_broken(published.test)})
+        require_sound(used)
+        return []

@@ -1,7 +1,7 @@
-"""Where decoded images come from: arrays in memory, files, or a part of either."""
+"""Decoded images and their labels: arrays in memory, files, or a part of either."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -15,7 +15,7 @@ from deitlt.errors import DataError
 Labels = npt.NDArray[np.int64]
 
 
-class ImageSource(Protocol):
+class ImageDataset(Protocol):
     """Images that can be asked for one by one, and their class ids.
 
     labels: [N] int64. Item i is the decoded RGB image i. A source draws nothing at random and can be
@@ -33,7 +33,7 @@ class ImageSource(Protocol):
 
 
 @runtime_checkable
-class FileSource(Protocol):
+class HasFiles(Protocol):
     """A source whose every image is a file."""
 
     def path(self, index: int, /) -> str:
@@ -102,12 +102,12 @@ class Subset:
         indices: [M] positions in `source`.
     """
 
-    def __init__(self, source: ImageSource, indices: Sequence[int] | npt.NDArray[np.integer]) -> None:
+    def __init__(self, source: ImageDataset, indices: Sequence[int] | npt.NDArray[np.integer]) -> None:
         chosen = np.asarray(indices, dtype=np.int64)
         if isinstance(source, Subset):
             chosen = source.indices[chosen]
             source = source.source
-        self.source: ImageSource = source
+        self.source: ImageDataset = source
         self.indices: npt.NDArray[np.int64] = chosen
         self.labels: Labels = source.labels[chosen]
 
@@ -126,7 +126,7 @@ class Relabelled:
         places: [C], the new class id of each old one.
     """
 
-    def __init__(self, source: ImageSource, places: npt.NDArray[np.integer]) -> None:
+    def __init__(self, source: ImageDataset, places: npt.NDArray[np.integer]) -> None:
         self.source = source
         self.places: npt.NDArray[np.int64] = np.asarray(places, dtype=np.int64)
 
@@ -160,3 +160,26 @@ def decode(path: str) -> Image.Image:
             f"{path} cannot be decoded as an image ({reason}); replace the file, or type "
             "data.on_broken=skip, which counts such files and goes on without them."
         ) from error
+
+
+def drop(source: ImageDataset, paths: list[str]) -> ImageDataset:
+    """The source without the images of these files, in unchanged order."""
+    unwanted = set(paths)
+    kept = [i for i, path in enumerate(_paths(source)) if path not in unwanted]
+    return Subset(source, np.array(kept, dtype=np.int64)) if unwanted else source
+
+
+def _paths(source: ImageDataset) -> list[str]:
+    """The file of each image, [] for a source without files."""
+    path = path_of(source)
+    return [] if path is None else [path(i) for i in range(len(source))]
+
+
+def path_of(source: ImageDataset) -> Callable[[int], str] | None:
+    """What tells the file of a source's image i; None for a source without files."""
+    if isinstance(source, Relabelled):
+        return path_of(source.source)
+    if isinstance(source, Subset):
+        path, indices = path_of(source.source), source.indices
+        return None if path is None else lambda i: path(int(indices[i]))
+    return source.path if isinstance(source, HasFiles) else None
