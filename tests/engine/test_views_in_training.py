@@ -73,12 +73,6 @@ def test_local_crops_that_the_student_cannot_take(complain, tiny, teacher):
     assert "student.views.train.local_size=8" in said
 
 
-def test_a_store_that_is_a_file_is_refused_before_the_teacher_is_trained(complain, tiny, tmp_path):
-    (tmp_path / "afile").write_text("")
-    said = complain("train", *tiny, f"student.teacher_view.store={tmp_path / 'afile'}")
-    assert "is a file; type student.teacher_view.store=FOLDER." in said
-
-
 @pytest.mark.parametrize("description", ["5", "rand-n0-m9"])
 def test_what_is_no_rand_augment_is_answered_in_a_sentence(complain, tiny, teacher, description):
     words = [

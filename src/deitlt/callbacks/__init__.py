@@ -11,7 +11,6 @@ from deitlt.callbacks.pruning import Pruning
 from deitlt.callbacks.reweighting import DeferredReweighting
 from deitlt.callbacks.sam import SharpnessAwareMinimization
 from deitlt.callbacks.seeding import SeededSteps
-from deitlt.callbacks.stored_teacher import StoredTeacher
 from deitlt.callbacks.throughput import Throughput
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "SeededSteps",
     "SharpnessAwareMinimization",
     "StageProgress",
-    "StoredTeacher",
     "StudentAveraging",
     "Throughput",
     "TokenFusion",

@@ -1,6 +1,5 @@
 """Reading checkpoints safely, writing them whole, and making networks of them."""
 
-from deitlt.checkpoints.answers import AnswerStore
 from deitlt.checkpoints.card import ModelCard, read_card
 from deitlt.checkpoints.fetching import WANDB, fetch_checkpoint
 from deitlt.checkpoints.finding import find_checkpoint
@@ -16,7 +15,6 @@ from deitlt.checkpoints.writing import AtomicCheckpointIO, write_atomically
 __all__ = [
     "TIMM",
     "WANDB",
-    "AnswerStore",
     "AtomicCheckpointIO",
     "ModelCard",
     "StoredNetwork",

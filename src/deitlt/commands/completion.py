@@ -23,7 +23,7 @@ _KEYS = "keys"
 # Last words of the keys whose values are files and folders.
 _PATHS = (
     *("checkpoint", "images", "root", "data_root", "output", "output_dir", "sweep_dir", "runs", "folder", "resume"),
-    *("train_csv", "test_csv", "train_list", "test_list", "store", "init"),
+    *("train_csv", "test_csv", "train_list", "test_list", "init"),
 )
 # Each asks `completion --query` for the words that may end the line in COMP_LINE, one a line.
 _BASH = """_deitlt() {

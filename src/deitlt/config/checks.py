@@ -14,7 +14,7 @@ NULLABLE = (
     *("drw", "ema", "mixing", "gradient_clip", "devices", "checkpoint", "rand_augment", "width", "depth", "heads"),
     *("imbalance_factor", "max_count", "group_cuts", "train_csv", "test_csv", "data", "data_root", "resume"),
     *("train_list", "test_list", "class_order"),
-    *("wandb", "entity", "mode", "threshold", "init", "store", "generated", "compare", "every", "folder"),
+    *("wandb", "entity", "mode", "threshold", "init", "generated", "compare", "every", "folder"),
 )
 # Last words of the keys that have no default -> what to type behind them.
 PLACEHOLDERS = {

@@ -30,12 +30,11 @@ FREE = (
     "data.verify",
     "data.resident",
     "data.decoder",
-    "student.teacher_view.store",
 )
 COMPARED = ("data", "teacher", "student", "baseline", "protocol", "trainer.precision")
 PATHS = (
     *("data.root", "data.train_csv", "data.test_csv", "data.train_list", "data.test_list", "data.class_order"),
-    *("teacher.checkpoint", "student.checkpoint", "student.init", "student.teacher_view.store"),
+    *("teacher.checkpoint", "student.checkpoint", "student.init"),
 )
 NAMES = {"data.class_order": ("label", "count", "authors")}  # values of paths that are no files
 SCHEMES = ("timm:", "wandb:")  # of values that are no files

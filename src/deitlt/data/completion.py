@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,19 +14,6 @@ from deitlt.types import StudentBatch
 
 Labeller = Callable[[Tensor], Tensor]
 TeacherSees = Literal["both", "global"]
-
-
-@runtime_checkable
-class PlacedLabeller(Protocol):
-    """A labeller that is told which batch it will be asked about, part after part: one with a memory."""
-
-    def at(self, epoch: int, step: int, mixed: bool) -> None:
-        """The next calls are about this rank's batch `step` of an epoch, in which images are mixed or not."""
-        ...
-
-    def __call__(self, images: Tensor, /) -> Tensor:
-        """images: [N, 3, H, W] -> decisions [N] or logits [N, C]."""
-        ...
 
 
 def complete_batch(

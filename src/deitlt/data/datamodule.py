@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from deitlt.data.completion import Labeller, PlacedLabeller, TeacherSees, check_teacher_sees, complete_batch
+from deitlt.data.completion import Labeller, TeacherSees, check_teacher_sees, complete_batch
 from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, get_dataset
 from deitlt.data.delivery import Decoder, make_feed
 from deitlt.data.feeds import BatchView, Feed
@@ -240,8 +240,6 @@ class LongTailDataModule(L.LightningDataModule):
         if self.trainer is None or not self.trainer.training:
             return ImageBatch(images, targets)
         assert self._feed is not None
-        if isinstance(self.labeller, PlacedLabeller):
-            self.labeller.at(self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1, self.mixing_on)
         views = self._feed.finish(images, targets.device, self._batch_rng(VIEWS))
         return self.complete(views, targets, self._batch_rng())
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from deitlt.callbacks import AnalysisWhileTraining, StoredTeacher
+from deitlt.callbacks import AnalysisWhileTraining
 from deitlt.data import LongTailDataModule
 from deitlt.engine.stage_config import StageConfig
 from deitlt.engine.teacher_inputs import teacher_agreement
@@ -34,8 +34,7 @@ def ask_teacher(
         datamodule: its data, with the teacher as their labeller.
         device: where to; None is where the data module's trainer trains, and without one the CPU.
     """
-    teacher = datamodule.labeller
-    live = teacher.live if isinstance(teacher, StoredTeacher) else teacher
+    live = datamodule.labeller
     assert isinstance(live, LiveTeacher), "nobody teaches"
     if device is None and datamodule.trainer is not None:
         device = datamodule.trainer.strategy.root_device

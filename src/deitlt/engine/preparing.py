@@ -1,7 +1,6 @@
 """What comes before training: all that can be wrong with a run is looked for, and what is 'auto' is settled."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -74,7 +73,6 @@ def _check_stages(
     doubts = []
     info = datamodule.info
     for stage in stages:
-        _refuse_store(stage)
         rehearse(stage, info)
         if not is_begun(stage):
             doubts.append(check_start(stage.recipe.get("init"), stage.data, run.config.exists()))
@@ -85,13 +83,6 @@ def _check_stages(
     if (student := given_checkpoint(config, "student")) is not None:
         read_card(find_checkpoint(student, ("student",)))
     return [doubt for doubt in dict.fromkeys(doubts) if doubt is not None]  # student and baseline start alike
-
-
-def _refuse_store(stage: StageConfig) -> None:
-    """Raise ConfigError where the teacher's answers could not be kept: the student's turn may come hours later."""
-    store = stage.recipe.get("teacher_view", {}).get("store")
-    if store is not None and Path(store).exists() and not Path(store).is_dir():
-        raise ConfigError(f"student.teacher_view.store={store} is a file; type student.teacher_view.store=FOLDER.")
 
 
 def _settle_batches(

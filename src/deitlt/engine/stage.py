@@ -22,7 +22,6 @@ from deitlt.engine.run_folder import PRUNED, write_json
 from deitlt.engine.stage_analysis import draw_stage_analysis
 from deitlt.engine.stage_config import StageConfig
 from deitlt.engine.stage_logging import finished, log_beginning, log_result, stage_loggers
-from deitlt.engine.stored_answers import with_store
 from deitlt.engine.trainer import build_callbacks, build_trainer
 from deitlt.errors import Preempted, TrainingError
 from deitlt.modules import ClassifierModule
@@ -38,15 +37,13 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     last = folder / LAST
     L.seed_everything(stage.seed, verbose=False)  # fresh weights; training draws from streams of its own
     datamodule = build_data(stage)
-    datamodule.labeller = labeller = with_store(stage, datamodule, build_labeller(stage, datamodule))
+    datamodule.labeller = build_labeller(stage, datamodule)
     module = build_module(stage, datamodule.info)
     module.card = build_card(stage, datamodule).as_plain()
     module.watched = datamodule.watched
     loggers = stage_loggers(stage, last)
     with finished(loggers):
         callbacks = [*build_callbacks(stage, datamodule.info, console), *build_analysis(stage)]
-        if isinstance(labeller, L.Callback):
-            callbacks.append(labeller)  # it stores what it was asked in an epoch at the epoch's end
         trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
         if not last.exists() and (started := initialise_student(stage, module)) and trainer.is_global_zero:
             console.print(started, highlight=False, soft_wrap=True, markup=False)
