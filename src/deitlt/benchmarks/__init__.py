@@ -1,1 +1,1 @@
-"""What `deitlt benchmark` measures, one part a file."""
+"""`deitlt benchmark`: speed and memory of training, each figure beside its alternative in one run."""

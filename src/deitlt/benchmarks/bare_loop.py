@@ -13,7 +13,6 @@ from deitlt.benchmarks.bench import Bench
 from deitlt.callbacks import SeededSteps, SharpnessAwareMinimization, StudentAveraging
 from deitlt.callbacks.sam import frozen_statistics
 from deitlt.optim import ascend, restore
-from deitlt.types import StudentBatch
 
 Found = TypeVar("Found", bound=L.Callback)
 
@@ -21,9 +20,9 @@ Found = TypeVar("Found", bound=L.Callback)
 class BareLoop:
     """Trains a bench's module on its data, with its optimiser, SAM and average, without Lightning's loops.
 
-    Batches come from the same loader, through the same hooks of the data module, to the same `training_step`. The
-    bench's trainer only holds what modules and data ask it for: the epoch, the batch, the rank, the precision. The
-    random streams are those of a run, so that the weights end as Lightning's do.
+    Batches come from the same loader, through the same hooks of data module and module, to the same `training_step`.
+    The bench's trainer only holds what these ask it for: the epoch, the batch, the rank, the precision. Random draws
+    are those of a run, so that the weights end as Lightning's do.
 
     Args:
         bench: the stage; it must not be trained elsewhere.
@@ -46,14 +45,13 @@ class BareLoop:
             self.averaging.setup(self.trainer, self.module, "fit")
             self.averaging.on_fit_start(self.trainer, self.module)
         self.seeding = SeededSteps(bench.stage.seed)
-        self.updates = 0
-        self.epoch = 0
+        self.updates = self.epoch = 0
         self.sums: dict[str, Tensor] = {}
         self.logged: list[dict[str, float]] = []  # each epoch's means
         self._norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
         self._mutes = False
-        self._window: list[tuple[StudentBatch, int]] = []
-        self._held: tuple[Any, StudentBatch] | None = None
+        self._window: list[tuple[Any, int]] = []
+        self._held: Any = None
         self.module.log_training = self._log  # type: ignore[method-assign]
 
     def train(self) -> None:
@@ -66,66 +64,36 @@ class BareLoop:
             self.sums.clear()
             self.epoch += 1
 
-    def load(self) -> None:
-        """The loader's part of a round: what workers send arrives in this process."""
-        for _ in range(self.bench.round_epochs):
-            self._begin_epoch()
-            for _batch in self.loader:
-                pass
-
     def feed(self) -> None:
-        """The whole input of a round: loaded, transferred, viewed, mixed and labelled, but not trained on."""
+        """The input of a round: loaded, transferred, transformed and mixed, but not trained on."""
         for _ in range(self.bench.round_epochs):
             self._begin_epoch()
             for i, batch in enumerate(self.loader):
                 self.complete(batch, i)
 
-    def hook(self) -> None:
-        """What the device does to a round of batches before the teacher is asked."""
-        raw, _ = self.held
-        labeller, self.data.labeller = self.data.labeller, None
-        for i in range(self.bench.round_batches):
-            self._place(i)
-            self._finish(raw)
-        self.data.labeller = labeller
-
-    def label(self) -> None:
-        """The teacher's answers to a round of batches."""
-        batch = self.held[1]
-        for _ in range(self.bench.round_batches):
-            self.ask(batch)
-
-    def ask(self, batch: StudentBatch) -> None:
-        """The teacher's answers to one complete batch."""
-        assert self.data.labeller is not None
-        for part in batch.parts if self.data.teacher_sees == "both" else [batch]:
-            self.data.labeller(part.images)
-
     def train_on_held(self) -> None:
         """The steps of a round, all of them on one complete batch that is on the device."""
-        batch = self.held[1]
+        batch = self.held
         for _ in range(self.bench.round_epochs):
             for i in range(self.batches):
-                self._place(i)
+                self._set_batch(i)
                 self.step(batch, i)
 
     @property
-    def held(self) -> tuple[Any, StudentBatch]:
-        """One batch on the device, as it was transferred, and complete."""
+    def held(self) -> Any:
+        """One complete batch on the device."""
         if self._held is None:
             self._begin_epoch()
             for i, batch in enumerate(self.loader):  # to its end, so that no worker is left with work
-                if i == 0:
-                    raw = self._transfer(batch, i)
-                    self._held = raw, self._finish(raw)
-            assert self._held is not None
+                self._held = self.complete(batch, i) if i == 0 else self._held
         return self._held
 
-    def complete(self, batch: Any, i: int) -> StudentBatch:
-        """A loaded batch on its device, viewed, mixed and labelled."""
-        return self._finish(self._transfer(batch, i))
+    def complete(self, batch: Any, i: int) -> Any:
+        """A loaded batch on its device, transformed and mixed."""
+        self._set_batch(i)
+        return self.data.on_after_batch_transfer(self.data.transfer_batch_to_device(batch, self.device, 0), 0)
 
-    def step(self, batch: StudentBatch, i: int) -> None:
+    def step(self, batch: Any, i: int) -> None:
         """Forward and backward of the epoch's batch i, and the update if it is the window's last."""
         self.seeding.on_train_batch_start(self.trainer, self.module, batch, i)
         self.module.on_train_batch_start(batch, i)
@@ -135,9 +103,18 @@ class BareLoop:
             self._update()
         self.module.on_train_batch_end({"loss": loss}, batch, i)
 
+    def backward(self, batch: Any, i: int) -> Tensor:
+        """Forward and backward of a complete batch; its loss."""
+        with self.trainer.precision_plugin.forward_context():
+            loss = self.module.training_step(batch, i)
+        assert isinstance(loss, Tensor)
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        (scaled / self.trainer.accumulate_grad_batches).backward()
+        return loss.detach()
+
     def _update(self) -> None:
         if self.sam is not None:
-            self._climb_and_return(self.sam)
+            self._ascend_and_restore(self.sam)
         if self._scaler is not None:
             self._scaler.unscale_(self.optimizer)
         if (largest := self.bench.stage.recipe["gradient_clip"]) is not None:
@@ -154,7 +131,7 @@ class BareLoop:
             assert self.averaging.average is not None
             self.averaging.average.update(self.module.network, step=self.updates)
 
-    def _climb_and_return(self, sam: SharpnessAwareMinimization) -> None:
+    def _ascend_and_restore(self, sam: SharpnessAwareMinimization) -> None:
         """SAM: the gradients at the sharpest point near the weights, of the same batches and random draws."""
         scale = 1.0 if self._scaler is None else self._scaler.get_scale()
         moved = ascend(self.module.parameters(), sam.rho(self.epoch), sam.adaptive, scale)
@@ -167,33 +144,15 @@ class BareLoop:
         self._mutes = False
         restore(moved)
 
-    def backward(self, batch: StudentBatch, i: int) -> Tensor:
-        """Forward and backward of a complete batch; its loss."""
-        with self.trainer.precision_plugin.forward_context():
-            loss = self.module.training_step(batch, i)
-        assert isinstance(loss, Tensor)
-        scaled = loss if self._scaler is None else self._scaler.scale(loss)
-        (scaled / self.trainer.accumulate_grad_batches).backward()
-        return loss.detach()
-
     @property
     def _scaler(self) -> Any:
         return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def _log(self, **values: Tensor) -> None:
-        """Add up on the device, as a plain loop would; Lightning's metrics do no more."""
+        """Add up on the device, as a plain loop would."""
         if not self._mutes:
             for name, value in values.items():
                 self.sums[name] = self.sums[name] + value.detach() if name in self.sums else value.detach()
-
-    def _transfer(self, batch: Any, i: int) -> Any:
-        self._place(i)
-        return self.data.transfer_batch_to_device(batch, self.device, 0)
-
-    def _finish(self, raw: Any) -> StudentBatch:
-        batch = self.data.on_after_batch_transfer(raw, 0)
-        assert isinstance(batch, StudentBatch), "the trainer does not train"
-        return batch
 
     def _begin_epoch(self) -> None:
         progress: Any = self.trainer.fit_loop.epoch_progress.current
@@ -201,9 +160,8 @@ class BareLoop:
         order: Any = self.loader.sampler
         order.set_epoch(self.epoch)
 
-    def _place(self, i: int) -> None:
-        """Say which batch of the epoch is at hand; the first is 1, as in Lightning's progress."""
-        # Lightning counts a batch as ready only after its transfer hooks.
+    def _set_batch(self, i: int) -> None:
+        """Say which batch of the epoch is at hand: Lightning counts it as ready only after its transfer hooks."""
         self.trainer.fit_loop.epoch_loop.batch_progress.current.ready = i
 
 

@@ -1,26 +1,27 @@
-"""A stage of the recipe made ready to be measured: its epochs are short, and it leaves nothing behind."""
+"""A stage of a recipe made ready to be measured: its epochs are short, and it leaves nothing behind."""
 
 import math
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
+from PIL import Image
 from rich.console import Console
 
-from deitlt.benchmarks.stand_in import SHAPES, generate
 from deitlt.checkpoints import find_checkpoint
-from deitlt.data import LongTailDataModule
+from deitlt.data import DataRequest, LongTailDataModule
+from deitlt.data.registry import DataSplits
 from deitlt.data.samplers import EpochSampler
-from deitlt.engine.building import build_data, build_labeller, build_module
-from deitlt.engine.fresh_teacher import write_fresh_teacher
+from deitlt.data.sources import ArrayImages, FileImages
+from deitlt.engine.building import build_card, build_data, build_labeller, build_module
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage import quieten
 from deitlt.engine.stage_config import STAGES, StageConfig
@@ -28,33 +29,21 @@ from deitlt.engine.stage_making import make_stage
 from deitlt.engine.trainer import build_callbacks, build_trainer
 from deitlt.errors import ConfigError, DataError, nearest, sentence
 from deitlt.modules import ClassifierModule
+from deitlt.tracking import AppendingCSVLogger
 
-SAM = "sam_"  # before a stage's name: with sharpness-aware minimisation, and without it where it is not there
+SAM = "sam_"  # before a stage's name: with sharpness-aware minimisation; without it where it is not there
 ANY_RADIUS = {"_target_": "deitlt.optim.ConstantRho", "value": 0.05}  # no time depends on it
-
-
-class ShortEpochs(EpochSampler):
-    """The first draws of another sampler's epochs: whole batches, so that no worker reads ahead for nothing.
-
-    Args:
-        whole: the epochs.
-        draws: how many of an epoch's draws come.
-    """
-
-    def __init__(self, whole: EpochSampler, draws: int) -> None:
-        super().__init__(whole.data, whole.num_replicas, whole.rank)
-        self.whole, self.draws = whole, draws
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the order of the next pass."""
-        super().set_epoch(epoch)
-        self.whole.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return self.draws
-
-    def __iter__(self) -> Iterator[int]:
-        return islice(iter(self.whole), self.draws)
+FILES, FILE_SIZE = 32, (500, 375)  # generated JPEG files, and their size, a usual one among ImageNet's
+LARGEST_ARRAY = 64  # pixels a side; data sets of larger images are files, which have to be decoded
+# A data set's classes, its smallest class over its largest as published, and its test images.
+SHAPES = {
+    "digits": (10, 1.0, 500),
+    "cifar10": (10, 1.0, 10_000),
+    "cifar100": (100, 1.0, 10_000),
+    "imagenet_lt": (1000, 5 / 1280, 50_000),
+    "places_lt": (365, 5 / 4980, 36_500),
+    "inat18": (8142, 2 / 1000, 24_426),
+}
 
 
 @dataclass(frozen=True)
@@ -72,19 +61,13 @@ class Workload:
 
 @dataclass(frozen=True)
 class Bench:
-    """A stage's parts, ready to train.
+    """A stage's parts, ready to train: `round_epochs` epochs of `batches` batches are a round."""
 
-    epoch_images: images in the recipe's own epoch, of which an epoch here has `batches` batches. round_epochs:
-    epochs of a round.
-    """
-
-    name: str
     stage: StageConfig
     datamodule: LongTailDataModule
     module: ClassifierModule
     callbacks: list[L.Callback]
     trainer: L.Trainer
-    epoch_images: int
     batches: int
     batch_images: int
     round_epochs: int
@@ -105,32 +88,45 @@ class Bench:
         return self.round_batches * self.batch_images
 
 
-def open_bench(
-    config: DictConfig,
-    name: str,
-    folder: Path,
-    workload: Workload,
-    loggers: Callable[[StageConfig], list[Logger]] = lambda stage: [],
-) -> Bench:
+class ShortEpochs(EpochSampler):
+    """The first `draws` draws of another sampler's epochs: whole batches, so that no worker reads ahead for nothing."""
+
+    def __init__(self, whole: EpochSampler, draws: int) -> None:
+        super().__init__(whole.data, whole.num_replicas, whole.rank)
+        self.whole, self.draws = whole, draws
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next pass."""
+        super().set_epoch(epoch)
+        self.whole.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return self.draws
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(iter(self.whole), self.draws)
+
+
+def open_bench(config: DictConfig, name: str, folder: Path, workload: Workload, logs: bool = False) -> Bench:
     """Build all parts of a stage with fresh weights, the same ones each time.
 
     Args:
         config: the run's.
-        name: a stage, or SAM and a stage.
+        name: a stage, or `SAM` and a stage.
         folder: an empty one, for what a stage writes.
         workload: how much will be trained.
-        loggers: makes the trainer's loggers.
+        logs: log to a CSV file in the folder, as a run does.
 
     Raises:
-        ConfigError: if the stage would need several devices, or cannot be built.
+        ConfigError: the stage would need several devices, or cannot be built.
     """
     quieten()
     stage = measured_stage(config, name, folder)
     L.seed_everything(stage.seed, verbose=False)
-    datamodule = open_data(stage, folder, workload)
+    datamodule = _open_data(stage, folder, workload)
     if stage.distils:
-        stage = replace(stage, teacher=str(teacher_checkpoint(config, folder, workload)))
-    epoch_images, draws = _shorten(datamodule, workload.batches)
+        stage = replace(stage, teacher=str(_teacher_checkpoint(config, folder, workload)))
+    draws = _shorten(datamodule, workload.batches)
     batches = max(1, draws // datamodule.batch_size)
     round_epochs = math.ceil(workload.batches / batches)
     stage = _lasting(stage, round_epochs * (1 + workload.rounds))
@@ -138,47 +134,88 @@ def open_bench(
     module = build_module(stage, datamodule.info)
     module.watched = ()
     callbacks = build_callbacks(stage, datamodule.info, Console(quiet=True))
-    trainer = build_trainer(stage, callbacks, loggers(stage), watches=False)
-    # Checkpoints would measure the disk; without one of ours the trainer has made its own.
-    kept = [callback for callback in trainer.callbacks if not isinstance(callback, ModelCheckpoint)]  # type: ignore[attr-defined]
-    trainer.callbacks = kept  # type: ignore[attr-defined]
-    return Bench(name, stage, datamodule, module, kept, trainer, epoch_images, batches, draws // batches, round_epochs)
+    callbacks = [one for one in callbacks if not isinstance(one, ModelCheckpoint)]  # which would measure the disk
+    trainer = build_trainer(stage, callbacks, [AppendingCSVLogger(stage.folder)] if logs else [], watches=False)
+    trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, ModelCheckpoint)]  # type: ignore[attr-defined]
+    return Bench(stage, datamodule, module, callbacks, trainer, batches, draws // batches, round_epochs)
 
 
 def measured_stage(config: DictConfig, name: str, folder: Path) -> StageConfig:
     """The configuration of a stage with SAM or without it, on one device.
 
     Raises:
-        ConfigError: if it has several devices, or is none.
+        ConfigError: there is no such stage, or it has several devices.
     """
     if name.removeprefix(SAM) not in STAGES:
         known = [f"{sam}{stage}" for stage in STAGES for sam in ("", SAM)]
         raise ConfigError(f"part={config.part} measures stages, and {name!r} is none; {nearest(name, known)}")
     stage = make_stage(config, RunFolder(folder), name.removeprefix(SAM))
-    if stage.trainer["devices"] != 1:
-        raise ConfigError(
-            f"trainer.devices={stage.trainer['devices']}: part={config.part} measures one device; type "
-            "trainer.devices=1 teacher.devices=1 student.devices=1."
-        )
+    if (devices := stage.trainer["devices"]) != 1:
+        raise ConfigError(f"trainer.devices={devices}: a benchmark measures one device; type trainer.devices=1.")
     sam = stage.recipe["sam"]
     if name.startswith(SAM) and not sam["enabled"]:
-        sam = {"enabled": True, "adaptive": False, "scope": "rank", "rho": ANY_RADIUS}
+        sam = {"adaptive": False, "scope": "rank", "rho": ANY_RADIUS}
     sam = {**sam, "enabled": name.startswith(SAM)}
     return replace(stage, recipe={**stage.recipe, "sam": sam})
 
 
-def configured_name(config: DictConfig, stage: str) -> str:
-    """A stage's name here, as it is configured: with SAM or without."""
-    node = config.teacher if stage == "teacher" else config.student
-    return f"{SAM}{stage}" if node.sam.enabled else stage
+def generate(datamodule: LongTailDataModule, images: int, folder: Path) -> None:
+    """Let a data module that was not opened yet read generated images in place of its data set's files.
 
+    Size, classes and test images are the data set's. Small images are arrays of random pixels; larger ones are JPEG
+    files, a few of which stand for all, so that decoding is measured and the disk is not.
 
-def open_data(stage: StageConfig, folder: Path, workload: Workload) -> LongTailDataModule:
-    """A stage's data module, opened, of generated images where those are asked for.
+    Args:
+        datamodule: the stage's.
+        images: training images, before they are made long-tailed.
+        folder: where files may be written.
 
     Raises:
-        DataError: the data set's files are missing or broken.
+        ConfigError: nobody knows the data set's classes, or they are more than the images.
     """
+    spec = datamodule.spec
+    if spec.name not in SHAPES:
+        raise ConfigError(
+            f"generated={images} cannot stand for data.name={spec.name}, whose classes only its files tell; type "
+            f"generated=null, or one of: {', '.join(f'data={name}' for name in SHAPES)}."
+        )
+    classes, smallest_share, test_images = SHAPES[spec.name]
+    if images < classes:
+        raise ConfigError(
+            f"generated={images} leaves some of the {classes} classes of {spec.name} without an image; type "
+            f"generated={10 * classes} or more."
+        )
+    labels = _labels(images, classes, smallest_share), _labels(test_images, classes, 1.0)
+    datamodule.spec = replace(spec, read=partial(_read, labels, classes, spec.image_size, folder))
+
+
+def _read(labels: tuple[Any, Any], classes: int, size: int, folder: Path, request: DataRequest) -> DataSplits:
+    """What the data set's own reader would give; `request` says where its files would be."""
+    names = tuple(f"class {c}" for c in range(classes))
+    rng = np.random.default_rng(0)
+    if size <= LARGEST_ARRAY:
+        pixels = (rng.integers(0, 256, (len(part), size, size, 3), dtype=np.uint8) for part in labels)
+        train, test = (ArrayImages(*pair) for pair in zip(pixels, labels, strict=True))
+        return DataSplits(train, test, names)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{i}.jpg" for i in range(FILES)]
+    for file in files:  # as large as photographs of their size: smooth, with a little noise
+        smooth = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize(FILE_SIZE)
+        noisy = np.asarray(smooth, dtype=np.int16) + rng.integers(-12, 13, (*FILE_SIZE[::-1], 1))
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, quality=90)
+    train_files, test_files = (FileImages([files[i % FILES] for i in range(len(part))], part) for part in labels)
+    return DataSplits(train_files, test_files, names)
+
+
+def _labels(images: int, classes: int, smallest_share: float) -> Any:
+    """Labels [N] of classes that fall in size evenly from class to class; each has an image."""
+    shares = smallest_share ** np.linspace(0, 1, classes)
+    counts = 1 + ((images - classes) * shares / shares.sum()).astype(np.int64)
+    counts[: images - counts.sum()] += 1
+    return np.repeat(np.arange(classes), counts)
+
+
+def _open_data(stage: StageConfig, folder: Path, workload: Workload) -> LongTailDataModule:
     datamodule = build_data(stage)
     if workload.generated is not None:
         generate(datamodule, workload.generated, folder / "images")
@@ -192,10 +229,10 @@ def open_data(stage: StageConfig, folder: Path, workload: Workload) -> LongTailD
     return datamodule
 
 
-def _shorten(datamodule: LongTailDataModule, batches: int) -> tuple[int, int]:
-    """Cut epochs to at most so many whole batches; images of the epoch as it was, and of a short one."""
-    make_order, source = datamodule.sampler, datamodule.splits.train
-    images = len(make_order(source, num_replicas=1, rank=0, seed=datamodule.seed))
+def _shorten(datamodule: LongTailDataModule, batches: int) -> int:
+    """Cut epochs to at most so many whole batches; the images that are left of one."""
+    make_order = datamodule.sampler
+    images = len(make_order(datamodule.splits.train, num_replicas=1, rank=0, seed=datamodule.seed))
     size = datamodule.batch_size
     draws = min(images // size, batches) * size or images
 
@@ -203,8 +240,7 @@ def _shorten(datamodule: LongTailDataModule, batches: int) -> tuple[int, int]:
         return ShortEpochs(make_order(*args, **kwargs), draws)
 
     datamodule.sampler = short
-    whole = images // size * size if datamodule.drop_last and images >= size else images
-    return whole, draws
+    return draws
 
 
 def _lasting(stage: StageConfig, epochs: int) -> StageConfig:
@@ -215,18 +251,14 @@ def _lasting(stage: StageConfig, epochs: int) -> StageConfig:
     return replace(stage, recipe={**stage.recipe, "epochs": epochs, "drw": drw})
 
 
-def teacher_checkpoint(config: DictConfig, folder: Path, workload: Workload) -> Path:
+def _teacher_checkpoint(config: DictConfig, folder: Path, workload: Workload) -> Path:
     """The teacher's checkpoint that was given; else one with fresh weights, whose answers take as long."""
     if (given := config.teacher.checkpoint) is not None:
         return find_checkpoint(given, ("teacher",)).absolute()
     path = folder / "fresh_teacher.ckpt"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        stage = measured_stage(config, "teacher", folder)
-        write_fresh_teacher(stage, open_data(stage, folder, workload), path)
+    folder.mkdir(parents=True, exist_ok=True)
+    stage = measured_stage(config, "teacher", folder)
+    datamodule = _open_data(stage, folder, workload)
+    module = build_module(stage, datamodule.info)
+    torch.save({"state_dict": module.state_dict(), "deitlt": build_card(stage, datamodule).as_plain()}, path)
     return path
-
-
-def temporary_folder() -> "tempfile.TemporaryDirectory[str]":
-    """Where a measured stage may write; gone once it is left."""
-    return tempfile.TemporaryDirectory(prefix="deitlt-benchmark-")

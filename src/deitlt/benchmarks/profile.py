@@ -1,8 +1,6 @@
-"""Measures where the time of a stage's training steps goes: the largest costs, named, as a table and a picture."""
+"""Where the time of a stage's training steps goes: torch's profiler over a few batches, as a table and a trace."""
 
-import os
-import time
-import warnings
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +9,19 @@ import torch
 from omegaconf import DictConfig
 from torch.profiler import ProfilerActivity, profile
 
-from deitlt.benchmarks.bench import Bench, Workload, open_bench, temporary_folder
-from deitlt.benchmarks.costs import seconds_by_part
-from deitlt.benchmarks.ranges import name_parts, named
-from deitlt.benchmarks.settled_batch import with_batches
-from deitlt.benchmarks.timing import finish
-from deitlt.callbacks import StudentAveraging
-from deitlt.engine.stage import quieten
-from deitlt.figures import cost_bars
+from deitlt.benchmarks.bench import Workload, open_bench
+from deitlt.benchmarks.machine import Plain
 
-Plain = dict[str, Any]
-SHOWN = 5  # costs in the table; the rest are in the JSON file
+SHOWN = 15  # operations in the table; the trace has all of them
 
 
-class ProfiledSteps(L.Callback):
-    """Profiles some batches after a warm-up, then ends the training. It has to be the last of the callbacks.
+class ProfiledBatches(L.Callback):
+    """Profiles some batches after a warm-up, then ends the training. It has to be the last of the callbacks."""
 
-    Args:
-        warmup: batches before.
-        batches: that are profiled.
-        device: where the training runs.
-    """
-
-    def __init__(self, warmup: int, batches: int, device: torch.device) -> None:
-        self.warmup, self.batches, self.device = warmup, batches, device
-        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
-        self.profiler = profile(activities=activities)
-        self.seconds = 0.0
+    def __init__(self, warmup: int, batches: int) -> None:
+        gpu = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
+        self.profiler = profile(activities=[ProfilerActivity.CPU, *gpu])
+        self.warmup, self.last = warmup, warmup + batches
         self._done = 0
 
     def on_train_batch_end(
@@ -46,69 +30,55 @@ class ProfiledSteps(L.Callback):
         """Begin after the warm-up, end after the batches."""
         self._done += 1
         if self._done == self.warmup:
-            finish(self.device)
             self.profiler.start()
-            self._began = time.perf_counter()
-        elif self._done == self.warmup + self.batches:
-            finish(self.device)
-            self.seconds = time.perf_counter() - self._began
+        elif self._done == self.last:
             self.profiler.stop()
             trainer.should_stop = True
 
 
 def measure_profile(config: DictConfig) -> Plain:
-    """Profiles a stage's steps as `deitlt train` makes them, and draws the largest costs.
+    """Profiles steps of `profile.stage` as `deitlt train` makes them.
 
     Returns:
-        Seconds of a step, and of each part, falling, its seconds and share. The profiler itself takes time: the
-        shares are to be read, not the seconds.
+        operations: the most expensive ones, by their own time, with milliseconds a step and calls a step. trace: the
+        file of the whole trace, for chrome://tracing or Perfetto. The profiler takes time itself: read the shares.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would tell of GPUs that it does not find
     options = config.profile
-    batches = options.warmup + options.batches
-    with temporary_folder() as folder:
-        workload = Workload(batches, 1, config.generated)
-        config = with_batches(config, [options.stage], Path(folder), workload)
+    steps = ProfiledBatches(options.warmup, options.batches)
+    with tempfile.TemporaryDirectory(prefix="deitlt-benchmark-") as folder:
+        workload = Workload(options.warmup + options.batches, 1, config.generated)
         bench = open_bench(config, options.stage, Path(folder), workload)
-        steps = ProfiledSteps(options.warmup, options.batches, bench.device)
-        _fit(bench, steps)
+        bench.trainer.callbacks.append(steps)  # type: ignore[attr-defined]
+        bench.trainer.fit(bench.module, datamodule=bench.datamodule)
     on_gpu = bench.device.type == "cuda"
-    parts = seconds_by_part(steps.profiler.events(), on_gpu, steps.seconds)  # type: ignore[no-untyped-call]
-    costs = [
-        {"part": name, "seconds": round(value / options.batches, 6), "share": round(value / steps.seconds, 4)}
-        for name, value in parts.items()
+    events = steps.profiler.key_averages()
+    own = {e.key: (e.self_device_time_total if on_gpu else e.self_cpu_time_total, e.count) for e in events}
+    whole = sum(microseconds for microseconds, _ in own.values())
+    falling = sorted(own.items(), key=lambda item: -item[1][0])
+    operations = [
+        {
+            "operation": name,
+            "share": microseconds / whole,
+            "milliseconds": microseconds / options.batches / 1000,
+            "calls": count / options.batches,
+        }
+        for name, (microseconds, count) in falling
+        if microseconds > 0
     ]
-    picture = Path(options.picture)
-    shares = {str(cost["part"]): float(cost["share"]) for cost in costs}
-    seconds = steps.seconds / options.batches
-    cost_bars(
-        shares, picture, f"One step of the {options.stage}: {1000 * seconds:.0f} ms for {bench.batch_images} images"
-    )
+    steps.profiler.export_chrome_trace(str(options.trace))
     return {
         "stage": options.stage,
         "device": bench.device.type,
-        "batch": bench.batch_images,
-        "seconds": round(seconds, 6),
-        "costs": costs,
-        "picture": str(picture),
+        "batch_images": bench.batch_images,
+        "operations": operations,
+        "trace": str(options.trace),
     }
 
 
-def _fit(bench: Bench, steps: ProfiledSteps) -> None:
-    """Train with the parts of a step named."""
-    name_parts(bench.module, bench.datamodule, layers=not bench.stage.trainer["compile"])
-    for callback in bench.callbacks:
-        if isinstance(callback, StudentAveraging):
-            callback.on_train_batch_end = named("moving average", callback.on_train_batch_end)  # type: ignore[method-assign]
-    bench.trainer.callbacks.append(steps)  # type: ignore[attr-defined]
-    with warnings.catch_warnings():
-        quieten()
-        bench.trainer.fit(bench.module, datamodule=bench.datamodule)
-
-
-def profile_rows(found: Plain) -> list[tuple[str, str]]:
-    """The largest costs, for a table."""
-    rows = [("one step", f"{1000 * found['seconds']:.1f} ms for {found['batch']} images")]
-    rows += [(cost["part"], f"{100 * cost['share']:.1f} %") for cost in found["costs"][:SHOWN]]
-    rest = sum(cost["share"] for cost in found["costs"][SHOWN:])
-    return [*rows, ("all others", f"{100 * rest:.1f} %"), ("picture", found["picture"])]
+def profile_table(found: Plain) -> list[list[str]]:
+    """The most expensive operations; the first row names the columns."""
+    rows = [["operation", "share", "ms a step", "calls a step"]]
+    for one in found["operations"][:SHOWN]:
+        rows.append([one["operation"], f"{one['share']:.1%}", f"{one['milliseconds']:.2f}", f"{one['calls']:.0f}"])
+    rest = sum(one["share"] for one in found["operations"][SHOWN:])
+    return [*rows, ["all others", f"{rest:.1%}", "", ""], ["trace", found["trace"], "", ""]]

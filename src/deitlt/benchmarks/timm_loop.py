@@ -128,7 +128,7 @@ class TimmLoop:
         return lambda images, targets: cast(Tensor, task(images, targets)["loss"])
 
 
-def has_rival(bench: Bench) -> bool:
+def has_timm_loop(bench: Bench) -> bool:
     """Whether timm can train this stage: it has neither SAM nor PaCo."""
     live = bench.datamodule.labeller is None or isinstance(bench.datamodule.labeller, LiveTeacher)
     return live and not bench.stage.recipe["sam"]["enabled"] and not isinstance(bench.module.network, PaCoNetwork)

@@ -1,39 +1,80 @@
-"""Measures the training of stages: the input alone, the step alone, the whole, and what bounds it."""
+"""Measures the training of stages: the input alone, the step alone, and the whole, beside a bare loop and timm's."""
 
 import gc
 import statistics
-from collections.abc import Mapping
-from dataclasses import asdict
+import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch.utils.data import DataLoader, Dataset
 
 from deitlt.benchmarks.bare_loop import BareLoop
-from deitlt.benchmarks.bench import SAM, Bench, Workload, open_bench, temporary_folder
-from deitlt.benchmarks.fitting import Round, fit_in_rounds
-from deitlt.benchmarks.memory import PeakMemory
-from deitlt.benchmarks.operations import label_operations, matrix_peak, step_operations
-from deitlt.benchmarks.sam_step import sam_over_plain
-from deitlt.benchmarks.settled_batch import with_batches
-from deitlt.benchmarks.timing import Seconds, Work, median, ratio, seconds
-from deitlt.benchmarks.timm_loop import TimmLoop, has_rival
-from deitlt.callbacks import FirstStep
+from deitlt.benchmarks.bench import SAM, Bench, Workload, open_bench
+from deitlt.benchmarks.machine import (
+    Plain,
+    Seconds,
+    Work,
+    count_operations,
+    matrix_peak,
+    peak_memory,
+    ratio,
+    seconds,
+    synchronize,
+)
+from deitlt.benchmarks.timm_loop import TimmLoop, has_timm_loop
+from deitlt.callbacks import FirstStep, SharpnessAwareMinimization
 from deitlt.errors import ConfigError
-from deitlt.tracking import AppendingCSVLogger
 
-Plain = dict[str, Any]
-WHOLE, BARE, INPUT, LOADER, HOOK, TEACHER, STEP = "whole", "bare", "input", "loader", "hook", "teacher", "step"
+WHOLE, BARE, INPUT, STEP = "whole", "bare", "input", "step"
 TIMM = "timm_"  # before the name of what timm does
+Cell = Callable[[Plain], str]
+
+
+class RoundTimer(L.Callback):
+    """Times rounds of whole epochs of Lightning's training; the first is a warm-up and does not count.
+
+    It has to be the last of the callbacks. After each round training halts while `between` runs, so that
+    alternatives can take turns with it in one process.
+
+    Args:
+        epochs: of a round.
+        device: where the training runs.
+        between: called after each round with its number; 0 is the warm-up.
+    """
+
+    def __init__(self, epochs: int, device: torch.device, between: Callable[[int], None]) -> None:
+        self.epochs, self.device, self.between = epochs, device, between
+        self.rounds: list[float] = []
+        self._turn, self._began = 0, 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin the warm-up."""
+        self._began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After a round's last epoch let the others have their turn."""
+        if (trainer.current_epoch + 1) % self.epochs:
+            return
+        synchronize(self.device)
+        if self._turn > 0:
+            self.rounds.append(time.perf_counter() - self._began)
+        self.between(self._turn)
+        self._turn += 1
+        synchronize(self.device)
+        self._began = time.perf_counter()
 
 
 def measure_training(config: DictConfig) -> Plain:
     """Measures each stage of `training.measured`, one after the other; within a stage alternatives take turns.
 
     Returns:
-        Of each stage what `measure_stage` says; of each that was measured with SAM and without, the seconds of steps
-        with it over those without, in turns; and the device's matrix peak for each precision.
+        stages: of each what `measure_stage` says. sam: of each that was measured with SAM and without, the seconds of
+        steps with it over those without. matrix_peak: operations a second, by precision.
 
     Raises:
         ConfigError: no stage is named.
@@ -41,85 +82,64 @@ def measure_training(config: DictConfig) -> Plain:
     names = list(config.training.measured)
     if not names:
         raise ConfigError("training.measured=[] names no stage; type training.measured=[student], say.")
-    workload = workload_of(config)
+    workload = Workload(config.training.batches, config.repeats, config.generated)
     found: Plain = {"stages": {}, "sam": {}, "matrix_peak": {}}
-    with temporary_folder() as folder:
-        config = with_batches(config, names, Path(folder), workload)
+    with tempfile.TemporaryDirectory(prefix="deitlt-benchmark-") as folder:
         for name in names:
-            rival = config.compare == "timm"
-            found["stages"][name] = measure_stage(config, name, Path(folder) / name, workload, rival)
+            found["stages"][name] = measure_stage(config, name, Path(folder) / name, workload)
         for name in names:
             if f"{SAM}{name}" in names:
                 found["sam"][name] = sam_over_plain(config, name, Path(folder) / "sam" / name, workload)
     for stage in found["stages"].values():
         precision, device = stage["configuration"]["precision"], torch.device(stage["configuration"]["device"])
-        peaks = found["matrix_peak"].setdefault(precision, {})
-        peaks.update(peaks or matrix_peak(device, precision))
-        stage.update(_shares_of_peak(stage, max(peaks.values())))
+        if precision not in found["matrix_peak"]:
+            found["matrix_peak"][precision] = matrix_peak(device, precision)
+        speed = stage["images_per_second"][STEP] * stage["operations_per_image"]
+        stage["share_of_peak"] = speed / found["matrix_peak"][precision]
     return found
 
 
-def workload_of(config: DictConfig) -> Workload:
-    """How much the configuration asks to measure."""
-    return Workload(config.training.batches, config.repeats, config.generated)
-
-
-def measure_stage(config: DictConfig, name: str, folder: Path, workload: Workload, rival: bool) -> Plain:
-    """Measures one stage.
+def measure_stage(config: DictConfig, name: str, folder: Path, workload: Workload) -> Plain:
+    """Measures one stage in Lightning, in a bare loop, and with compare=timm in timm's where timm can train it.
 
     Args:
         config: the run's.
-        name: a stage, or SAM and a stage.
+        name: a stage, or `SAM` and a stage.
         folder: where it may write.
         workload: how much is measured.
-        rival: measure timm beside it, where timm can train such a stage.
 
     Returns:
-        Its configuration, images in a round, seconds of every round by what was measured, waits, and what follows
-        from them.
+        Its configuration, memory, operations an image, seconds of every round by what was measured, and their medians.
     """
     gc.collect()  # networks and workers of the stage before
     torch.compiler.reset()  # its graphs would count towards the limit of this one's
-    memory = PeakMemory()
     loop = BareLoop(open_bench(config, name, folder / "bare", workload))
     loop.train()
-    found: Plain = {"configuration": configuration(loop.bench), "memory": memory.found(loop.device)}
+    found: Plain = {"configuration": configuration(loop.bench), "memory": peak_memory(loop.device)}
     found["operations_per_image"] = step_operations(loop)
-    found["teacher_operations_per_image"] = 0.0 if loop.data.labeller is None else label_operations(loop)
-    works = _works(loop)
-    if rival and has_rival(loop.bench):
-        works |= _rival(config, name, folder / "timm", workload)
-    bench = open_bench(config, name, folder / "whole", workload, lambda stage: [AppendingCSVLogger(stage.folder)])
-    rounds, taken = _in_turns(bench, works)
-    found |= {"round_images": bench.round_images, "round_batches": bench.round_batches}
-    found |= {"seconds": taken, "rounds": [asdict(one) for one in rounds], "first_step_seconds": _first_step(bench)}
-    return found | _derived(found, rounds)
-
-
-def _works(loop: BareLoop) -> dict[str, Work]:
-    """What takes turns with Lightning's training, by name."""
-    teacher: dict[str, Work] = {} if loop.data.labeller is None else {TEACHER: loop.label}
-    return {
-        BARE: loop.train,
-        INPUT: loop.feed,
-        LOADER: loop.load,
-        HOOK: loop.hook,
-        **teacher,
-        STEP: loop.train_on_held,
+    works: dict[str, Work] = {BARE: loop.train, INPUT: loop.feed, STEP: loop.train_on_held}
+    if config.compare == "timm":
+        eager = OmegaConf.merge(config, {"trainer": {"compile": False}})  # as its own script's default is
+        assert isinstance(eager, DictConfig)
+        if has_timm_loop(rival := open_bench(eager, name, folder / "timm", workload)):
+            timm = TimmLoop(rival)
+            works |= {f"{TIMM}{WHOLE}": timm.train, f"{TIMM}{INPUT}": timm.feed, f"{TIMM}{STEP}": timm.train_on_held}
+    bench = open_bench(config, name, folder / "whole", workload, logs=True)
+    taken = _in_turns(bench, works)
+    first = next((callback.seconds for callback in bench.callbacks if isinstance(callback, FirstStep)), None)
+    found |= {"round_images": bench.round_images, "seconds": taken, "first_step_seconds": first}
+    beside = [one for one in (INPUT, STEP, WHOLE) if f"{TIMM}{one}" in taken]
+    return found | {
+        "images_per_second": {name: bench.round_images / statistics.median(took) for name, took in taken.items()},
+        "lightning_over_bare": ratio(taken, WHOLE, BARE),
+        # Above 1 ours has more images a second than timm's.
+        "over_timm": {one: ratio(taken, f"{TIMM}{one}", one) for one in beside},
     }
 
 
-def _rival(config: DictConfig, name: str, folder: Path, workload: Workload) -> dict[str, Work]:
-    """What timm does, not compiled, as its own script's default is."""
-    eager = OmegaConf.merge(config, {"trainer": {"compile": False}})
-    assert isinstance(eager, DictConfig)
-    loop = TimmLoop(open_bench(eager, name, folder, workload))
-    return {f"{TIMM}{WHOLE}": loop.train, f"{TIMM}{INPUT}": loop.feed, f"{TIMM}{STEP}": loop.train_on_held}
-
-
-def _in_turns(bench: Bench, works: Mapping[str, Work]) -> tuple[list[Round], Seconds]:
-    """Lightning's rounds, and the seconds of what has its turn after each of them; warm-ups do not count."""
-    found: Seconds = {WHOLE: [], **{name: [] for name in works}}
+def _in_turns(bench: Bench, works: dict[str, Work]) -> dict[str, list[float]]:
+    """Seconds of Lightning's rounds, and of what has its turn after each of them; warm-ups do not count."""
+    found: dict[str, list[float]] = {name: [] for name in works}
 
     def others(turn: int) -> None:
         for name, work in works.items():
@@ -127,79 +147,129 @@ def _in_turns(bench: Bench, works: Mapping[str, Work]) -> tuple[list[Round], Sec
             if turn > 0:
                 found[name].append(took)
 
-    rounds = fit_in_rounds(bench, others)
-    found[WHOLE] = [one.seconds for one in rounds]
-    return rounds, found
+    timer = RoundTimer(bench.round_epochs, bench.device, others)
+    bench.trainer.callbacks.append(timer)  # type: ignore[attr-defined]
+    bench.trainer.fit(bench.module, datamodule=bench.datamodule)
+    return {WHOLE: timer.rounds, **found}
 
 
-def _derived(found: Plain, rounds: list[Round]) -> Plain:
-    """Medians over the rounds: images a second, milliseconds a batch, ratios, and shares of the time."""
-    taken: Seconds = found["seconds"]
-    medians = {name: median(values) for name, values in taken.items()}
-    derived: Plain = {
-        "images_per_second": {name: found["round_images"] / value for name, value in medians.items()},
-        "milliseconds_per_batch": {name: 1000 * value / found["round_batches"] for name, value in medians.items()},
-        "lightning_over_bare": ratio(taken, WHOLE, BARE),
-        "waiting_share": statistics.median(one.waited / one.seconds for one in rounds),
-        "waiting_share_between_epochs": statistics.median(one.waited_between_epochs / one.seconds for one in rounds),
-    }
-    if f"{TIMM}{WHOLE}" in taken:
-        derived["over_timm"] = _over_timm(taken)
-    return derived
+def step_operations(loop: BareLoop) -> float:
+    """Operations of an image's share of a step: forward and backward, twice with SAM; teacher and PaCo's keys once."""
+    batch = loop.held
+    once = count_operations(lambda: loop.module.on_train_batch_start(batch, 0))
+    one_pass = count_operations(lambda: loop.backward(batch, 0))
+    loop.optimizer.zero_grad()
+    return (once + one_pass * (1 if loop.sam is None else 2)) / loop.bench.batch_images
 
 
-def _over_timm(taken: Seconds) -> dict[str, float]:
-    """timm's seconds over ours, so that above 1 ours has more images a second.
+class HeldBatch(Dataset[Any]):
+    """One complete batch that is on its device, again and again."""
 
-    timm's step holds the teacher's answer and its input does not; so ours has it there, too.
+    def __init__(self, batch: Any, batches: int) -> None:
+        self.batch, self.batches = batch, batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, index: int) -> Any:
+        return self.batch
+
+
+def sam_over_plain(config: DictConfig, name: str, folder: Path, workload: Workload) -> Plain:
+    """Trains a stage on one batch in Lightning, a round without SAM and a round with it, and so on.
+
+    Returns:
+        Seconds of each round, and the median of their ratios.
     """
-    teacher = taken.get(TEACHER, [0.0] * len(taken[STEP]))
-    ours = {
-        WHOLE: taken[WHOLE],
-        INPUT: [a - b for a, b in zip(taken[INPUT], teacher, strict=True)],
-        STEP: [a + b for a, b in zip(taken[STEP], teacher, strict=True)],
-    }
-    return {name: ratio({"timm": taken[f"{TIMM}{name}"], "ours": ours[name]}, "timm", "ours") for name in ours}
+    torch.compiler.reset()
+    both = Workload(workload.batches, 2 * workload.rounds + 1, workload.generated)  # and a warm-up of each
+    batch = BareLoop(open_bench(config, f"{SAM}{name}", folder / "batch", workload)).held
+    bench = open_bench(config, f"{SAM}{name}", folder, both)
+    sam = next(one for one in bench.callbacks if isinstance(one, SharpnessAwareMinimization))
+    timer = RoundTimer(bench.round_epochs, bench.device, lambda turn: _switch(bench, sam))
+    bench.trainer.callbacks.append(timer)  # type: ignore[attr-defined]
+    loader = DataLoader(HeldBatch(batch, bench.batches), batch_size=None)
+    bench.trainer.fit(bench.module, train_dataloaders=loader)
+    # The warm-up, which is not among the rounds, was with SAM; the first round after it is without.
+    taken: Seconds = {"sam": timer.rounds[1::2], "plain": timer.rounds[2::2]}
+    return {"seconds": taken, "sam_over_plain": ratio(taken, "sam", "plain")}
 
 
-def _shares_of_peak(stage: Plain, peak: float) -> Plain:
-    """Which share of the matrix peak the step alone and the whole, with its teacher, reach."""
-    speed, operations = stage["images_per_second"], stage["operations_per_image"]
-    whole = operations + stage["teacher_operations_per_image"]
-    return {"share_of_peak": {STEP: speed[STEP] * operations / peak, WHOLE: speed[WHOLE] * whole / peak}}
-
-
-def _first_step(bench: Bench) -> float | None:
-    """Seconds to the end of the first update, compiling included."""
-    return next((callback.seconds for callback in bench.callbacks if isinstance(callback, FirstStep)), None)
+def _switch(bench: Bench, sam: SharpnessAwareMinimization) -> None:
+    """Take SAM out of the training, or put it back to where it was: behind the seeding of steps."""
+    callbacks: list[L.Callback] = bench.trainer.callbacks  # type: ignore[attr-defined]
+    if sam in callbacks:
+        callbacks.remove(sam)
+        sam.teardown(bench.trainer, bench.module, "fit")
+    else:
+        callbacks.insert(1, sam)
+        sam.on_fit_start(bench.trainer, bench.module)
 
 
 def configuration(bench: Bench) -> Plain:
     """What the figures depend on."""
     stage, data = bench.stage, bench.datamodule
-    recipe = stage.recipe
-    network = bench.module.network
     return {
         "stage": stage.name,
-        "sam": recipe["sam"]["enabled"],
+        "sam": stage.recipe["sam"]["enabled"],
         "device": str(bench.device),
         "precision": stage.trainer["precision"],
         "compile": stage.trainer["compile"],
-        "data": data.spec.name,
         "train_images": sum(data.info.counts),
         "classes": data.info.num_classes,
-        "epoch_images": bench.epoch_images,
-        "image_size": data.image_size,
         "batch_images": bench.batch_images,
         "accumulate": bench.trainer.accumulate_grad_batches,
-        "workers": data.num_workers,
-        "resident": stage.data.get("resident"),
-        "model": recipe["model"],
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "views": recipe["views"],
-        "sampler": recipe.get("sampler", stage.data.get("sampler")),
-        "optimizer": recipe["optimizer"],
-        "ema": recipe["ema"],
-        "distillation": recipe.get("distillation"),
+        "parameters": sum(parameter.numel() for parameter in bench.module.network.parameters()),
+        "data": stage.data,
+        "recipe": stage.recipe,
         "teacher": stage.run["teacher"]["model"] if stage.distils else None,
     }
+
+
+def training_table(found: Plain) -> list[list[str]]:
+    """The results: a row a figure, a column a stage; the first row names the columns."""
+    stages = found["stages"]
+    rows = [["measured", *stages]]
+    for words, cell in ROWS:
+        cells = [_cell(cell, stage) for stage in stages.values()]
+        rows += [[words, *cells]] if any(text != "-" for text in cells) else []
+    if found["sam"]:
+        ratios = {f"{SAM}{name}": f"{one['sam_over_plain']:.2f}" for name, one in found["sam"].items()}
+        rows.append(["step with SAM over without, time", *(ratios.get(name, "-") for name in stages)])
+    for precision, peak in found["matrix_peak"].items():
+        rows.append([f"matrix peak in {precision}", f"{peak / 1e12:.2f} TFLOP/s", *[""] * (len(stages) - 1)])
+    return rows
+
+
+def _cell(cell: Cell, stage: Plain) -> str:
+    """A figure of a stage, or that there is none."""
+    try:
+        return cell(stage)
+    except (KeyError, TypeError):
+        return "-"
+
+
+def _speed(name: str) -> Cell:
+    return lambda stage: f"{stage['images_per_second'][name]:,.0f}"
+
+
+def _over_timm(name: str) -> Cell:
+    return lambda stage: f"{stage['over_timm'][name]:.2f}"
+
+
+ROWS: list[tuple[str, Cell]] = [
+    ("precision", lambda stage: stage["configuration"]["precision"]),
+    ("images a batch", lambda stage: str(stage["configuration"]["batch_images"])),
+    ("input alone, images/s", _speed(INPUT)),
+    ("step alone, images/s", _speed(STEP)),
+    ("the whole, images/s", _speed(WHOLE)),
+    ("the whole in a bare loop, images/s", _speed(BARE)),
+    ("Lightning over bare loop, time", lambda stage: f"{stage['lightning_over_bare']:.3f}"),
+    ("input over timm's, images/s", _over_timm(INPUT)),
+    ("step over timm's, images/s", _over_timm(STEP)),
+    ("the whole over timm's, images/s", _over_timm(WHOLE)),
+    ("step, operations an image", lambda stage: f"{stage['operations_per_image'] / 1e9:.3f} GFLOP"),
+    ("step, share of matrix peak", lambda stage: f"{stage['share_of_peak']:.1%}"),
+    ("peak memory", lambda stage: f"{stage['memory']['mib']:,.0f} MiB"),
+    ("first update done after, s", lambda stage: f"{stage['first_step_seconds']:.1f}"),
+]
