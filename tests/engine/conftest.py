@@ -1,42 +1,11 @@
-import os
-import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-
-from deitlt.cli import main
 
 sys.path.insert(0, str(Path(__file__).parent))  # same_runs
 sys.path.insert(0, str(Path(__file__).parents[1] / "tracking"))  # wandb_records, the reader of offline runs
 sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoints"))  # foreign_checkpoints, files of others
-
-# A whole run in a few seconds: five updates an epoch, a ResNet-8 of 16 pixels and a transformer of one block.
-TINY = (
-    *("experiment=digits", "data.num_workers=0", "data.max_count=20", "data.imbalance_factor=0.1"),
-    *("teacher.epochs=2", "teacher.drw.start_epoch=1", "teacher.schedule.warmup_epochs=1"),
-    *("teacher.schedule.factors=[[1,0.1]]", "teacher.images_per_update=16"),
-    *("student.epochs=3", "student.drw.start_epoch=2", "student.schedule.warmup_epochs=1"),
-    *("student.images_per_update=16", "student.model.width=16", "student.model.depth=1", "student.model.heads=2"),
-    *("report=false", "analysis.every=null"),  # a test that is about them switches them on
-)
-
-
-@pytest.fixture(scope="session")
-def tiny():
-    """The overrides of a tiny run."""
-    return TINY
-
-
-@pytest.fixture(scope="session")
-def tiny_vit():
-    """The overrides of a tiny run of a plain ViT alone, for one epoch."""
-    dropped = ("teacher.", "student.epochs", "student.drw", "student.schedule")
-    kept = (word for word in TINY if not word.startswith(dropped))
-    return (*kept, "method=vit", "student.epochs=1", "student.schedule.warmup_epochs=0")
 
 
 @pytest.fixture(autouse=True)
@@ -44,116 +13,3 @@ def own_folder(tmp_path, monkeypatch):
     """Each test works in its own folder, as outputs/ and multirun/ are made where one stands."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DEITLT_DEBUG", raising=False)
-
-
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory):
-    """A finished run of teacher, student and baseline; read it, but write nothing into it.
-
-    A few updates leave networks that answer each image alike, and their accuracies say nothing. So the run is
-    interrupted before its tests, its networks get weights at random, and a resume tests them.
-    """
-    run = tmp_path_factory.mktemp("trained") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(run.parent)
-        assert (
-            main(
-                [
-                    "train",
-                    *TINY,
-                    "stages=[teacher,student,baseline]",
-                    "report=true",
-                    "analysis.every=10",
-                    f"paths.output_dir={run}",
-                ]
-            )
-            == 0
-        )
-        for stage in ("teacher", "student", "baseline"):
-            _scatter(run / stage / "last.ckpt")
-            (run / stage / "result.json").unlink()
-        (run / "metrics.json").unlink()
-        assert main(["train", f"resume={run}"]) == 0
-    return run
-
-
-def _scatter(checkpoint):
-    """Draw the matrices of a checkpoint's networks anew, so that answers differ from image to image."""
-    content = torch.load(checkpoint, weights_only=True)
-    stream = torch.Generator().manual_seed(0)
-    for weights in (content["state_dict"], content.get("ema", {})):
-        for name, value in weights.items():
-            if name.endswith("weight") and value.ndim > 1:
-                value.normal_(generator=stream)
-    torch.save(content, checkpoint)
-
-
-@pytest.fixture(scope="session")
-def teacher(trained):
-    """The override that takes the trained run's teacher."""
-    return f"teacher.checkpoint={trained}"
-
-
-@pytest.fixture(scope="session")
-def held_out_teacher(tmp_path_factory):
-    """The override that takes a teacher that three tenths of the images were held out from."""
-    run = tmp_path_factory.mktemp("held_out") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(run.parent)
-        words = ["stages=[teacher]", "data.val_fraction=0.3", f"paths.output_dir={run}"]
-        assert main(["train", *TINY, *words]) == 0
-    return f"teacher.checkpoint={run}"
-
-
-@pytest.fixture
-def begun(trained, tmp_path):
-    """A copy of the trained run that looks as if its student had been interrupted after its last epoch."""
-    run = tmp_path / "begun"
-    shutil.copytree(trained, run)
-    for name in ("metrics.json", "student/result.json", "baseline/result.json", "baseline/last.ckpt"):
-        (run / name).unlink()
-    return run
-
-
-@pytest.fixture
-def complain(capfd, tmp_path):
-    """Runs a command that cannot work; answers with its one sentence. Nothing may have been written."""
-
-    def run(*words, output="run"):
-        before = _tree(tmp_path)
-        capfd.readouterr()
-        code = main([*words, *([f"paths.output_dir={output}"] if output else [])])
-        lines = capfd.readouterr().err.splitlines()
-        assert code == 2
-        assert len(lines) == 1, lines
-        assert lines[0].startswith("deitlt: ")
-        assert _tree(tmp_path) == before
-        return lines[0]
-
-    return run
-
-
-def _tree(folder):
-    """Every file and folder, with what the files hold."""
-    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
-
-
-@pytest.fixture
-def image_folder(tmp_path):
-    """train/ with 12, 8 and 4 images of three colours, test/ with two of each."""
-    root = tmp_path / "images"
-    for split, counts in (("train", (12, 8, 4)), ("test", (2, 2, 2))):
-        for c, (name, count) in enumerate(zip(("ant", "bee", "cat"), counts, strict=True)):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for i in range(count):
-                noise = np.random.default_rng([c, i]).integers(0, 80, (16, 16, 3), dtype=np.uint8)
-                noise[..., c] += 120
-                Image.fromarray(noise).save(folder / f"{i}.png")
-    return root
-
-
-@pytest.fixture
-def environment(tmp_path):
-    """The environment of a subprocess: one thread, as here, so that sums have the same order."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "WANDB_MODE": "offline"}

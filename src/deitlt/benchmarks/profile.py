@@ -1,5 +1,6 @@
 """Where the time of a stage's training steps goes: torch's profiler over a few batches, as a table and a trace."""
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def measure_profile(config: DictConfig) -> Plain:
         operations: the most expensive ones, by their own time, with milliseconds a step and calls a step. trace: the
         file of the whole trace, for chrome://tracing or Perfetto. The profiler takes time itself: read the shares.
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would tell of GPUs that it does not find
     options = config.profile
     steps = ProfiledBatches(options.warmup, options.batches)
     with tempfile.TemporaryDirectory(prefix="deitlt-benchmark-") as folder:
