@@ -19,8 +19,8 @@ from rich.console import Console
 from deitlt.checkpoints import find_checkpoint
 from deitlt.data import DataRequest, LongTailDataModule
 from deitlt.data.datasets import DataSplits
-from deitlt.data.samplers import EpochSampler
 from deitlt.data.images import ArrayImages, FileImages
+from deitlt.data.samplers import EpochSampler
 from deitlt.engine.building import build_card, build_data, build_labeller, build_module
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage import quieten
