@@ -207,7 +207,7 @@ def fails(*_, **__):
 
 
 def test_what_fails_is_a_warning_and_leaves_training_as_it_is(make_trainer, data, tmp_path, warned, monkeypatch):
-    monkeypatch.setattr(callback_file, "analyse_student", fails)
+    monkeypatch.setattr(callback_file, "analyse", fails)
 
     def train(callbacks):
         datamodule = data()

@@ -11,9 +11,10 @@ from deitlt.engine import launching
 from deitlt.engine.meeting import Outcome
 from deitlt.engine.ranks import conclude, mark_warnings
 from deitlt.engine.stage_config import StageConfig
-from deitlt.engine.stage_logging import WANDB_ID, stage_loggers
+from deitlt.engine.stage_logging import stage_loggers
 from deitlt.errors import Preempted, TrainingError
 from deitlt.tracking import AppendingCSVLogger
+from deitlt.tracking.stage import WANDB_ID
 
 
 @pytest.fixture
@@ -53,12 +54,10 @@ def test_another_hosts_first_rank_begins_no_run_and_cuts_no_file(stage, trained,
     csv = AppendingCSVLogger(tmp_path / "student")
     csv.log_metrics({"epoch": 999, "train/loss": 1.0}, step=10**6)
     before = csv.path.read_text()
-    written = []
-    monkeypatch.setattr("deitlt.engine.stage_logging.write_text", lambda *words: written.append(words))
     monkeypatch.setattr(rank_zero_only, "rank", 2)
     stage_loggers(config, trained / "student" / "last.ckpt")
     assert csv.path.read_text() == before
-    assert written == []
+    assert (tmp_path / "student" / WANDB_ID).read_text() == "begun"
     assert not (tmp_path / "wandb").exists() or not list((tmp_path / "wandb").glob("offline-run-*"))
 
 

@@ -1,7 +1,10 @@
+import json
+
 import pytest
 import wandb
 from wandb_records import records
 
+from deitlt.errors import CheckpointError
 from deitlt.tracking import (
     ArtifactRecord,
     artifact_name,
@@ -11,6 +14,7 @@ from deitlt.tracking import (
     use_checkpoint,
     wandb_logger,
 )
+from deitlt.tracking.artifacts import read_record
 
 pytestmark = pytest.mark.usefixtures("own_wandb")
 
@@ -21,6 +25,11 @@ def checkpoint(tmp_path):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"weights")
     return path
+
+
+def describe(checkpoint, **changes):
+    known = {"name": "digits-teacher", "alias": "run7", "digest": file_digest(checkpoint), "file": "last.ckpt"}
+    checkpoint.with_name("artifact.json").write_text(json.dumps(known | changes))
 
 
 @pytest.fixture
@@ -55,20 +64,50 @@ def test_a_checkpoint_is_an_artifact_with_its_aliases(logged, checkpoint):
     assert (entry.path, entry.local_path) == ("last.ckpt", str(checkpoint))  # not copied
 
 
-def test_offline_a_teacher_is_named_and_linked_when_it_is_uploaded(logged, checkpoint):
-    record = ArtifactRecord("digits-teacher", "run7", file_digest(checkpoint), "last.ckpt")
-    (artifact,), config = logged(lambda logger: use_checkpoint(logger, checkpoint, record))
-    assert (artifact.use_after_commit, artifact.user_created) == (True, True)
-    assert (artifact.name, artifact.digest) == ("digits-teacher", record.digest)
-    teacher = config["artifacts"]["teacher"]
-    assert teacher == {"artifact": "digits-teacher:run7", "digest": record.digest, "file": str(checkpoint)}
+@pytest.mark.parametrize(
+    ("changes", "artifact"),
+    [
+        ({}, "digits-teacher:run7"),
+        ({"name": "me/deitlt/digits-teacher:v3"}, "me/deitlt/digits-teacher:v3"),
+        ({"digest": "of another file"}, None),
+        ({"file": "best.ckpt"}, None),
+    ],
+)
+def test_a_teacher_is_named_by_what_lies_beside_it_if_that_is_of_this_file(logged, checkpoint, changes, artifact):
+    describe(checkpoint, **changes)
+    artifacts, config = logged(lambda logger: use_checkpoint(logger, checkpoint))
+    known = {"artifact": artifact or str(checkpoint), "digest": file_digest(checkpoint), "file": str(checkpoint)}
+    assert (artifacts, config["artifacts"]["teacher"]) == ([], known)
 
 
-def test_a_fetched_teacher_is_named_by_the_server(logged, checkpoint):
-    record = ArtifactRecord("me/deitlt/digits-teacher:v3", "v3", "d", "last.ckpt")
-    artifacts, config = logged(lambda logger: use_checkpoint(logger, checkpoint, record))
-    assert artifacts == []
-    assert config["artifacts"]["teacher"]["artifact"] == "me/deitlt/digits-teacher:v3"
+@pytest.mark.parametrize(("offline", "used"), [(False, ["digits-teacher:run7"]), (True, [])])
+def test_online_a_teacher_is_an_input_of_the_run(checkpoint, offline, used):
+    class Run:
+        config, summary, disabled = {}, {}, False
+
+        def use_artifact(self, name):
+            asked.append(name)
+
+    class Logger:
+        experiment = Run()
+
+    describe(checkpoint)
+    asked, Run.offline = [], offline
+    Run.config = type("Config", (dict,), {"update": lambda self, values, allow_val_change: dict.update(self, values)})()
+    use_checkpoint(Logger(), checkpoint)
+    assert asked == used
+    assert Run.summary == {"artifacts/teacher": "digits-teacher:run7"}
+
+
+def test_a_teacher_that_never_was_an_artifact_is_its_file(checkpoint):
+    assert read_record(checkpoint) is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"name": 1, "more": 2}'])
+def test_a_broken_record_is_one_sentence(checkpoint, text):
+    checkpoint.with_name("artifact.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"artifact\.json does not name an artifact; delete it"):
+        read_record(checkpoint)
 
 
 def test_a_missing_checkpoint_stops_nothing(logged, tmp_path, caplog):
@@ -76,12 +115,6 @@ def test_a_missing_checkpoint_stops_nothing(logged, tmp_path, caplog):
     artifacts, _ = logged(lambda logger: found.append(log_checkpoint(logger, tmp_path / "no.ckpt", "n", ["a"], {})))
     assert (artifacts, found) == ([], [None])
     assert "W&B failed to record a checkpoint, and training goes on without" in caplog.text
-
-
-def test_disabled_nothing_is_recorded(logged, checkpoint):
-    record = ArtifactRecord("digits-teacher", "run7", "d", "last.ckpt")
-    artifacts, _ = logged(lambda logger: use_checkpoint(logger, checkpoint, record), mode="disabled")
-    assert artifacts == []
 
 
 def test_names_are_such_as_wandb_takes():

@@ -1,45 +1,61 @@
 """What a trained network does inside, measured: attention, rank, diversity, sharpness, agreement."""
 
-from deitlt.analysis.agreement import Decisions, Labeller, agreement, decide
-from deitlt.analysis.answers import FiniteAnswers, without_decisions
-from deitlt.analysis.attention_distance import AttentionDistance, patch_distances
-from deitlt.analysis.class_sums import ClassSums
-from deitlt.analysis.diversity import ExpertDiversity
-from deitlt.analysis.feature_rank import FeatureCovariance, Rank
-from deitlt.analysis.finite import finite
-from deitlt.analysis.naming import Number, numbers, scalars
-from deitlt.analysis.rollout import attention_rollout
+from deitlt.analysis.attention import AttentionDistance, attention_rollout, evaluating, patch_distances
+from deitlt.analysis.experts import (
+    ClassSums,
+    Decisions,
+    ExpertDiversity,
+    Labeller,
+    TokenWinners,
+    agreement,
+    decide,
+)
+from deitlt.analysis.features import FeatureCovariance, Rank
+from deitlt.analysis.results import Number, as_csv, finite, numbers, scalars
+from deitlt.analysis.runner import (
+    PARTS,
+    PASS_PARTS,
+    STUDENT_PARTS,
+    TEACHER_PARTS,
+    Rollout,
+    analyse,
+    epochs_trained,
+    rollouts_of,
+    split_of,
+    training_sharpness,
+)
 from deitlt.analysis.sharpness import Sharpness, sharpness, truth_losses
-from deitlt.analysis.student import STUDENT_PARTS, StudentFindings, analyse_student
-from deitlt.analysis.teacher import TeacherFindings, analyse_teacher, teacher_features
-from deitlt.analysis.winners import TokenWinners
 
 __all__ = [
+    "PARTS",
+    "PASS_PARTS",
     "STUDENT_PARTS",
+    "TEACHER_PARTS",
     "AttentionDistance",
     "ClassSums",
     "Decisions",
     "ExpertDiversity",
     "FeatureCovariance",
-    "FiniteAnswers",
     "Labeller",
     "Number",
     "Rank",
+    "Rollout",
     "Sharpness",
-    "StudentFindings",
-    "TeacherFindings",
     "TokenWinners",
     "agreement",
-    "analyse_student",
-    "analyse_teacher",
+    "analyse",
+    "as_csv",
     "attention_rollout",
     "decide",
+    "epochs_trained",
+    "evaluating",
     "finite",
     "numbers",
     "patch_distances",
+    "rollouts_of",
     "scalars",
     "sharpness",
-    "teacher_features",
+    "split_of",
+    "training_sharpness",
     "truth_losses",
-    "without_decisions",
 ]

@@ -1,18 +1,26 @@
 """Sharpness: how much the loss curves around the weights, over all images and in head, mid and tail."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from deitlt.analysis.curvature import largest_eigenvalue, random_direction
-from deitlt.analysis.hessian import Loss, LossHessian, differentiable_twice
+from deitlt.models import uncompiled
 from deitlt.types import IGNORED, ImageBatch, TokenLogits
 
-START = 0  # names the stream of the vector that the search for an eigenvalue starts from
+Loss = Callable[[Any, Tensor], Tensor]
+Product = Callable[[Tensor], Tensor]
+START, PROBES = 0, 1  # keys of the generators of the search's first vector, and of the traces' random vectors
+_EPSILON = 1e-7  # float32: a remainder of so small a share is rounding, and the space of products is exhausted
 
 
 @dataclass(frozen=True)
@@ -128,3 +136,136 @@ def _summarise(eigenvalue: float, trace_sums: Tensor, images: int) -> Sharpness:
     traces = trace_sums / images
     error = float(traces.std(correction=min(1, len(traces) - 1))) / len(traces) ** 0.5
     return Sharpness(eigenvalue, float(traces.mean()), error, images)
+
+
+class LossHessian:
+    """Products of the Hessian of a loss with vectors, summed over micro-batches.
+
+    By differentiating twice (Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994).
+
+    Args:
+        network: in evaluation mode; its weights are neither changed nor given gradients.
+        loss: (answers, targets [B]) -> each image's loss [B].
+        batch_size: images of a micro-batch.
+        example: an image or more, to find out which weights the loss depends on.
+    """
+
+    def __init__(self, network: nn.Module, loss: Loss, batch_size: int, example: ImageBatch) -> None:
+        self.network, self.loss, self.batch_size = network, loss, batch_size
+        self.weights = {name: weight.detach().requires_grad_() for name, weight in network.named_parameters()}
+        self.device = next(iter(self.weights.values())).device
+        first = ImageBatch(*(values[:1] for values in example))
+        found = torch.autograd.grad(self._loss(first), list(self.weights.values()), allow_unused=True)
+        used = zip(list(self.weights), found, strict=True)
+        self.weights = {name: self.weights[name] for name, gradient in used if gradient is not None}
+        self.size = sum(weight.numel() for weight in self.weights.values())
+
+    def product(self, images: Sequence[ImageBatch], vector: Tensor) -> Tensor:
+        """vector: [n] -> the Hessian of the images' mean loss times it, [n]."""
+        total = torch.zeros_like(vector)
+        for batch in self._micro_batches(images):
+            total += self._again(self._gradient(batch), vector)
+        return total / sum(len(part.targets) for part in images)
+
+    def trace_sums(self, images: Sequence[ImageBatch], probes: int, seed: int) -> Tensor:
+        """``v . Hv`` of the images' summed loss for each of the random vectors, [probes] in float64."""
+        sums = torch.zeros(probes, dtype=torch.float64)
+        for batch in self._micro_batches(images):
+            gradient = self._gradient(batch)
+            for probe in range(probes):  # drawn again for each micro-batch, so that one is held at a time
+                vector = random_signs(self.size, self.device, seed, PROBES, probe)
+                sums[probe] += float(vector.dot(self._again(gradient, vector)))
+        return sums
+
+    def _gradient(self, batch: ImageBatch) -> Tensor:
+        """The gradient of the summed loss, [n], which can be differentiated again."""
+        gradients = torch.autograd.grad(self._loss(batch), list(self.weights.values()), create_graph=True)
+        return torch.cat([gradient.flatten() for gradient in gradients])
+
+    def _again(self, gradient: Tensor, vector: Tensor) -> Tensor:
+        weights = list(self.weights.values())
+        found = torch.autograd.grad(gradient, weights, vector, retain_graph=True, materialize_grads=True)
+        return torch.cat([part.flatten() for part in found])
+
+    def _loss(self, batch: ImageBatch) -> Tensor:
+        answers = functional_call(self.network, self.weights, (batch.images.to(self.device),))
+        return self.loss(answers, batch.targets.to(self.device)).sum()
+
+    def _micro_batches(self, images: Sequence[ImageBatch]) -> Iterator[ImageBatch]:
+        for part in images:
+            for first in range(0, len(part.targets), self.batch_size):
+                yield ImageBatch(*(values[first : first + self.batch_size] for values in part))
+
+
+@contextmanager
+def differentiable_twice(network: nn.Module) -> Iterator[None]:
+    """Where the network answers as in evaluation and its answers can be differentiated twice.
+
+    Neither compiled graphs nor torch's fused kernels of attention can.
+    """
+    modes = {module: module.training for module in network.modules()}
+    device = next(network.parameters()).device.type
+    with ExitStack() as stack:
+        for context in (torch.inference_mode(False), torch.enable_grad(), uncompiled(), sdpa_kernel(SDPBackend.MATH)):
+            stack.enter_context(context)
+        stack.enter_context(torch.autocast(device, enabled=False))
+        network.eval()
+        try:
+            yield
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+
+def largest_eigenvalue(product: Product, start: Tensor, tolerance: float, most: int) -> float:
+    """The algebraically largest eigenvalue, by Lanczos' iteration.
+
+    From a start v the power iteration has the last of v, Hv, H^2 v, ...; Lanczos (1950) takes the best estimate
+    that their whole span holds, the largest eigenvalue of H's tridiagonal restriction to it (Golub and Van Loan,
+    "Matrix Computations", section 10.1). So it needs fewer products, and gives the largest and not the largest in
+    magnitude, which before a minimum may be negative. Two vectors are kept; without re-orthogonalisation
+    eigenvalues come again, and the largest stays what it is (Paige, 1971).
+
+    Args:
+        product: v [n] -> Hv [n].
+        start: [n], not zero.
+        tolerance: relative change between two products at which it ends.
+        most: products at most.
+
+    Returns:
+        An estimate from below; NaN where a product is not finite.
+    """
+    diagonal: list[float] = []
+    beside: list[float] = []
+    vector, before, estimate = start / start.norm(), torch.zeros_like(start), -math.inf
+    for _ in range(most):
+        image = product(vector)
+        diagonal.append(float(image.dot(vector)))
+        if not math.isfinite(diagonal[-1]):
+            return math.nan
+        image = image - diagonal[-1] * vector - (beside[-1] * before if beside else 0.0)
+        last, estimate = estimate, _largest_of_tridiagonal(diagonal, beside)
+        beside.append(float(image.norm()))
+        if abs(estimate - last) <= tolerance * abs(estimate) or beside[-1] <= _EPSILON * max(map(abs, diagonal)):
+            break
+        vector, before = image / beside[-1], vector
+    return estimate
+
+
+def random_signs(size: int, device: torch.device, *key: int) -> Tensor:
+    """[size] of -1 and 1 in equal numbers to be expected; they depend on `key` alone, not on the device."""
+    signs = np.random.default_rng(key).integers(0, 2, size, dtype=np.int8)
+    return torch.from_numpy(signs).to(device).float().mul_(2).sub_(1)
+
+
+def random_direction(size: int, device: torch.device, *key: int) -> Tensor:
+    """[size], each direction as likely as any other; it depends on `key` alone, not on the device."""
+    return torch.from_numpy(np.random.default_rng(key).standard_normal(size, dtype=np.float32)).to(device)
+
+
+def _largest_of_tridiagonal(diagonal: list[float], beside: list[float]) -> float:
+    matrix = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    if beside:
+        off = torch.diag(torch.tensor(beside[: len(diagonal) - 1], dtype=torch.float64), 1)
+        matrix = matrix + off + off.T
+    return float(torch.linalg.eigvalsh(matrix)[-1])

@@ -1,10 +1,9 @@
 """What happens around the steps of any module: SAM, re-weighting, averaging, seeding, progress, stored answers."""
 
 from deitlt.callbacks.analysis import AnalysisWhileTraining
-from deitlt.callbacks.averaging import StudentAveraging
+from deitlt.callbacks.ema import StudentAveraging, TokenFusion
 from deitlt.callbacks.finite import FiniteLoss
 from deitlt.callbacks.first_step import FirstStep
-from deitlt.callbacks.fusing import TokenFusion
 from deitlt.callbacks.preemption import Preemption, taken_signals
 from deitlt.callbacks.progress import StageProgress
 from deitlt.callbacks.pruning import Pruning

@@ -10,15 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from deitlt.analysis import (
-    STUDENT_PARTS,
-    FiniteAnswers,
-    analyse_student,
-    analyse_teacher,
-    finite,
-    scalars,
-    without_decisions,
-)
+from deitlt.analysis import STUDENT_PARTS, analyse, finite, scalars, split_of
 from deitlt.checkpoints import write_atomically
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import choose_evenly
@@ -114,23 +106,16 @@ class AnalysisWhileTraining(L.Callback):
         return {"kind": "student", "epoch": 0, "split": "train", **found, "seconds": seconds}
 
     def _analyse(self, module: ClassifierModule, datamodule: LongTailDataModule, epoch: int) -> Plain:
-        """One pass over the images; a teacher has features alone."""
+        """One pass over the images."""
         began = time.monotonic()
         split = "train" if datamodule.splits.val is None else "val"
-        source = datamodule.splits.train if datamodule.splits.val is None else datamodule.splits.val
+        source = split_of(datamodule, split)
         chosen = choose_evenly(source.labels, self.images, seed=0)
         batches = datamodule.evaluation_batches(source, chosen, self.batch_size)
-        if isinstance(module.network, StudentNetwork):
-            kind = "student"
-            answers = FiniteAnswers()
-            look = partial(analyse_student, on_logits=lambda logits, _: answers.update(logits))
-            found = look(module.network, batches, module.info, self.parts).as_plain()
-            found = without_decisions(found, answers.broken)
-        else:
-            kind = "teacher"
-            found = analyse_teacher(module.network, batches).as_plain() if "rank" in self.parts else {}
+        found = analyse(module.network, batches, module.info, self.parts)
         if len(chosen) < 2:
             found.pop("rank", None)  # one image varies in no direction
+        kind = "student" if isinstance(module.network, StudentNetwork) else "teacher"
         seconds = {"pass": round(time.monotonic() - began, 3)}
         return {"kind": kind, "epoch": epoch, "images": len(chosen), "split": split, **found, "seconds": seconds}
 

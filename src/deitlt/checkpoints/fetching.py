@@ -10,7 +10,7 @@ from deitlt.checkpoints.writing import write_atomically
 from deitlt.errors import CheckpointError
 from deitlt.tracking.artifacts import RECORD, ArtifactRecord
 from deitlt.tracking.failures import first_line
-from deitlt.tracking.modes import why_not_online
+from deitlt.tracking.wandb import why_not_online
 
 if TYPE_CHECKING:
     from wandb import Artifact

@@ -1,116 +1,287 @@
-"""`deitlt analyze`: what trained networks have become, as numbers, a table and pictures."""
+"""`deitlt analyze`: what trained networks do inside, as numbers, a table and pictures."""
 
-import csv
-import io
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
+from yaml import YAMLError
 
-from deitlt.analysis import finite, numbers
+from deitlt.analysis import (
+    PARTS,
+    PASS_PARTS,
+    TEACHER_PARTS,
+    Rollout,
+    analyse,
+    as_csv,
+    epochs_trained,
+    finite,
+    rollouts_of,
+    scalars,
+    split_of,
+    training_sharpness,
+)
+from deitlt.checkpoints import find_checkpoint
 from deitlt.commands.evaluate import open_data
+from deitlt.config.trust import refuse_strange_targets
 from deitlt.data import LongTailDataModule
-from deitlt.engine.analysis_joining import fingerprint, in_words, joined, kept_pictures, read_earlier, same_network
-from deitlt.engine.analysis_logging import log_analysis, say_how_to_upload
-from deitlt.engine.analysis_parts import measure_parts, rollout_examples, split_of
+from deitlt.data.samplers import choose_evenly
+from deitlt.engine.analysis_callback import ask_teacher
 from deitlt.engine.analysis_pictures import FOLDER, draw_analysis
-from deitlt.engine.analysis_subjects import ALL, PARTS, Subject, check_parts, find_subjects
+from deitlt.engine.building import build_data, build_labeller
+from deitlt.engine.experiments import named_recipe
+from deitlt.engine.ranks import STAGE_FILE
 from deitlt.engine.run_folder import write_json, write_text
-from deitlt.errors import ConfigError
+from deitlt.engine.stage_config import STAGES, StageConfig, plain
+from deitlt.engine.trained import TrainedNetwork, load_trained
+from deitlt.errors import CheckpointError, ConfigError, nearest
+from deitlt.figures import RolloutExample
+from deitlt.models import StudentNetwork
 from deitlt.reports.analysis_table import analysis_lines, analysis_table
-from deitlt.reports.samples import Sample, samples_of
+from deitlt.reports.samples import Sample
 
 Plain = dict[str, Any]
-JSON, CSV = "analysis.json", "analysis.csv"
+JSON, CSV, ALL = "analysis.json", "analysis.csv", "all"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network to analyse.
+
+    name: 'teacher', 'student' or 'baseline'. stage: what it was trained with, where the run says so. folder: where
+    its analysis goes.
+    """
+
+    name: str
+    trained: TrainedNetwork
+    stage: StageConfig | None
+    folder: Path
+
+    @property
+    def lacks(self) -> dict[str, str]:
+        """Part -> why this network has none of it."""
+        if self.trained.card.kind == "teacher":
+            return {part: "it is a teacher" for part in PARTS if part not in TEACHER_PARTS}
+        network = self.trained.network
+        assert isinstance(network, StudentNetwork)
+        missing = {} if "dist" in network.tokens else dict.fromkeys(("diversity", "winners"), "it has no DIST token")
+        if self.stage is None:
+            missing["agreement"] = f"no {STAGE_FILE} beside it says what its teacher was shown"
+        elif not self.stage.distils:
+            missing["agreement"] = "nobody taught it"
+        return missing
 
 
 def main(config: DictConfig) -> None:
     """Analyse each network of a run, or one checkpoint; write its JSON, CSV and pictures, print a table."""
     console = Console()
-    subjects = find_subjects(config)
+    models = find_models(config)
     given = [config.parts] if isinstance(config.parts, str) else list(config.parts)
     parts = [part for part in PARTS if part in given or ALL in given]
     if ALL not in given:
-        check_parts(parts, subjects)
+        check_parts(parts, models)
     if config.images != ALL and not isinstance(config.images, int):
         raise ConfigError(f"images={config.images} is no number; type images=1000, say, or images=all.")
-    opened = [(subject, open_data(config, subject.trained.card)) for subject in subjects]
+    opened = [(model, open_data(config, model.trained.card)) for model in models]
     for _, datamodule in opened:
         split_of(datamodule, config.split)  # before the first network is measured for an hour
-    for subject, datamodule in opened:
+    for model, datamodule in opened:
         if ALL in given:
-            _say_what_is_left_out(subject, console)
-        _analyse(subject, datamodule, parts, config, console)
+            _say_what_is_left_out(model, console)
+        _analyse(model, datamodule, parts, config, console)
     if config.logger.wandb is not None:
-        say_how_to_upload(subjects, console)
+        from deitlt.tracking import upload_hint
+
+        for folder in dict.fromkeys(map(_recorded_in, models)):
+            _say(upload_hint(folder), console)
+
+
+def find_models(config: DictConfig) -> list[Model]:
+    """The networks to analyse: of a run's folder each stage that has a checkpoint, else the one.
+
+    Raises:
+        ConfigError: for an unknown stage.
+        CheckpointError: if there is no checkpoint, or it cannot be read.
+    """
+    if config.stage != ALL and config.stage not in STAGES:
+        raise ConfigError(f"stage={config.stage} is no stage; {nearest(config.stage, (ALL, *STAGES))}")
+    given = Path(config.checkpoint)
+    held = [name for name in STAGES if any((given / name).glob("*.ckpt"))]
+    if config.stage != ALL or not held:
+        place = find_checkpoint(given, STAGES if config.stage == ALL else (config.stage,), "stage")
+        return [_model(config, place, Path(config.folder) if config.folder else place.parent)]
+    chosen = [find_checkpoint(given, (name,)) for name in held]
+    folders = [Path(config.folder) / path.parent.name if config.folder else path.parent for path in chosen]
+    return [_model(config, path, folder) for path, folder in zip(chosen, folders, strict=True)]
+
+
+def check_parts(parts: Collection[str], models: Collection[Model]) -> None:
+    """Raise ConfigError where a part that was asked for can be measured on none of the networks."""
+    if not parts:
+        raise ConfigError(f"parts=[] measures nothing; type parts=[rank], say, of {', '.join(PARTS)}.")
+    for part in parts:
+        reasons = [model.lacks.get(part) for model in models]
+        if None not in reasons:
+            names = ", ".join(str(model.trained.path) for model in models)
+            fitting = [p for p in PARTS if any(p not in model.lacks for model in models)]
+            raise ConfigError(
+                f"parts has {part}, but of {names} it cannot be measured, for {reasons[-1]}; type parts=all, or of "
+                f"{', '.join(fitting)}."
+            )
+
+
+def _model(config: DictConfig, path: Path, folder: Path) -> Model:
+    ema = config.ema and path.parent.name != "teacher"  # of a run's networks the student's alone has one
+    trained = load_trained(
+        str(path), "student", ema, config.accelerator, named_recipe(config), label_order=config.label_order
+    )
+    stage = _stage_beside(trained.path, config.data_root)
+    return Model(stage.name if stage is not None else trained.card.kind, trained, stage, folder)
+
+
+def _stage_beside(checkpoint: Path, data_root: str | None) -> StageConfig | None:
+    """What a checkpoint was trained with, with its data and its teacher where they are now; None if nobody says.
+
+    Raises:
+        ConfigError: if the file would call what it may not.
+    """
+    path = checkpoint.parent / STAGE_FILE
+    if not path.is_file():
+        return None
+    try:
+        stage = StageConfig.load(path)
+    except (TypeError, AssertionError, YAMLError, OmegaConfBaseException) as error:
+        raise CheckpointError(f"{path} is no stage that this version can read; delete it to go on without.") from error
+    refuse_strange_targets(asdict(stage), str(path))
+    teacher = stage.teacher
+    if teacher is not None and not Path(teacher).exists():  # the whole run was moved
+        teacher = str(find_checkpoint(checkpoint.parents[1], ("teacher",)))
+    one = {"devices": 1, "strategy": "auto", "precision": "32-true", "compile": False}
+    data = stage.data if data_root is None else {**stage.data, "root": data_root}
+    return replace(stage, trainer={**stage.trainer, **one}, teacher=teacher, data=data)
 
 
 def _analyse(
-    subject: Subject, datamodule: LongTailDataModule, parts: list[str], config: DictConfig, console: Console
+    model: Model, datamodule: LongTailDataModule, parts: list[str], config: DictConfig, console: Console
 ) -> None:
-    trained = subject.trained.in_order_of(datamodule.info)
-    subject = Subject(subject.name, trained, subject.stage, subject.folder)
-    measured = measure_parts(subject, datamodule, parts, config)
+    model = replace(model, trained=model.trained.in_order_of(datamodule.info))
+    wanted = [part for part in parts if part not in model.lacks]
+    measured = measure(model, datamodule, wanted, config)
     unranked = measured.get("images") == 1 and measured.pop("rank", None) is not None
-    analysis: Plain = finite(measured) | {"of": fingerprint(trained.path, config)}
-    draws_rollouts = "rollout" in parts and "rollout" not in subject.lacks
-    chosen = rollout_examples(trained, datamodule, config.split, config.rollout.images) if draws_rollouts else []
-    rollouts = [example for example in chosen if example is not None]
+    analysis: Plain = finite(measured)
+    network, chosen = model.trained.network, list[Rollout | None]()
+    if "rollout" in wanted:
+        assert isinstance(network, StudentNetwork)
+        order = model.trained.class_order
+        chosen = rollouts_of(network, datamodule, config.split, config.rollout.images, order)
     lost = [part for part, content in measured.items() if part not in analysis or analysis[part] != content]
-    _say_what_is_not_finite([*lost, *(["rollout"] if None in chosen else [])], subject, console)
-    earlier = read_earlier(subject.folder / JSON)
-    together = joined(earlier, analysis, parts)
-    title = f"{datamodule.spec.name}, {subject.name}"
-    kept = kept_pictures(parts) if not earlier or same_network(earlier, analysis) else ()
-    pictures = draw_analysis(together, datamodule.info, rollouts, subject.folder / FOLDER, title, kept)
-    write_json(subject.folder / JSON, together)
-    write_text(subject.folder / CSV, as_csv(together))
-    said = [f"{subject.name}: no rank, for one image has none; type images=2 or more"] if unranked else []
-    said += [f"{subject.name}: {words}"] if (words := in_words(earlier, analysis, together)) else []
-    _tell(analysis, title, said, console)
-    place = subject.folder
-    more = f"more: {place / JSON}, {place / CSV}, {len(pictures)} pictures in {place / FOLDER}"
-    console.print(more, highlight=False, soft_wrap=True, markup=False)
-    if config.logger.wandb is not None:
-        log_analysis(analysis, subject, config.logger.wandb)
-
-
-def _tell(analysis: Plain, title: str, said: list[str], console: Console) -> None:
-    """Print what was measured now, what else there is to say, and the seconds that it took."""
+    if lost := [*lost, *(["rollout"] if None in chosen else [])]:
+        said = f"{model.name}: what is NaN or infinite is left out of {', '.join(lost)}; look at the run's losses."
+        _say(said, console, style="yellow")
+    title, place = f"{datamodule.spec.name}, {model.name}", model.folder
+    rows = [RolloutExample(*rollout) for rollout in chosen if rollout is not None]
+    pictures = draw_analysis(analysis, datamodule.info, rows, place / FOLDER, title)
+    write_json(place / JSON, analysis)
+    write_text(place / CSV, as_csv(analysis))
     seen = f"{title}: {Sample(analysis['split'], analysis['images'])}" if "images" in analysis else title
     if (table := analysis_table(analysis, seen)) is not None:
         console.print(table)
+    for line in analysis_lines(analysis):
+        _say(line, console)
+    if unranked:
+        _say(f"{model.name}: no rank, for one image has none; type images=2 or more", console)
     seconds = ", ".join(f"{part} {value:.1f}" for part, value in analysis["seconds"].items())
-    for line in [*analysis_lines(analysis), *said, f"seconds: {seconds or 'none'}"]:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    _say(f"seconds: {seconds or 'none'}", console)
+    _say(f"more: {place / JSON}, {place / CSV}, {len(pictures)} pictures in {place / FOLDER}", console)
+    if config.logger.wandb is not None:
+        _log(analysis, model, config.logger.wandb)
 
 
-def as_csv(analysis: Plain) -> str:
-    """A row for each number, in the long form that data frames like; what does not apply is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["part", "token", "block", "head", "group", "value", "split", "images"])
-    samples = samples_of(analysis)
-    for number in numbers(analysis):
-        part = "winners" if number.part == "recall" else number.part.partition("/")[0]
-        row = [*number, *samples.get(part, Sample(None, None))]
-        writer.writerow(["" if value is None else value for value in row])
-    return text.getvalue()
+def measure(model: Model, datamodule: LongTailDataModule, parts: Collection[str], config: DictConfig) -> Plain:
+    """Measure parts that a network has: the analysis in plain values, without what was not measured."""
+    trained, info, seconds = model.trained, datamodule.info, dict[str, float]()
+    found: Plain = {"kind": trained.card.kind, "checkpoint": str(trained.path)}
+    if (epoch := epochs_trained(trained.path)) is not None:
+        found["epoch"] = epoch
+    found["split"] = config.split
+    order, scale = trained.class_order, trained.card.logit_scale
+    if of_pass := [part for part in parts if part in PASS_PARTS]:
+        source = split_of(datamodule, config.split)
+        images = len(source) if config.images == ALL else config.images
+        chosen = np.sort(choose_evenly(source.labels, images, seed=0))
+        batches = datamodule.evaluation_batches(source, chosen, config.batch_size, config.num_workers)
+        with _timed(seconds, "pass"):
+            found |= {"images": len(chosen), **analyse(trained.network, batches, info, of_pass, order, scale)}
+    if "agreement" in parts:
+        with _timed(seconds, "agreement"):
+            found |= _agreement(model, config.agreement.images)
+    if "sharpness" in parts:
+        with _timed(seconds, "sharpness"):
+            options = config.sharpness
+            found["sharpness"] = training_sharpness(
+                trained.network, datamodule, class_order=order, logit_scale=scale, **options
+            )
+    return found | {"seconds": seconds}
 
 
-def _say_what_is_left_out(subject: Subject, console: Console) -> None:
+def _agreement(model: Model, images: int) -> Plain:
+    """What the student's teacher says of the images that it was shown, made as in training."""
+    assert model.stage is not None
+    datamodule = build_data(model.stage)
+    datamodule.setup()
+    datamodule.labeller = build_labeller(model.stage, datamodule)
+    return ask_teacher(model.stage, images, datamodule, model.trained.device)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    seconds[part] = round(time.monotonic() - began, 2)
+
+
+def _say_what_is_left_out(model: Model, console: Console) -> None:
     """One line for what a student might be expected to have, and has not."""
-    if subject.trained.card.kind == "teacher" or not subject.lacks:
+    if model.trained.card.kind == "teacher" or not model.lacks:
         return
     reasons: dict[str, list[str]] = {}
-    for part, reason in subject.lacks.items():
+    for part, reason in model.lacks.items():
         reasons.setdefault(reason, []).append(part)
     said = "; ".join(f"no {' and '.join(parts)}, for {reason}" for reason, parts in reasons.items())
-    console.print(f"{subject.name}: {said}", highlight=False, soft_wrap=True, markup=False)
+    _say(f"{model.name}: {said}", console)
 
 
-def _say_what_is_not_finite(parts: list[str], subject: Subject, console: Console) -> None:
-    """One line for the parts that have lost a number, which is NaN or infinite."""
-    if parts:
-        said = f"{subject.name}: what is NaN or infinite is left out of {', '.join(parts)}; look at the run's losses."
-        console.print(said, style="yellow", highlight=False, soft_wrap=True, markup=False)
+def _say(line: str, console: Console, style: str | None = None) -> None:
+    if line:
+        console.print(line, style=style, highlight=False, soft_wrap=True, markup=False)
+
+
+def _log(analysis: Plain, model: Model, options: DictConfig) -> None:
+    """Log numbers as final/analysis/... and pictures as pictures/analysis/..., in the stage's run where it has one.
+
+    They are of the reported weights and of the split that was asked for, so they are no points of the curves
+    analysis/..., which training drew.
+    """
+    from deitlt.tracking import StageNames, finish, log_pictures, log_summary, pictures_in, settle_mode, stage_run
+
+    stage = model.stage
+    names = StageNames(model.name, model.trained.path.parent, "analysis" if stage is None else stage.group)
+    settled = {**plain(options), "mode": settle_mode(options.mode)}
+    logger = stage_run(names, {} if stage is None else stage.run, settled, folder=_recorded_in(model))
+    log_summary(logger, {f"final/{name}": value for name, value in scalars(analysis).items()})
+    log_pictures(logger, pictures_in(model.folder / FOLDER, "pictures/analysis"))
+    finish(logger)
+
+
+def _recorded_in(model: Model) -> Path:
+    """The run's folder; without one the analysis' own."""
+    return model.folder if model.stage is None else model.trained.path.parent.parent

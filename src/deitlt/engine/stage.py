@@ -21,10 +21,11 @@ from deitlt.engine.pruning import find_pruning
 from deitlt.engine.run_folder import PRUNED, write_json
 from deitlt.engine.stage_analysis import draw_stage_analysis
 from deitlt.engine.stage_config import StageConfig
-from deitlt.engine.stage_logging import finished, log_beginning, log_result, stage_loggers
+from deitlt.engine.stage_logging import log_beginning, log_result, stage_loggers
 from deitlt.engine.trainer import build_callbacks, build_trainer
 from deitlt.errors import Preempted, TrainingError
 from deitlt.modules import ClassifierModule
+from deitlt.tracking import finished
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 

@@ -4,13 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from deitlt.analysis.watching import evaluating
+from deitlt.analysis import epochs_trained, rollouts_of
 from deitlt.data import LongTailDataModule
-from deitlt.engine.analysis_parts import epochs_trained, rollout_examples
 from deitlt.engine.analysis_pictures import FOLDER, draw_analysis, draw_rollouts
-from deitlt.engine.building import build_card
 from deitlt.engine.stage_config import StageConfig
-from deitlt.engine.trained import TrainedNetwork
+from deitlt.figures import RolloutExample
 from deitlt.models import StudentNetwork
 from deitlt.modules import ClassifierModule
 from deitlt.tracking import drawing
@@ -41,9 +39,7 @@ def draw_stage_analysis(
             draw_analysis(analysis, datamodule.info, [], folder, title)
     with drawing("rollout"):
         if analysis and isinstance(module.network, StudentNetwork):
-            trained = TrainedNetwork(reported, build_card(stage, datamodule), module.network, module.device)
-            with evaluating(module.network):
-                examples = rollout_examples(trained, datamodule, analysis["split"], ROLLOUTS)
-            whole = [example for example in examples if example is not None]
+            rollouts = rollouts_of(module.network, datamodule, analysis["split"], ROLLOUTS)
+            whole = [RolloutExample(*rollout) for rollout in rollouts if rollout is not None]
             if whole:
-                draw_rollouts(whole, analysis["split"], epochs_trained(trained), folder, title)
+                draw_rollouts(whole, analysis["split"], epochs_trained(reported), folder, title)

@@ -1,10 +1,6 @@
-"""Where a stage's numbers and pictures go: its CSV file, and its run in W&B where that is on.
+"""What a stage tells its loggers: its CSV file, and its run in W&B where that is on."""
 
-W&B's parts are imported only where it is used.
-"""
-
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,31 +13,31 @@ from lightning.pytorch.utilities import rank_zero_only
 from deitlt.checkpoints import read_checkpoint
 from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis_pictures import FOLDER
-from deitlt.engine.run_folder import RunFolder, write_text
-from deitlt.engine.stage_artifacts import log_checkpoints, run_name, use_teacher
+from deitlt.engine.run_folder import RunFolder, write_json
 from deitlt.engine.stage_config import StageConfig
-from deitlt.errors import Preempted
 from deitlt.figures import confusion_picture, per_class_accuracy
 from deitlt.figures.confusion import MOST_CLASSES
 from deitlt.modules import RAW, ClassifierModule
 from deitlt.reports.sweep import JOB_FILE
 from deitlt.tracking import (
-    AppendingCSVLogger,
+    StageNames,
+    artifact_name,
+    confusion_rows,
     drawing,
     final_names,
-    finish,
     forgiving,
-    log_per_class,
-    log_picture,
+    log_checkpoint,
     log_pictures,
     log_summary,
     log_table,
+    per_class_rows,
+    pictures_in,
     settle_mode,
-    wandb_logger,
+    use_checkpoint,
+    wandb_runs,
 )
-
-WANDB_ID = "wandb_run_id.txt"
-MOST_PAIRS = 500  # of confused classes, of each token, in the table
+from deitlt.tracking import stage_loggers as open_loggers
+from deitlt.tracking.artifacts import RECORD
 
 
 def settle_loggers(stages: Sequence[StageConfig]) -> list[StageConfig]:
@@ -62,59 +58,30 @@ def group_of(run: RunFolder) -> str:
     return "-".join(folder.parts[-2:])
 
 
+def names_of(stage: StageConfig) -> StageNames:
+    """How a stage is called in W&B."""
+    return StageNames(stage.name, Path(stage.folder), stage.group)
+
+
 def stage_loggers(stage: StageConfig, last: Path) -> list[Logger]:
     """The stage's loggers, ready to go on after its last checkpoint, if there is one."""
-    csv = AppendingCSVLogger(stage.folder)
-    if last.exists():
-        csv.keep_until(read_checkpoint(last)["global_step"])
-    if (options := stage.logger["wandb"]) is None:
-        return [csv]
-    known = Path(stage.folder) / WANDB_ID
-    logger = wandb_logger(
-        project=options["project"],
-        entity=options["entity"],
-        group=stage.group,
-        job_type=stage.name,
-        name=f"{run_name(stage)}-{stage.name}",
-        folder=Path(stage.folder).parent,
-        config=stage.run,
-        tags=options["tags"],
-        mode=options["mode"],
-        run_id=known.read_text() if known.exists() else None,
-    )
-    if isinstance(logger.version, str) and getattr(rank_zero_only, "rank", 0) == 0:
-        write_text(known, logger.version)  # a resumed stage goes on with its run
-    return [csv, logger]
-
-
-@contextmanager
-def finished(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Close W&B's run at the end of what is inside, however it ends: as failed where it raises."""
-    code = 1
-    try:
-        yield
-        code = 0
-    except Preempted:
-        code = Preempted.CODE
-        raise
-    finally:
-        for logger in _wandb(loggers):
-            finish(logger, code)
+    step = read_checkpoint(last)["global_step"] if last.exists() else None
+    return open_loggers(names_of(stage), stage.run, stage.logger["wandb"], step)
 
 
 @rank_zero_only
 def log_beginning(stage: StageConfig, loggers: Sequence[Logger]) -> None:
-    """Give W&B what is known before training: sample views, and which artifact teaches; at a resume once more.
+    """Give W&B what is known before training: sample images, and which artifact teaches; at a resume once more.
 
     Nothing random of training's is drawn.
     """
-    for logger in _wandb(loggers):
-        if stage.logger["wandb"].get("artifacts", True):
-            use_teacher(logger, stage)
+    for logger in wandb_runs(loggers):
+        if stage.teacher is not None and stage.logger["wandb"].get("artifacts", True):
+            use_checkpoint(logger, Path(stage.teacher))
         with forgiving("sample views"), torch.random.fork_rng():
             from deitlt.engine.stage_views import draw_views
 
-            log_picture(logger, "pictures/views", draw_views(stage, Path(stage.folder) / "views.png"))
+            log_pictures(logger, {"pictures/views": draw_views(stage, Path(stage.folder) / "views.png")})
 
 
 def log_result(
@@ -135,51 +102,53 @@ def log_result(
         datamodule: its data.
         reported: the checkpoint that was tested.
     """
-    for logger in _wandb(loggers):
-        found = {network: results.accuracy for network, results in module.results["test"].items()}
-        log_summary(logger, final_names(found, RAW, module.names_tokens))
+    results, folder = module.results["test"], Path(stage.folder)
+    for logger in wandb_runs(loggers):
+        found = {network: part.accuracy for network, part in results.items()}
+        log_summary(logger, final_names(found, module.names_tokens))
         with forgiving("the tables"):
-            log_per_class(logger, per_class_rows(module, datamodule))
+            recalls = {
+                token if network == RAW else f"{network} {token}": values
+                for network, part in results.items()
+                for token, values in part.per_class.items()
+            }
+            log_table(logger, "per_class", per_class_rows(recalls, datamodule.info))
             log_table(logger, "confusions", confusion_rows(module))
-        for name, picture in _pictures(stage, module).items():
-            log_picture(logger, f"pictures/{name}", picture)
-        log_pictures(logger, Path(stage.folder) / FOLDER, f"pictures/{FOLDER}")
+        pictures = {f"pictures/{name}": picture for name, picture in _pictures(stage, module).items()}
+        log_pictures(logger, pictures | pictures_in(folder / FOLDER, f"pictures/{FOLDER}"))
         if stage.logger["wandb"].get("artifacts", True):
             with forgiving("the checkpoints"):
                 log_checkpoints(logger, stage, reported, found[RAW])
 
 
-def per_class_rows(module: ClassifierModule, datamodule: LongTailDataModule) -> list[dict[str, Any]]:
-    """One row a class: its name, training images, group, and each token's recall in percent."""
-    info = datamodule.info
-    group_of_class = {c: name for name, classes in info.groups.items() for c in classes}
-    tokens = {
-        token if name == RAW else f"{name} {token}": recalls
-        for name, results in module.results["test"].items()
-        for token, recalls in results.per_class.items()
+def log_checkpoints(logger: WandbLogger, stage: StageConfig, reported: Path, accuracy: Mapping[str, Any]) -> None:
+    """Log what a finished stage made: 'last', and 'best' where the protocol chose an epoch.
+
+    The one that the run reports has the run's name as an alias, too, and is logged last, so that it is 'latest'.
+    Beside it, artifact.json says as what it was logged, for the students that will learn from it.
+
+    Args:
+        logger: the stage's.
+        stage: whose checkpoints they are.
+        reported: the checkpoint that was tested.
+        accuracy: of it, by token; plain values.
+    """
+    experiment = (stage.run.get("recipe") or {}).get("experiment")
+    name, run = artifact_name(str(experiment or stage.data["name"]), stage.name), names_of(stage).run
+    metadata = {
+        "stage": stage.name,
+        "protocol": stage.protocol,
+        "seed": stage.seed,
+        "data": stage.data["name"],
+        "imbalance_factor": stage.data["imbalance_factor"],
     }
-    return [
-        {
-            "class": info.class_names[c],
-            "train images": info.counts[c],
-            "group": group_of_class.get(c, ""),
-            **{token: recalls[c] for token, recalls in tokens.items()},
-        }
-        for c in range(info.num_classes)
-    ]
-
-
-def confusion_rows(module: ClassifierModule) -> list[dict[str, Any]]:
-    """For each token the classes that are taken for another most often, with the number of images."""
-    names, rows = module.info.class_names, []
-    for token, pairs in module.confusions.items():
-        triples = zip(pairs.truth.tolist(), pairs.answer.tolist(), pairs.images.tolist(), strict=True)
-        wrong = sorted((triple for triple in triples if triple[0] != triple[1]), key=lambda triple: -triple[2])
-        rows += [
-            {"token": token, "class": names[truth], "taken for": names[answer], "images": images}
-            for truth, answer, images in wrong[:MOST_PAIRS]
-        ]
-    return rows
+    last = reported.with_name("last.ckpt")
+    if last != reported and last.exists():
+        log_checkpoint(logger, last, name, [f"{run}-last", "last"], metadata)
+    aliases = [run, reported.stem]
+    record = log_checkpoint(logger, reported, name, aliases, metadata | {"accuracy": dict(accuracy)})
+    if record is not None:
+        write_json(reported.with_name(RECORD), record.as_plain())
 
 
 def _pictures(stage: StageConfig, module: ClassifierModule) -> dict[str, Path]:
@@ -213,7 +182,3 @@ def _draw_confusion(module: ClassifierModule, token: str, title: str, path: Path
     info = module.info
     matrix = module.confusions[token].matrix(info.num_classes).numpy()
     confusion_picture(matrix, info.counts, info.class_names, info.groups, path, title)
-
-
-def _wandb(loggers: Sequence[Logger]) -> list[WandbLogger]:
-    return [logger for logger in loggers if isinstance(logger, WandbLogger)]

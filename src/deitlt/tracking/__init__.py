@@ -2,30 +2,57 @@
 
 from deitlt.tracking.artifacts import ArtifactRecord, artifact_name, file_digest, log_checkpoint, use_checkpoint
 from deitlt.tracking.csv import AppendingCSVLogger
-from deitlt.tracking.failures import drawing, forgiving
-from deitlt.tracking.media import log_per_class, log_picture, log_pictures, log_table
-from deitlt.tracking.modes import settle_mode
-from deitlt.tracking.names import define_metrics, final_names
-from deitlt.tracking.wandb import finish, log_summary, upload_hint, wandb_logger
+from deitlt.tracking.failures import drawing, first_line, forgiving, warn_once
+from deitlt.tracking.stage import (
+    StageNames,
+    confusion_rows,
+    final_names,
+    finished,
+    per_class_rows,
+    stage_loggers,
+    stage_run,
+    wandb_runs,
+)
+from deitlt.tracking.wandb import (
+    define_metrics,
+    finish,
+    log_pictures,
+    log_summary,
+    log_table,
+    pictures_in,
+    settle_mode,
+    upload_hint,
+    wandb_logger,
+    why_not_online,
+)
 
 __all__ = [
     "AppendingCSVLogger",
     "ArtifactRecord",
+    "StageNames",
     "artifact_name",
+    "confusion_rows",
     "define_metrics",
     "drawing",
     "file_digest",
     "final_names",
     "finish",
+    "finished",
+    "first_line",
     "forgiving",
     "log_checkpoint",
-    "log_per_class",
-    "log_picture",
     "log_pictures",
     "log_summary",
     "log_table",
+    "per_class_rows",
+    "pictures_in",
     "settle_mode",
+    "stage_loggers",
+    "stage_run",
     "upload_hint",
     "use_checkpoint",
     "wandb_logger",
+    "wandb_runs",
+    "warn_once",
+    "why_not_online",
 ]

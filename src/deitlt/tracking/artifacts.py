@@ -1,5 +1,6 @@
 """Checkpoints as W&B artifacts: what a stage made, and which teacher a student learnt from."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from deitlt.errors import CheckpointError
 from deitlt.tracking.failures import forgiving
 
 if TYPE_CHECKING:
@@ -48,6 +50,23 @@ def artifact_name(*words: str) -> str:
     return re.sub(r"[^\w.]+", "-", "-".join(words), flags=re.ASCII).strip("-")[:_LONGEST] or "model"
 
 
+def read_record(file: Path) -> ArtifactRecord | None:
+    """As which artifact a checkpoint is known; None for one that never was an artifact.
+
+    Raises:
+        CheckpointError: if what lies beside it does not say that.
+    """
+    beside = file.with_name(RECORD)
+    if not beside.exists():
+        return None
+    try:
+        record = ArtifactRecord(**json.loads(beside.read_text()))
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{beside} does not name an artifact; delete it.") from error
+    known = record.file == file.name and (record.fetched or record.digest == file_digest(file))
+    return record if known else None
+
+
 @rank_zero_only
 def log_checkpoint(
     logger: WandbLogger,
@@ -79,29 +98,27 @@ def log_checkpoint(
 
 
 @rank_zero_only
-def use_checkpoint(logger: WandbLogger, file: Path, record: ArtifactRecord) -> None:
-    """Say which artifact the stage's run learnt from, in its configuration and as lineage.
+def use_checkpoint(logger: WandbLogger, file: Path) -> None:
+    """Say which checkpoint the stage's run learnt from: in its configuration, and online as an input of the run.
 
-    A checkpoint of our own is recorded to be linked when it is uploaded, which may be later: W&B knows it by its
-    digest, and keeps it once. One that was fetched is linked by its name online, and offline stays a name in the
-    configuration.
+    W&B can link an artifact by its name, which the server must know: offline, and of a teacher that was never an
+    artifact, the name and the digest stand in the configuration alone.
 
     Args:
         logger: the stage's.
-        file: the checkpoint.
-        record: what is known of it.
+        file: the teacher's checkpoint.
     """
     with forgiving("the teacher's artifact"):
-        run = logger.experiment
-        source = record.name if record.fetched else f"{record.name}:{record.alias}"
-        known = {"artifact": source, "digest": record.digest, "file": str(file)}
+        run, record = logger.experiment, read_record(file)
+        digest = file_digest(file) if record is None else record.digest
+        source = str(file)
+        if record is not None:
+            source = record.name if record.fetched else f"{record.name}:{record.alias}"
+        known = {"artifact": source, "digest": digest, "file": str(file)}
         run.config.update({"artifacts": {"teacher": known}}, allow_val_change=True)
         run.summary.update({"artifacts/teacher": source})
-        if record.fetched and not run.offline:
-            run.use_artifact(record.name)
-        elif not record.fetched and not run.disabled:
-            # What use_artifact does with a file, but for refusing offline, and for waiting without an end online.
-            run._log_artifact(_draft(file, record.name, {}), is_user_created=True, use_after_commit=True)
+        if record is not None and not run.offline and not run.disabled:
+            run.use_artifact(source)
 
 
 def file_digest(file: Path) -> str:

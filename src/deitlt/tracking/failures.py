@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _log = logging.getLogger(__name__)
-_warned: set[str] = set()  # what has failed before, so that a broken W&B fills no terminal
+_warned: set[str] = set()  # so that a broken W&B fills no terminal
 
 
 def warn_once(what: str, message: str) -> None:
@@ -22,11 +22,7 @@ def warn_once(what: str, message: str) -> None:
 
 @contextmanager
 def forgiving(what: str) -> Iterator[None]:
-    """Turn any error inside into one warning for each kind of thing that was logged.
-
-    Args:
-        what: the kind, in words that end 'W&B failed to record ...'.
-    """
+    """Turn any error inside into one warning for each kind of thing, in words that end 'W&B failed to record ...'."""
     try:
         yield
     except Exception as error:  # W&B's errors have no common base: sockets, protobuf, files
@@ -35,11 +31,7 @@ def forgiving(what: str) -> Iterator[None]:
 
 @contextmanager
 def drawing(what: str) -> Iterator[None]:
-    """Turn any error inside into one warning: a run is worth more than its picture.
-
-    Args:
-        what: the picture's name.
-    """
+    """Turn any error inside into one warning that names the picture: a run is worth more than its picture."""
     try:
         yield
     except Exception as error:  # fonts, a full disk, whatever matplotlib finds

@@ -1,25 +1,52 @@
-"""A stage's run in Weights & Biases: online where a key is known, else offline and ready for upload.
+"""A stage's run in Weights & Biases: online where a key and a server are, else offline and ready for upload.
 
-`import wandb` takes half a second, so it happens where a run is made, not when this file is imported.
+Metric names, in the CSV files as in W&B:
+
+| name | what | in the summary |
+| --- | --- | --- |
+| `epoch` | the axis of every curve | last |
+| `train/loss`, `train/loss_cls`, `train/loss_dist` | mean of the epoch | least, last |
+| `train/lr`, `train/rho` | learning rate at the epoch's end; SAM's radius in it | last |
+| `speed/images_per_second`, `speed/epoch_seconds` | of training, all devices together; without evaluations | last |
+| `val/...`, `test/...` | accuracy of a watched split in percent | greatest, last |
+| `final/...` | accuracy of the epoch that the protocol reports: what metrics.json says | itself |
+| `analysis/...` | the measured claims, such as `analysis/rank/dist/block03` | last |
+| `analysis/calibration/...` | expected calibration error in percent | least, last |
+| `per_class`, `confusions` | tables: a row a class; a row a pair of classes that are confused | - |
+| `pictures/...` | `views`, `per_class`, `confusion_cls`, ..., `analysis/...` | - |
+| `artifacts/teacher` | which artifact taught a student | itself |
+
+Accuracies are named SPLIT/TOKEN/NAME, with the tokens `cls`, `dist`, `avg` and the names `all`, `balanced`, `head`,
+`mid`, `tail`, `top5`; SPLIT/ema/TOKEN/NAME are those of the moving average; a teacher has no token: SPLIT/NAME.
+
+`import wandb` takes half a second, so it happens only where it is used.
 """
 
 import logging
+import os
 import shlex
-from collections.abc import Mapping, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from deitlt.tracking.failures import forgiving, warn_once
-from deitlt.tracking.modes import keep_silent, known_mode, wanted_mode
-from deitlt.tracking.names import define_metrics
+from deitlt.errors import ConfigError, nearest
+from deitlt.tracking.failures import first_line, forgiving, warn_once
+
+if TYPE_CHECKING:
+    from wandb.sdk.wandb_run import Run
 
 _log = logging.getLogger(__name__)
+PATIENCE, KEY_PATIENCE = 5.0, 10  # seconds for a server's first answer, and for its answer about a key
 BEGIN_PATIENCE = 30  # seconds for a server to take a run
 END_PATIENCE = 300  # seconds for the upload of what is left at a run's end, checkpoints among it
+_MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
+_BEST = {"val/": "max,last", "test/": "max,last", "train/loss": "min,last", "analysis/calibration/": "min,last"}
 
 
 class StageWandbLogger(WandbLogger):
@@ -78,7 +105,7 @@ def wandb_logger(
         ConfigError: the mode is none of these.
     """
     keep_silent()
-    chosen = wanted_mode(None) if mode is None else known_mode(mode, "logger.wandb.mode")
+    chosen = wanted_mode(None) if mode is None else _known_mode(mode, "logger.wandb.mode")
     folder.mkdir(parents=True, exist_ok=True)
     run: dict[str, Any] = {"entity": entity, "group": group, "job_type": job_type, "tags": list(tags)}
     make = partial(
@@ -91,11 +118,59 @@ def wandb_logger(
     return logger
 
 
+def define_metrics(run: "Run", names: Iterable[str] = ()) -> None:
+    """Draw every metric against the epoch; the summary keeps the best and the last where one is better.
+
+    Args:
+        run: the W&B run.
+        names: metrics to define one by one: where two patterns match a name, W&B takes either, so that a
+            pattern for test/* beside the one for all would hold only now and then.
+    """
+    run.define_metric("epoch", hidden=True)
+    run.define_metric("*", step_metric="epoch")
+    for name in sorted(names):
+        for prefix, summary in _BEST.items():
+            if name.startswith(prefix):
+                run.define_metric(name, step_metric="epoch", summary=summary)
+
+
 @rank_zero_only
 def log_summary(logger: WandbLogger, values: Mapping[str, Any]) -> None:
     """Put values into the run's summary: numbers, words, or plain containers of them."""
     with forgiving("the summary"):
         logger.experiment.summary.update(dict(values))
+
+
+@rank_zero_only
+def log_pictures(logger: WandbLogger, pictures: Mapping[str, Path]) -> None:
+    """Log pictures' files in one row, by name, such as 'pictures/views'."""
+    with forgiving("pictures"):
+        import wandb
+
+        if pictures:
+            logger.experiment.log({name: wandb.Image(str(path)) for name, path in pictures.items()})
+
+
+def pictures_in(folder: Path, prefix: str) -> dict[str, Path]:
+    """Every PNG of a folder as PREFIX/STEM -> path; empty where there is no folder."""
+    return {f"{prefix}/{path.stem}": path for path in sorted(folder.glob("*.png"))}
+
+
+@rank_zero_only
+def log_table(logger: WandbLogger, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Log a table.
+
+    Args:
+        logger: the stage's.
+        name: the table's, such as 'confusions'.
+        rows: the first row's keys are the columns; None is an empty cell.
+    """
+    with forgiving(f"the table {name}"):
+        import wandb
+
+        columns: list[str | int] = list(rows[0]) if rows else []
+        table = wandb.Table(columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows])
+        logger.experiment.log({name: table})
 
 
 @rank_zero_only
@@ -116,12 +191,106 @@ def finish(logger: WandbLogger, exit_code: int = 0) -> None:
 
 
 def upload_hint(folder: Path) -> str:
-    """One line that says how to upload what was recorded offline in the folder or below it.
-
-    Empty where nothing was.
-    """
+    """One line that says how to upload what was recorded offline in the folder or below it; '' where nothing was."""
     runs = sorted(folder.glob("**/wandb/offline-run-*"))
     return f"wandb sync {' '.join(shlex.quote(str(run)) for run in runs)}" if runs else ""
+
+
+def settle_mode(mode: str | None) -> str:
+    """The mode in which every stage of a run is recorded, found out within seconds before anything is trained.
+
+    Left to itself W&B tries for a minute and a half to begin a run that no server will take, at each stage. Why the
+    mode is not the one that was wanted is said once.
+
+    Args:
+        mode: 'online', 'offline', 'disabled', or None for online where a key is known. The environment's
+            WANDB_MODE wins over it.
+
+    Returns:
+        'online', 'offline' or 'disabled'; 'offline' in place of 'online' where the server cannot be reached, or
+        takes no key.
+
+    Raises:
+        ConfigError: the mode is none of these.
+    """
+    chosen = wanted_mode(mode)
+    if chosen == "online" and (reason := why_not_online()) is not None:
+        warn_once("online", f"W&B records offline, to be uploaded later: {reason}")
+        return "offline"
+    if chosen == "offline" and not (mode or os.environ.get("WANDB_MODE")):
+        warn_once("online", "W&B records offline, to be uploaded later: no key is known (type wandb login)")
+    return chosen
+
+
+def wanted_mode(mode: str | None) -> str:
+    """The mode that the environment, the configuration or a known key asks for; asks no server.
+
+    Raises:
+        ConfigError: the mode is unknown.
+    """
+    given = os.environ.get("WANDB_MODE")
+    if not given and mode is None:
+        return "online" if has_key() else "offline"
+    return _known_mode(given or str(mode), "WANDB_MODE" if given else "logger.wandb.mode")
+
+
+def has_key() -> bool:
+    """Whether W&B finds a key in the environment, in netrc or in its settings; asks nobody for one."""
+    keep_silent()
+    import wandb
+
+    try:
+        return bool(wandb.login(prompt=False, verify=False))
+    except TypeError:  # W&B before `prompt`
+        return bool(wandb.api.api_key)
+    except wandb.Error as error:  # a key that cannot be one
+        warn_once("online", f"W&B records offline, for its key cannot be used: {error}")
+        return False
+
+
+def why_not_online() -> str | None:
+    """Why no run can be recorded online at the moment, as half a sentence; None where one can.
+
+    Takes a few seconds at most where there is no network, and `PATIENCE` + `KEY_PATIENCE` where a server is mute.
+    """
+    keep_silent()
+    import wandb
+
+    address = wandb.setup().settings.base_url
+    if not _answers(address):
+        return f"{address} cannot be reached"
+    if not has_key():
+        return "no key is known (type wandb login)"
+    try:
+        # What was asked for is a key that the server takes; a server that says nothing is as good as none.
+        if wandb.Api(timeout=KEY_PATIENCE).viewer is None:
+            return f"{address} knows no such key"
+    except Exception as error:  # see forgiving
+        return f"{address} does not take the key ({first_line(error)})"
+    return None
+
+
+def keep_silent() -> None:
+    """Keep W&B off the terminal. It reads the variable once, when it first does anything."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+
+
+def _known_mode(mode: str, source: str) -> str:
+    """One of 'online', 'offline' and 'disabled'; `source` is where the word came from."""
+    if mode not in _MODES:
+        raise ConfigError(f"{source}={mode!r} is no mode of W&B; {nearest(mode, _MODES)}")
+    return _MODES[mode]
+
+
+def _answers(address: str) -> bool:
+    """Whether a server says anything at all; proxies are used as the environment names them."""
+    try:
+        with urllib.request.urlopen(address, timeout=PATIENCE):
+            return True
+    except urllib.error.HTTPError:  # an answer, if not a friendly one
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _patience() -> dict[str, Any]:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deitlt.analysis import FeatureCovariance, Rank
-from deitlt.analysis.feature_rank import rank_of, ranks_as_plain
+from deitlt.analysis.features import rank_of
 
 
 def low_rank(images=200, width=12, rank=3, mean=0.0, seed=0):
@@ -29,7 +29,7 @@ def test_all_of_the_variance_lies_in_as_many_components_as_there_are(rank):
 
 
 @pytest.mark.parametrize("mean", [0.0, 1000.0])
-def test_covariance_and_rank_are_numpys(mean):
+def test_covariance_and_rank_are_numpys_however_the_rows_are_split(mean):
     rows = low_rank(rank=7, mean=mean)
     covariance = np.cov(rows.double().numpy().T, bias=True)
     found = seen(*rows.split(64))
@@ -38,24 +38,8 @@ def test_covariance_and_rank_are_numpys(mean):
     positive = shares[shares > 0]
     assert found.rank().components == np.argmax(shares.cumsum() >= 0.99) + 1
     assert found.rank().effective == pytest.approx(np.exp(-(positive * np.log(positive)).sum()))
-
-
-def test_the_split_into_batches_and_ranks_does_not_matter():
-    rows = low_rank()
-    whole, first, second = seen(rows), seen(*rows[:70].split(9)), seen(rows[70:])
-    first.merge(second)
-    first.merge(FeatureCovariance())
-    empty = FeatureCovariance()
-    empty.merge(first)
-    assert (empty.count, empty.width) == (200, 12)
-    torch.testing.assert_close(empty.covariance(), whole.covariance())
-    assert empty.rank().effective == pytest.approx(whole.rank().effective)
-
-
-def test_what_is_kept_does_not_grow_and_is_float64():
-    few, many = seen(low_rank(2)), seen(*low_rank(2000).split(100))
-    assert few.scatter.shape == many.scatter.shape == (12, 12)
-    assert many.scatter.dtype == torch.float64
+    assert found.scatter.shape == (12, 12)
+    assert found.scatter.dtype == torch.float64
 
 
 def test_equal_shares_count_each_and_an_entropy_of_their_logarithm():
@@ -66,18 +50,11 @@ def test_equal_shares_count_each_and_an_entropy_of_their_logarithm():
     assert rank_of(torch.tensor([0.98, 0.011, 0.009])).components == 2
 
 
-@pytest.mark.parametrize("rows", [torch.ones(1, 4), torch.full((6, 4), 0.3), torch.zeros(5, 4)])
-def test_one_image_and_equal_images_have_rank_0(rows):
-    assert seen(*rows.split(2)).rank() == Rank(0, 0.0)
-
-
-def test_two_images_have_rank_1():
+def test_where_nothing_varies_the_rank_is_0_and_nothing_has_none():
+    for rows in (torch.ones(1, 4), torch.full((6, 4), 0.3), torch.zeros(5, 4)):
+        assert seen(*rows.split(2)).rank() == Rank(0, 0.0)
     assert seen(torch.randn(2, 9)).rank().components == 1
-
-
-def test_no_image_has_no_rank():
     assert seen(torch.empty(0, 4)).rank() is None
-    assert ranks_as_plain({"cls": [], "dist": []}) == {}
 
 
 def test_batches_with_and_without_inference_mode_follow_each_other():
@@ -88,7 +65,7 @@ def test_batches_with_and_without_inference_mode_follow_each_other():
     torch.testing.assert_close(covariance.covariance(), seen(rows).covariance())
 
 
-def test_features_that_are_no_numbers_have_no_rank():
+def test_features_that_are_not_finite_have_no_rank():
     rows = low_rank()
     rows[3, 5] = math.nan
     assert all(math.isnan(value) for value in seen(rows).rank())

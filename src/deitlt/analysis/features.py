@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 VARIANCE = 0.99  # share that the counted components must hold
-_ROUNDING = 1e-12  # variance below this share of the mean's square is what float32 makes of equal rows
+_ROUNDING = 1e-12  # variance below this share of the mean's square is float32 rounding of equal rows
 
 
 class Rank(NamedTuple):
@@ -41,14 +41,16 @@ class FeatureCovariance:
         if len(features) == 0:
             return
         rows = features.double()
-        mean = rows.mean(dim=0)
-        deviations = rows - mean
-        self._join(len(rows), mean, deviations.T @ deviations)
-
-    def merge(self, other: "FeatureCovariance") -> None:
-        """Add what another has seen, such as another rank."""
-        if other.mean is not None and other.scatter is not None:
-            self._join(other.count, other.mean, other.scatter)
+        count, mean = len(rows), rows.mean(dim=0)
+        scatter = (rows - mean).T @ (rows - mean)
+        if self.mean is None or self.scatter is None:
+            self.count, self.mean, self.scatter = count, mean, scatter
+            return
+        step, total = mean - self.mean, self.count + count
+        # Not in place: a batch under inference mode may follow one without, or come before it.
+        self.mean = self.mean + step * (count / total)
+        self.scatter = self.scatter + scatter + torch.outer(step, step) * (self.count * count / total)
+        self.count = total
 
     @property
     def width(self) -> int:
@@ -75,16 +77,6 @@ class FeatureCovariance:
             return Rank(0, 0.0)
         return rank_of(torch.linalg.eigvalsh(covariance), variance)
 
-    def _join(self, count: int, mean: Tensor, scatter: Tensor) -> None:
-        if self.mean is None or self.scatter is None:
-            self.count, self.mean, self.scatter = count, mean, scatter
-            return
-        step, total = mean - self.mean, self.count + count
-        # Not in place: a batch under inference mode may follow one without, or come before it.
-        self.mean = self.mean + step * (count / total)
-        self.scatter = self.scatter + scatter + torch.outer(step, step) * (self.count * count / total)
-        self.count = total
-
 
 def rank_of(eigenvalues: Tensor, variance: float = VARIANCE) -> Rank:
     """eigenvalues: [D] of a covariance matrix, in any order, one above 0 -> its `Rank`."""
@@ -97,7 +89,7 @@ def rank_of(eigenvalues: Tensor, variance: float = VARIANCE) -> Rank:
 
 
 def ranks_as_plain(tokens: Mapping[str, Sequence[FeatureCovariance]]) -> dict[str, Any]:
-    """Token -> what was seen of it after each block -> ``width`` and a token's ``components`` and ``effective``.
+    """Token -> its covariance after each block -> ``width`` and a token's ``components`` and ``effective``.
 
     Each is a list, a number a block; empty before the first image.
     """

@@ -1,10 +1,15 @@
+import csv
+import math
+
 import pytest
 
-from deitlt.analysis import numbers, scalars
+from deitlt.analysis import as_csv, finite, numbers, scalars
 
 STUDENT = {
     "kind": "student",
     "epoch": 3,
+    "split": "test",
+    "images": 60,
     "attention_distance": {"unit": "pixels", "cls": [[1.0, 3.0], [5.0, 7.0]], "patches": [[2.0, 2.0], [4.0, 4.0]]},
     "rank": {"width": 8, "cls": {"components": [2, 3], "effective": [1.5, 2.5]}},
     "diversity": {
@@ -67,7 +72,25 @@ def test_a_number_that_was_lost_has_no_row():
     assert numbers(lost) == [("sharpness", "trace", None, None, "all", 1.0)]
 
 
-@pytest.mark.parametrize("analysis", [{}, {"kind": "student", "epoch": 1}])
-def test_what_was_not_measured_has_no_number(analysis):
-    assert numbers(analysis) == []
-    assert scalars(analysis) == {}
+def test_a_csv_row_says_on_which_images_its_number_was_measured():
+    whole = STUDENT["sharpness"] | {"all": {"eigenvalue": 9.0, "images": 80}}
+    rows = list(csv.DictReader(as_csv({**STUDENT, "sharpness": whole}).splitlines()))
+    images = {(row["part"], row["split"], row["images"]) for row in rows}
+    assert {("recall", "test", "60"), ("sharpness", "train", "80"), ("agreement", "", "")} <= images
+    heads = [row for row in rows if (row["part"], row["token"], row["block"]) == ("attention_distance", "cls", "1")]
+    assert [(row["head"], float(row["value"])) for row in heads] == [("0", 5.0), ("1", 7.0)]
+    assert as_csv({}) == "part,token,block,head,group,value,split,images\n"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_is_absent_and_so_is_a_list_that_holds_it(value):
+    found = finite({
+        "calibration": {"cls": {"all": value, "tail": 3.0}},
+        "attention_distance": {"unit": "pixels", "cls": [[1.0, value], [2.0, 3.0]], "dist": [[1.0]]},
+        "winners": {"cls": 1, "classes": [{"class": 0, "cls": value}]},
+    })  # fmt: skip
+    assert found == {
+        "calibration": {"cls": {"tail": 3.0}},
+        "attention_distance": {"unit": "pixels", "dist": [[1.0]]},
+        "winners": {"cls": 1, "classes": [{"class": 0}]},
+    }

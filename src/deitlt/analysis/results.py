@@ -1,13 +1,15 @@
-"""The numbers of an analysis as curves of a run, and as the rows of a table.
+"""The result of an analysis: plain values as JSON holds them; its numbers as rows, as curves and as a CSV file."""
 
-An analysis in plain values, as JSON holds it, is the one form that is written, logged and drawn.
-"""
-
+import csv
+import io
+import math
 from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any, NamedTuple
 
 Plain = Mapping[str, Any]
+_OF_IMAGES = ("attention_distance", "rank", "diversity", "winners", "calibration")  # measured on the split's images
+_CURVES = {"attention_distance": "distance", "rank/components": "rank", "rank/effective": "effective_rank"}
 
 
 class Number(NamedTuple):
@@ -28,11 +30,7 @@ class Number(NamedTuple):
 
 def numbers(analysis: Plain) -> list[Number]:
     """Every number of an analysis, in the order of its parts."""
-    found: list[Number] = []
-    for part, read in _READERS.items():
-        if part in analysis:
-            found += read(analysis[part])
-    return found
+    return [number for part, read in _READERS.items() if part in analysis for number in read(analysis[part])]
 
 
 def scalars(analysis: Plain) -> dict[str, float]:
@@ -47,22 +45,55 @@ def scalars(analysis: Plain) -> dict[str, float]:
       percent;
     - ``analysis/sharpness/eigenvalue/tail`` and ``analysis/sharpness/trace/tail``.
 
-    A teacher's features have no block: ``analysis/rank/features``. What stands for a single head or class is not here,
-    nor on how many images sharpness was measured.
+    A teacher's features have no block: ``analysis/rank/features``. What stands for a single head or class is left
+    out, and so are the images on which sharpness was measured.
     """
     curves: dict[str, list[float]] = {}
     for number in numbers(analysis):
         if number.part == "recall" or number.token == "images":
             continue
         place = number.group if number.block is None else f"block{number.block:02d}"
-        words = (_CURVES.get(number.part, number.part), number.token, place)
-        curves.setdefault("/".join(["analysis", *(word for word in words if word is not None)]), []).append(
-            number.value
-        )
+        words = ("analysis", _CURVES.get(number.part, number.part), number.token, place)
+        curves.setdefault("/".join(word for word in words if word is not None), []).append(number.value)
     return {name: fmean(values) for name, values in curves.items()}
 
 
-_CURVES = {"attention_distance": "distance", "rank/components": "rank", "rank/effective": "effective_rank"}
+def as_csv(analysis: Plain) -> str:
+    """A row for each number, in the long form that data frames like; what does not apply is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*Number._fields, "split", "images"])
+    for number in numbers(analysis):
+        row = [*number, *_sample(analysis, "winners" if number.part == "recall" else number.part.partition("/")[0])]
+        writer.writerow(["" if value is None else value for value in row])
+    return text.getvalue()
+
+
+def finite(content: Any) -> Any:
+    """Plain values without the numbers that are not finite: such a number is absent, as what was not measured is.
+
+    A list that holds one is absent as a whole, for the places in a list mean blocks and heads.
+
+    Args:
+        content: an analysis, or a part of one.
+
+    Returns:
+        The same in new containers; None for a number that is not finite, and for a list that holds one.
+    """
+    if isinstance(content, dict):
+        kept = {key: finite(value) for key, value in content.items()}
+        return {key: value for key, value in kept.items() if value is not None}
+    if isinstance(content, list):
+        values = [finite(value) for value in content]
+        return None if any(value is None for value in values) else values
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _sample(analysis: Plain, part: str) -> tuple[str | None, int | None]:
+    """The split and the number of images that a part was measured on; None where that is not said."""
+    if part == "sharpness" and (whole := analysis[part].get("all")):
+        return "train", whole.get("images")
+    return (analysis.get("split"), analysis.get("images")) if part in _OF_IMAGES else (None, None)
 
 
 def _distances(part: Plain) -> Iterator[Number]:

@@ -1,0 +1,149 @@
+"""What is logged of a stage: its loggers, and the tables, pictures and checkpoints that its W&B run gets at its end."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from deitlt.errors import Preempted
+from deitlt.modules import RAW, ClassifierModule
+from deitlt.tracking.csv import AppendingCSVLogger
+from deitlt.tracking.wandb import finish, wandb_logger
+from deitlt.types import DataInfo
+
+WANDB_ID = "wandb_run_id.txt"  # in a stage's folder: a resumed stage goes on with its run
+MOST_PAIRS = 500  # of confused classes, of each token, in the table
+Plain = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StageNames:
+    """How a stage is called in W&B.
+
+    stage: its name, which is the run's job_type. folder: where its files go; its parent is the run's. group: what
+    the stages of a run, or all jobs of a sweep, have in common.
+    """
+
+    stage: str
+    folder: Path
+    group: str
+
+    @property
+    def run(self) -> str:
+        """The run's name, which its stages share; of a sweep's job with the sweep's before it."""
+        job = self.folder.parent.name
+        return self.group if self.group.endswith(job) else f"{self.group}-{job}"
+
+
+def stage_loggers(names: StageNames, config: Plain, options: Plain | None, resumed_at: int | None) -> list[Logger]:
+    """A stage's CSV file, and its run in W&B where that is on.
+
+    Args:
+        names: the stage's.
+        config: what the run was started with, resolved to plain containers.
+        options: of the configuration's logger.wandb, their mode settled; None: no W&B.
+        resumed_at: the global step of the checkpoint that the stage goes on from; None: it begins.
+    """
+    csv = AppendingCSVLogger(names.folder)
+    if resumed_at is not None:
+        csv.keep_until(resumed_at)
+    if options is None:
+        return [csv]
+    logger = stage_run(names, config, options, names.folder.parent)
+    _remember(logger, names.folder / WANDB_ID)
+    return [csv, logger]
+
+
+def stage_run(names: StageNames, config: Plain, options: Plain, folder: Path) -> WandbLogger:
+    """Begin a stage's run in W&B, or go on with it: W&B's files go to FOLDER/wandb; else as `stage_loggers`."""
+    known = names.folder / WANDB_ID
+    return wandb_logger(
+        project=options["project"],
+        entity=options["entity"],
+        group=names.group,
+        job_type=names.stage,
+        name=f"{names.run}-{names.stage}",
+        folder=folder,
+        config=config,
+        tags=options["tags"],
+        mode=options["mode"],
+        run_id=known.read_text() if known.exists() else None,
+    )
+
+
+@rank_zero_only
+def _remember(logger: WandbLogger, known: Path) -> None:
+    if isinstance(logger.version, str):
+        known.write_text(logger.version)
+
+
+@contextmanager
+def finished(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close W&B's run at the end of what is inside, however it ends: as failed where it raises."""
+    code = 1
+    try:
+        yield
+        code = 0
+    except Preempted:
+        code = Preempted.CODE
+        raise
+    finally:
+        for logger in wandb_runs(loggers):
+            finish(logger, code)
+
+
+def wandb_runs(loggers: Collection[Logger]) -> list[WandbLogger]:
+    """W&B's among a trainer's loggers."""
+    return [logger for logger in loggers if isinstance(logger, WandbLogger)]
+
+
+def final_names(networks: Mapping[str, Mapping[str, Mapping[str, float]]], names_tokens: bool) -> dict[str, float]:
+    """The final/... of a stage's summary: name -> percent.
+
+    Args:
+        networks: network -> token -> name -> percent; the raw weights go without their name.
+        names_tokens: whether the stage has more tokens than one.
+    """
+    summary: dict[str, float] = {}
+    for network, tokens in networks.items():
+        prefix = "final" if network == RAW else f"final/{network}"
+        for token, values in tokens.items():
+            path = f"{prefix}/{token}" if names_tokens else prefix
+            summary |= {f"{path}/{name}": value for name, value in values.items()}
+    return summary
+
+
+def per_class_rows(recalls: Mapping[str, Sequence[float | None]], info: DataInfo) -> list[dict[str, Any]]:
+    """One row a class: its name, training images, group, and each token's recall in percent.
+
+    Args:
+        recalls: column, such as 'dist' or 'ema dist' -> each class's recall, [C]; None where no image was tested.
+        info: the classes.
+    """
+    group_of_class = {c: name for name, classes in info.groups.items() for c in classes}
+    return [
+        {
+            "class": info.class_names[c],
+            "train images": info.counts[c],
+            "group": group_of_class.get(c, ""),
+            **{column: values[c] for column, values in recalls.items()},
+        }
+        for c in range(info.num_classes)
+    ]
+
+
+def confusion_rows(module: ClassifierModule) -> list[dict[str, Any]]:
+    """For each token the classes that are taken for another most often, with the number of images."""
+    names, rows = module.info.class_names, []
+    for token, pairs in module.confusions.items():
+        triples = zip(pairs.truth.tolist(), pairs.answer.tolist(), pairs.images.tolist(), strict=True)
+        wrong = sorted((triple for triple in triples if triple[0] != triple[1]), key=lambda triple: -triple[2])
+        rows += [
+            {"token": token, "class": names[truth], "taken for": names[answer], "images": images}
+            for truth, answer, images in wrong[:MOST_PAIRS]
+        ]
+    return rows
