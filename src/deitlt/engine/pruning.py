@@ -46,7 +46,7 @@ class _Judge:
         A storage that cannot be asked costs this look, and not the trial, which may have cost hours.
         """
         from optuna.exceptions import StorageInternalError  # only where it is used: it is an extra
-        from sqlalchemy.exc import SQLAlchemyError  # type: ignore[import-untyped]  # while a storage is opened
+        from sqlalchemy.exc import SQLAlchemyError  # while a storage is opened
 
         try:
             return self._ask(epoch, value)
