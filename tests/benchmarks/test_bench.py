@@ -52,7 +52,7 @@ def test_missing_files_are_told_of_with_the_way_around(benchmark_config, tmp_pat
 
 
 def _generated(name, images, folder, **options):
-    data = LongTailDataModule(name, root=folder / "nowhere", download=False, **options)
+    data = LongTailDataModule.from_keys(name, root=folder / "nowhere", download=False, **options)
     generate(data, images, folder / "images")
     return data
 

@@ -26,7 +26,7 @@ def data():
 
     def make(**options):
         sizes = {"max_count": 20, "imbalance_factor": 0.1, "image_size": 8, "batch_size": 16}
-        return LongTailDataModule("digits", **sizes, **options)
+        return LongTailDataModule.from_keys("digits", **sizes, **options)
 
     return make
 

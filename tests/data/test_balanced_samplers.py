@@ -94,7 +94,7 @@ def test_the_choices_are_made_by_the_data_module(name, power):
     choice = OmegaConf.merge(OmegaConf.load(group / "class_balanced.yaml"), OmegaConf.load(group / f"{name}.yaml"))
     choice.pop("defaults", None)
     assert choice.power == power
-    module = LongTailDataModule("digits", imbalance_factor=0.05, max_count=60, sampler=instantiate(choice))
+    module = LongTailDataModule.from_keys("digits", imbalance_factor=0.05, max_count=60, sampler=instantiate(choice))
     targets = np.concatenate([batch[1].numpy() for batch in module.train_dataloader()])
     expected = np.array(module.info.counts) ** power
     shares = np.bincount(targets, minlength=10) / len(targets)

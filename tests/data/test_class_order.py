@@ -90,9 +90,9 @@ def test_a_name_that_became_absolute_is_told_as_it_was_typed(splits, tmp_path, m
 
 def test_the_module_sorts_any_data_set_where_that_is_asked_for():
     options = {"max_count": 30, "imbalance_factor": 0.25}
-    plain = LongTailDataModule(**options)
+    plain = LongTailDataModule.from_keys(**options)
     labels = np.bincount(plain._read().train.labels)
-    info = LongTailDataModule(**options, class_order="count").info
+    info = LongTailDataModule.from_keys(**options, class_order="count").info
     assert plain.info.labels == tuple(range(10))
     assert info.labels == tuple(np.argsort(-labels, kind="stable"))
     assert info.class_names == tuple(str(label) for label in info.labels)

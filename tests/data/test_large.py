@@ -26,7 +26,7 @@ def root(tmp_path):
 
 def opened(name, root, **options):
     options = {"group_cuts": (1, 2), "image_size": 16, "batch_size": 4} | options
-    return LongTailDataModule(name=name, root=root, **options)
+    return LongTailDataModule.from_keys(name=name, root=root, **options)
 
 
 def test_the_published_data_sets_are_known():

@@ -18,11 +18,11 @@ from deitlt.transforms import IMAGENET, BatchMixing, Mixed, student_view
 from deitlt.types import ImageBatch, StudentBatch
 
 TAILED = {"imbalance_factor": 0.25, "max_count": 30}  # 160 digits, 30 of 0 down to 7 of 9
-STRONG = {"view": partial(student_view, crop="padded", padding=1, flip=0.0), "mixing": BatchMixing}
+STRONG = {"train": partial(student_view, crop="padded", padding=1, flip=0.0), "mixing": BatchMixing}
 
 
 def digits(**options):
-    return LongTailDataModule(**{"name": "digits", "batch_size": 20, **TAILED, **options})
+    return LongTailDataModule.from_keys(**{"name": "digits", "batch_size": 20, **TAILED, **options})
 
 
 class Keeping(L.LightningModule):
@@ -124,7 +124,7 @@ def plain_view(image_size, normalisation):
 
 
 def test_each_image_and_no_other_is_shown():
-    datamodule = digits(view=plain_view)
+    datamodule = digits(train=plain_view)
     shown = torch.cat([images for images, _ in datamodule.train_dataloader()]).flatten(1)
     source = datamodule.splits.train
     expected = torch.stack([plain_view(8, IMAGENET)(source[i]) for i in range(len(source))]).flatten(1)
@@ -134,14 +134,14 @@ def test_each_image_and_no_other_is_shown():
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_full_repeated_augmentation_shows_each_image_so_often(make_trainer, repeats):
     sampler = partial(FullRepeatedAugmentationSampler, num_repeats=repeats)
-    datamodule = digits(sampler=sampler, view=partial(student_view, crop="padded"))
+    datamodule = digits(sampler=sampler, train=partial(student_view, crop="padded"))
     labels = torch.cat([batch.targets for batch in batches(make_trainer, datamodule)[0]])
     assert torch.bincount(labels, minlength=10).tolist() == [repeats * n for n in datamodule.info.counts]
 
 
 def test_copies_of_an_image_are_viewed_apart():
     sampler = partial(FullRepeatedAugmentationSampler, num_repeats=3, shuffle=False)
-    datamodule = digits(sampler=sampler, view=partial(student_view, crop="padded"), batch_size=3)
+    datamodule = digits(sampler=sampler, train=partial(student_view, crop="padded"), batch_size=3)
     images, labels = next(iter(datamodule.train_dataloader()))
     assert labels.unique().numel() == 1
     assert images.unique(dim=0).shape[0] == 3
@@ -204,7 +204,7 @@ def placed(datamodule, world, rank, epoch=0):
 
 
 def test_ranks_share_the_images():
-    loaders = [placed(digits(view=plain_view), 2, rank).train_dataloader() for rank in range(2)]
+    loaders = [placed(digits(train=plain_view), 2, rank).train_dataloader() for rank in range(2)]
     labels = [torch.cat([targets for _, targets in loader]) for loader in loaders]
     assert torch.bincount(torch.cat(labels), minlength=10).tolist() == list(digits().info.counts)
     assert len(labels[0]) == len(labels[1]) == 80
@@ -259,7 +259,7 @@ def test_evaluation_is_neither_mixed_nor_labelled(make_trainer):
     first = module.evaluated[0][1]
     assert isinstance(first, ImageBatch)
     assert torch.cat([b.targets for _, b in module.evaluated]).tolist() == datamodule.splits.test.labels.tolist()
-    expected = datamodule.evaluation(8, IMAGENET)(datamodule.splits.test[0])
+    expected = datamodule.evaluation_transform()(datamodule.splits.test[0])
     assert torch.equal(first.images[0], expected)
 
 
@@ -306,7 +306,7 @@ def broken_folder(image_folder):
 
 
 def folder(root, **options):
-    return LongTailDataModule(name="folder", root=root, image_size=8, batch_size=2, **options)
+    return LongTailDataModule.from_keys(name="folder", root=root, image_size=8, batch_size=2, **options)
 
 
 def test_a_broken_file_is_named_before_training(broken_folder):
@@ -346,7 +346,7 @@ def test_unknown_choices_are_named():
     with pytest.raises(ConfigError, match=r"data\.on_broken=ignore is no choice; type =error or =skip"):
         digits(on_broken="ignore")
     with pytest.raises(ConfigError, match=r"data\.name=digit is not a known data set; did you mean 'digits'"):
-        LongTailDataModule(name="digit")
+        LongTailDataModule.from_keys(name="digit")
     with pytest.raises(
         ConfigError, match=r"data\.group_cuts=\[3\] must be two positions .* type data\.group_cuts=\[3,7\]"
     ):
@@ -359,7 +359,7 @@ def see_through(image_size, normalisation):
 
 @pytest.mark.parametrize("resident", ["auto", False])
 def test_a_view_of_batches_draws_anew_at_each_step_and_a_resumed_run_repeats_it(make_trainer, tmp_path, resident):
-    options = {"view": see_through, "resident": resident, "mixing": BatchMixing}
+    options = {"train": see_through, "cache_on_device": resident, "mixing": BatchMixing}
     whole = batches(make_trainer, digits(**options), epochs=2)
     assert not same(whole[0], whole[1])
     other_seed = batches(make_trainer, digits(**options, seed=1))
@@ -374,7 +374,9 @@ def test_a_view_of_batches_draws_anew_at_each_step_and_a_resumed_run_repeats_it(
 
 def test_where_images_live_and_who_reads_them_changes_no_batch(make_trainer):
     found = [
-        batches(make_trainer, digits(view=see_through, mixing=BatchMixing, resident=resident, num_workers=workers))
+        batches(
+            make_trainer, digits(train=see_through, mixing=BatchMixing, cache_on_device=resident, num_workers=workers)
+        )
         for resident, workers in ((True, 0), (False, 0), (False, 2))
     ]
     assert same(found[0][0], found[1][0])
@@ -384,7 +386,7 @@ def test_where_images_live_and_who_reads_them_changes_no_batch(make_trainer):
 def test_mixing_is_the_same_wherever_views_are_made(make_trainer):
     here, there = (
         batches(make_trainer, digits(**STRONG)),
-        batches(make_trainer, digits(view=see_through, mixing=BatchMixing)),
+        batches(make_trainer, digits(train=see_through, mixing=BatchMixing)),
     )
     for first, second in zip(here[0], there[0], strict=True):
         assert torch.equal(first.targets, second.targets)

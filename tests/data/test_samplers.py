@@ -104,17 +104,6 @@ def test_draws_count_repeats_and_know_the_epoch():
     assert first[0] == SampleKey(5, first[0].index, 0)
 
 
-def test_draws_that_a_stopped_run_has_had_are_left_out_once():
-    inner = FullRepeatedAugmentationSampler(range(20), 2, 0)
-    inner.set_epoch(3)
-    whole, rest = KeyedSampler(inner), KeyedSampler(inner, done=12)
-    assert list(rest) == list(whole)[12:]
-    assert len(rest) == len(whole)  # an epoch has as many batches as ever
-    rest.set_epoch(4)
-    assert list(rest) == list(whole)
-    assert len(list(rest)) == 30
-
-
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 @pytest.mark.parametrize("n", [0, 1, 5, 6])
 def test_evaluation_counts_every_image_once(n, world):

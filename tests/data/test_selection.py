@@ -15,7 +15,7 @@ def test_rare_classes_are_chosen_whole_before_frequent_ones_have_more(images, ex
 
 
 def test_batches_are_the_chosen_images_as_evaluation_sees_them_and_move_no_stream():
-    datamodule = LongTailDataModule("digits", image_size=16, max_count=20, imbalance_factor=0.1)
+    datamodule = LongTailDataModule.from_keys("digits", image_size=16, max_count=20, imbalance_factor=0.1)
     source, chosen = datamodule.splits.test, np.array([7, 3, 11])
     torch.manual_seed(5)
     expected = torch.rand(2)
@@ -23,6 +23,6 @@ def test_batches_are_the_chosen_images_as_evaluation_sees_them_and_move_no_strea
     batches = list(datamodule.evaluation_batches(source, chosen, batch_size=2))
     assert torch.equal(torch.rand(2), expected)
     assert [len(images) for images, _ in batches] == [2, 1]
-    view = datamodule.evaluation(16, datamodule.normalisation)
+    view = datamodule.evaluation_transform()
     assert torch.equal(batches[1][0][0], view(source[11]))
     assert torch.cat([labels for _, labels in batches]).tolist() == source.labels[chosen].tolist()

@@ -32,7 +32,7 @@ def shown(monkeypatch):
 
 
 def digits(**options):
-    return LongTailDataModule("digits", max_count=12, image_size=16, **options)
+    return LongTailDataModule.from_keys("digits", max_count=12, image_size=16, **options)
 
 
 def heads(examples):
@@ -101,7 +101,7 @@ def test_both_halves_of_pacos_pairs_are_shown(tiny, shown):
 
 def test_a_view_stands_beside_its_own_original():
     pair = partial(paired_view, first=weak_view, second=weak_view, padding=0, flip=0.0)
-    for example in teacher_examples(digits(view=pair), 0):
+    for example in teacher_examples(digits(train=pair), 0):
         for name in ("view 1", "view 2"):
             small = example.pictures[name].reshape(8, 2, 8, 2, 3).mean((1, 3))
             assert np.abs(small - example.pictures["original"] / 255).mean() < 0.15
@@ -114,12 +114,12 @@ def test_a_teacher_of_mixed_views_is_shown_them_mixed():
 
 def test_of_several_crops_the_images_show_one_in_turn():
     crops = partial(multi_crop_view, local_size=8, rand_augment=None)
-    datamodule = digits(view=crops, teacher_sees="global")
+    datamodule = digits(train=crops, teacher_sees="global")
     examples = student_examples(datamodule, TeacherView(16), 0)
     assert [example.pictures["student's view"].shape[0] for example in examples] == [16, 16, 8, 8, 8, 8, 16, 16]
     assert {example.pictures["teacher's view"].shape[0] for example in examples} == {16}
     assert examples[2].caption.startswith("view 3 of 6: ")
-    local = teacher_examples(digits(view=crops), 0)[0].pictures
+    local = teacher_examples(digits(train=crops), 0)[0].pictures
     assert [view.shape[0] for view in local.values()] == [8, 16, 16, 8, 8, 8, 8]
 
 
@@ -161,8 +161,8 @@ def test_what_train_refuses_inspect_refuses(complain, tiny):
 
 
 def test_operations_are_shown_where_the_device_makes_them():
-    operations = device_operations(digits(view=device_view), seed=0)
+    operations = device_operations(digits(train=device_view), seed=0)
     assert len(operations) == 15 + 5
     assert operations[0].pictures["timm"].shape == (16, 16, 3)
-    assert device_operations(digits(view=partial(device_view, rand_augment=None)), seed=0) == []
-    assert device_operations(digits(view=weak_view), seed=0) == []
+    assert device_operations(digits(train=partial(device_view, rand_augment=None)), seed=0) == []
+    assert device_operations(digits(train=weak_view), seed=0) == []

@@ -74,7 +74,7 @@ def test_clean_is_the_evaluation_view_of_training_images(student):
     _, data = made
     pictures, labels = gathered(made, "clean", images=10_000)
     assert sorted(labels.tolist()) == sorted(data.splits.train.labels.tolist())
-    view = data.evaluation(data.image_size, data.normalisation)
+    view = data.evaluation_transform()
     known = {view(data.splits.train[i]).numpy().tobytes(): int(c) for i, c in enumerate(data.splits.train.labels)}
     assert [known[picture.numpy().tobytes()] for picture in pictures] == labels.tolist()
 

@@ -83,7 +83,7 @@ def test_what_is_held_out_with_a_share_is_held_out_with_a_larger_one():
     from deitlt.data import LongTailDataModule
 
     options = {key: value for key, value in DATA.items() if key != "val_fraction"}
-    smaller, larger = (LongTailDataModule(**options, val_fraction=share) for share in (0.2, 0.3))
+    smaller, larger = (LongTailDataModule.from_keys(**options, val_fraction=share) for share in (0.2, 0.3))
     kept = [set(map(int, module.splits.train.indices)) for module in (smaller, larger)]
     assert kept[1] < kept[0]
 

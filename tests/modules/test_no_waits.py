@@ -43,13 +43,13 @@ def as_it_is(image_size, normalisation):
 
 
 def digits(batches, **options):
-    return LongTailDataModule(
+    return LongTailDataModule.from_keys(
         "digits",
         max_count=2 * batches,
         imbalance_factor=1.0,
         batch_size=20,
         image_size=16,
-        view=as_it_is,
+        train=as_it_is,
         watched=(),
         **options,
     )

@@ -127,7 +127,7 @@ def open_bench(config: DictConfig, name: str, folder: Path, workload: Workload, 
     if stage.distils:
         stage = replace(stage, teacher=str(_teacher_checkpoint(config, folder, workload)))
     draws = _shorten(datamodule, workload.batches)
-    batches = max(1, draws // datamodule.batch_size)
+    batches = max(1, draws // datamodule.loader.batch_size)
     round_epochs = math.ceil(workload.batches / batches)
     stage = _lasting(stage, round_epochs * (1 + workload.rounds))
     datamodule.labeller = build_labeller(stage, datamodule)
@@ -231,15 +231,15 @@ def _open_data(stage: StageConfig, folder: Path, workload: Workload) -> LongTail
 
 def _shorten(datamodule: LongTailDataModule, batches: int) -> int:
     """Cut epochs to at most so many whole batches; the images that are left of one."""
-    make_order = datamodule.sampler
+    make_order = datamodule.loader.sampler
     images = len(make_order(datamodule.splits.train, num_replicas=1, rank=0, seed=datamodule.seed))
-    size = datamodule.batch_size
+    size = datamodule.loader.batch_size
     draws = min(images // size, batches) * size or images
 
     def short(*args: Any, **kwargs: Any) -> EpochSampler:
         return ShortEpochs(make_order(*args, **kwargs), draws)
 
-    datamodule.sampler = short
+    datamodule.loader = replace(datamodule.loader, sampler=short)
     return draws
 
 

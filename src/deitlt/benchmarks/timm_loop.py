@@ -173,7 +173,7 @@ def _loader(bench: Bench) -> Any:
         interpolation=view.get("interpolation", "bicubic"),
         mean=data.normalisation.mean,
         std=data.normalisation.std,
-        num_workers=data.num_workers,
+        num_workers=data.loader.num_workers,
         collate_fn=None if mixing is None else _mixing(mixing, data.info.num_classes),
         pin_memory=bench.device.type == "cuda",
         device=bench.device,

@@ -97,7 +97,7 @@ def device_operations(datamodule: LongTailDataModule, seed: int) -> list[ViewExa
         datamodule: the student's.
         seed: of the choice of the image and of its views.
     """
-    view: object = datamodule.view(datamodule.image_size, datamodule.normalisation)
+    view: object = datamodule.train_transform()
     if not isinstance(view, DeviceView) or view.augment is None:
         return []
     source, most = datamodule.splits.train, int(np.argmax(datamodule.info.counts))
@@ -142,9 +142,10 @@ def _viewed_batch(datamodule: LongTailDataModule, seed: int) -> tuple[list[Pictu
     shown = [by_count[round(i * (info.num_classes - 1) / (EXAMPLES - 1))] for i in range(EXAMPLES)]
     rng = np.random.default_rng(seed)
     chosen = [int(rng.choice(np.flatnonzero(source.labels == c))) for c in shown]
-    feed = datamodule.feed()
-    travelled, targets = feed.collate([feed.images[SampleKey(0, i, repeat)] for repeat, i in enumerate(chosen)])
-    views = feed.finish(travelled, torch.device("cpu"), rng)
+    delivery = datamodule.delivery()
+    samples = [delivery.samples[SampleKey(0, i, repeat)] for repeat, i in enumerate(chosen)]
+    travelled, targets = delivery.collate(samples)
+    views = delivery.finish(travelled, torch.device("cpu"), rng)
     if datamodule.mixing_factory is not None:
         visible = visibly(datamodule.mixing_factory(info.num_classes))
         datamodule.mixing_factory = lambda num_classes: visible

@@ -28,8 +28,7 @@ FREE = (
     "data.download",
     "data.num_workers",
     "data.verify",
-    "data.resident",
-    "data.decoder",
+    "data.cache_on_device",
 )
 COMPARED = ("data", "teacher", "student", "baseline", "protocol", "trainer.precision")
 PATHS = (

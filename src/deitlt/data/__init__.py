@@ -1,7 +1,7 @@
 """Long-tailed data: the data sets by name, samplers, and the LightningDataModule."""
 
 from deitlt.data import folder, large
-from deitlt.data.datamodule import LongTailDataModule
+from deitlt.data.datamodule import LoaderOptions, LongTailDataModule, Transforms
 from deitlt.data.datasets import (
     DataRequest,
     DatasetSpec,
@@ -18,6 +18,7 @@ from deitlt.data.samplers import (
     RepeatedAugmentationSampler,
     ShuffledSampler,
 )
+from deitlt.data.splits import SplitOptions
 
 __all__ = [
     "ClassBalancedSampler",
@@ -27,9 +28,12 @@ __all__ = [
     "EvaluationSampler",
     "FullRepeatedAugmentationSampler",
     "ImageDataset",
+    "LoaderOptions",
     "LongTailDataModule",
     "RepeatedAugmentationSampler",
     "ShuffledSampler",
+    "SplitOptions",
+    "Transforms",
     "folder",
     "get_dataset",
     "large",

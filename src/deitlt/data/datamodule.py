@@ -1,8 +1,7 @@
 """The LightningDataModule: opens a data set, makes it long-tailed, and hands out batches."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import lightning as L
@@ -14,138 +13,137 @@ from torch.utils.data import DataLoader
 
 from deitlt.data.completion import Labeller, TeacherSees, check_teacher_sees, complete_batch
 from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, get_dataset
-from deitlt.data.delivery import Decoder, make_feed
-from deitlt.data.feeds import BatchView, Feed
 from deitlt.data.file_checks import FileCheck
 from deitlt.data.images import ImageDataset, drop
-from deitlt.data.loading import EvaluationImages, Loader, make_loader
-from deitlt.data.resident import Resident, choose_resident
+from deitlt.data.loading import (
+    AnyTransform,
+    BatchTransformLike,
+    Cache,
+    Delivery,
+    EvaluationImages,
+    ImageTransform,
+    Loader,
+    make_delivery,
+    make_loader,
+    should_cache,
+)
 from deitlt.data.samplers import EpochSampler, EvaluationSampler, KeyedSampler, ShuffledSampler
 from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed, sort_classes
-from deitlt.data.view_factories import EvaluationFactory, ViewFactory
 from deitlt.errors import ConfigError
 from deitlt.transforms import IMAGENET, BatchMixing, evaluation_view, weak_view
-from deitlt.types import DataInfo, ImageBatch, StudentBatch
+from deitlt.types import DataInfo, ImageBatch, Normalisation, StudentBatch
 
-VIEWS = 1  # names the stream of a batch's views; that of its mixing has no name
+TRANSFORMS = 1  # names the generator of a batch's transforms; that of its mixing has no name
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """What is made of the images.
+
+    Args:
+        train: (image_size, normalisation) -> transform of one picture, or of a batch on its device.
+        evaluation: the same for evaluation, of one picture.
+        mixing: num_classes -> `BatchMixing`; None never mixes.
+        image_size: pixels a side; None for the data set's own.
+        statistics: normalise with ImageNet's mean and deviation, or with the data set's 'own'.
+
+    Raises:
+        ConfigError: `statistics` is another word.
+    """
+
+    train: Callable[[int, Normalisation], AnyTransform] = weak_view
+    evaluation: Callable[[int, Normalisation], ImageTransform] = evaluation_view
+    mixing: Callable[[int], BatchMixing] | None = None
+    image_size: int | None = None
+    statistics: Literal["imagenet", "own"] = "imagenet"
+
+    def __post_init__(self) -> None:
+        if self.statistics not in ("imagenet", "own"):
+            raise ConfigError(f"statistics={self.statistics} is no choice; type =imagenet or =own.")
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How images become batches.
+
+    Args:
+        batch_size: images a device and micro-batch.
+        eval_batch_size: images a device and evaluation batch.
+        num_workers: processes that read images; 0 reads in the training process.
+        sampler: (data, num_replicas, rank, seed=...) -> order of the training images.
+        drop_last: leave out an epoch's short last batch, as DeiT does, unless it is the only one.
+        cache_on_device: for batch transforms: whether the images live on the device (see `should_cache`).
+    """
+
+    batch_size: int = 128
+    eval_batch_size: int = 250
+    num_workers: int = 0
+    sampler: Callable[..., EpochSampler] = ShuffledSampler
+    drop_last: bool = True
+    cache_on_device: Cache = "auto"
 
 
 class LongTailDataModule(L.LightningDataModule):
     """One stage's data: long-tailed training batches, and splits to evaluate on.
 
-    A training batch is complete when it reaches the module: viewed in the workers or on the device, then mixed
-    there, then labelled by whoever teaches. Views made in workers depend on (seed, rank, epoch, index), those made
-    on the device and mixing on (seed, rank, epoch, step), so a resumed run repeats them.
+    What workers draw depends on (seed, rank, epoch, index), what is drawn for a batch on (seed, rank, epoch, step);
+    so a resumed run repeats it.
 
     Args:
-        name: one of `list_datasets()`.
-        root: folder of the data, where the data set has files.
-        download: fetch absent files, where the data set can.
-        train_csv: list of (path, label) for name='folder'; None reads folders.
-        test_csv: the same for the test set.
-        train_list: list of the training images, for data sets that are published as lists; None looks for it
-            in `root` under its published name.
-        test_list: the same for the test set.
-        class_order: 'label', 'count' or 'authors', or a file (see `sort_classes`); None for the data set's own.
-        imbalance_factor: smallest class / largest class, in (0, 1]; None leaves the classes as they are.
-        imbalance_kind: 'exp' or 'step'.
-        max_count: images of the largest class; None for all it has.
-        val_fraction: share of each class's training images held out for validation.
-        groups: 'paper' or 'shots', how classes are grouped into head, mid and tail.
-        group_cuts: where the paper's groups are cut; None for the data set's own.
-        split_seed: seeds the selection of images, apart from the run's seed.
-        on_broken: 'error' stops at an image that cannot be decoded, 'skip' goes on without it.
-        verify: have `check_files` decode every file.
-        exclude: image files to leave out (those that a check found broken).
-        resident: for views of batches: whether the images live on the device; 'auto' where they fit.
-        decoder: for views of batches of files: 'worker' decodes in workers, 'device' where the images are needed.
-        image_size: pixels a side of a view; None for the data set's own.
-        statistics: normalise with ImageNet's mean and deviation, or with the data set's 'own'.
-        view: (image_size, normalisation) -> training view of one picture, or of a batch on its device.
-        evaluation: the same for evaluation.
-        mixing: num_classes -> `BatchMixing`; None never mixes.
-        sampler: (data, num_replicas, rank, seed=...) -> order of the training images.
-        drop_last: leave out an epoch's short last batch, as DeiT does, unless it is the only one.
-        labeller: images [B, 3, H, W] -> the teacher's answers, or None.
-        teacher_sees: of several crops of an image, which the teacher labels: 'global' or 'both'.
-        batch_size: images a device and micro-batch.
-        eval_batch_size: images a device and evaluation batch.
-        num_workers: processes that read images; 0 reads in the training process.
+        data: which data set; a name alone for one without files.
+        split: how it is made long-tailed, and what is held out.
+        transforms: what is made of the images.
+        loader: how they become batches.
+        file_check: what is done about missing and broken files before training.
         watched: splits that are evaluated while training, of 'val' and 'test'.
         seed: the run's.
+        labeller: images [B, 3, H, W] -> the teacher's answers, or None.
+        teacher_sees: of several crops of an image, which the teacher labels: 'global' or 'both'.
     """
 
     def __init__(
         self,
-        name: str = "digits",
-        root: str | Path = "data",
-        download: bool = True,
-        train_csv: str | Path | None = None,
-        test_csv: str | Path | None = None,
-        train_list: str | Path | None = None,
-        test_list: str | Path | None = None,
-        class_order: str | None = None,
-        imbalance_factor: float | None = None,
-        imbalance_kind: Literal["exp", "step"] = "exp",
-        max_count: int | None = None,
-        val_fraction: float = 0.0,
-        groups: Literal["paper", "shots"] = "paper",
-        group_cuts: Sequence[int] | None = None,
-        split_seed: int = 0,
-        on_broken: Literal["error", "skip"] = "error",
-        verify: bool = True,
-        exclude: Sequence[str] = (),
-        resident: Resident = "auto",
-        decoder: Decoder = "worker",
-        image_size: int | None = None,
-        statistics: Literal["imagenet", "own"] = "imagenet",
-        view: ViewFactory = weak_view,
-        evaluation: EvaluationFactory = evaluation_view,
-        mixing: Callable[[int], BatchMixing] | None = None,
-        sampler: Callable[..., EpochSampler] = ShuffledSampler,
-        drop_last: bool = True,
-        labeller: Labeller | None = None,
-        teacher_sees: TeacherSees = "both",
-        batch_size: int = 128,
-        eval_batch_size: int = 250,
-        num_workers: int = 0,
+        data: DataRequest | str = "digits",
+        split: SplitOptions | None = None,
+        transforms: Transforms | None = None,
+        loader: LoaderOptions | None = None,
+        file_check: FileCheck | None = None,
         watched: Sequence[str] = ("val",),
         seed: int = 0,
+        labeller: Labeller | None = None,
+        teacher_sees: TeacherSees = "both",
     ) -> None:
         super().__init__()
-        self.spec: DatasetSpec = get_dataset(name)
-        self.request = DataRequest(
-            root=Path(root),
-            download=download,
-            train_csv=Path(train_csv) if train_csv else None,
-            test_csv=Path(test_csv) if test_csv else None,
-            train_list=Path(train_list) if train_list else None,
-            test_list=Path(test_list) if test_list else None,
-        )
-        self.class_order = class_order or self.spec.class_order
-        cuts = tuple(group_cuts) if group_cuts else None
-        self.options = SplitOptions(imbalance_factor, imbalance_kind, max_count, val_fraction, groups, cuts, split_seed)
-        if statistics not in ("imagenet", "own"):
-            raise ConfigError(f"statistics={statistics} is no choice; type =imagenet or =own.")
-        self.file_check, self.exclude = FileCheck(on_broken, verify), list(exclude)
-        self.resident, self.decoder = resident, decoder
-        self.image_size = image_size or self.spec.image_size
-        self.normalisation = IMAGENET if statistics == "imagenet" else self.spec.normalisation
-        self.view, self.evaluation = view, evaluation
-        self.mixing_factory, self.mixing_on = mixing, True
-        self.sampler, self.drop_last, self.labeller = sampler, drop_last, labeller
-        self.teacher_sees = check_teacher_sees(teacher_sees)
-        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
-        self.num_workers = num_workers
+        self.data = DataRequest(name=data, download=True) if isinstance(data, str) else data
+        self.split, self.transforms = split or SplitOptions(), transforms or Transforms()
+        self.loader, self.file_check = loader or LoaderOptions(), file_check or FileCheck()
+        self.spec: DatasetSpec = get_dataset(self.data.name)
+        self.image_size = self.transforms.image_size or self.spec.image_size
+        self.normalisation = IMAGENET if self.transforms.statistics == "imagenet" else self.spec.normalisation
+        self.mixing_factory, self.mixing_on = self.transforms.mixing, True
+        self.labeller, self.teacher_sees = labeller, check_teacher_sees(teacher_sees)
         self.watched_names = tuple(watched)
         self.seed = seed
         self._splits: LongTailSplits | None = None
-        self._feed: Feed | None = None
+        self._delivery: Delivery | None = None
+
+    @classmethod
+    def from_keys(cls, name: str = "digits", **values: Any) -> "LongTailDataModule":
+        """From flat keys, as the configuration has them.
+
+        Args:
+            name: the data set's.
+            values: fields of `DataRequest`, `SplitOptions`, `Transforms`, `LoaderOptions` and `FileCheck`, and
+                arguments of this class.
+        """
+        values = {"download": True, **values, "name": name}
+        groups = {group: kind(**_taken(values, kind)) for group, kind in GROUPS.items()}
+        return cls(**groups, **values)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the data, once, however often Lightning asks."""
         if self._splits is None:
-            self._splits = long_tailed(self._read(), self.options, self.spec.group_cuts)
+            self._splits = long_tailed(self._read(), self.split, self.spec.group_cuts)
 
     def check_files(self) -> list[str]:
         """Look for every image file, and decode each once, before a long training does.
@@ -158,7 +156,7 @@ class LongTailDataModule(L.LightningDataModule):
         """
         found = (self.splits.train, self.splits.val, self.splits.test)
         used = [source for source in found if source is not None]
-        return self.file_check(used, self._read, self.request.root.expanduser())
+        return self.file_check(used, self._read, self.data.root.expanduser())
 
     @property
     def splits(self) -> LongTailSplits:
@@ -184,42 +182,41 @@ class LongTailDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> Loader:
         """Training images in the epoch's order, from the epoch at which training begins or goes on."""
-        world, rank = self.ranks
-        order = self.sampler(self.splits.train, num_replicas=world, rank=rank, seed=self.seed)
+        (world, rank), options, train = self.ranks, self.loader, self.splits.train
+        order = options.sampler(train, num_replicas=world, rank=rank, seed=self.seed)
         # With workers the first epoch's order is fetched before the loop calls set_epoch, and a resumed run's
         # `current_epoch` is brought up to date only after that.
         loop = None if self.trainer is None else self.trainer.fit_loop
         order.set_epoch(0 if loop is None else loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         if len(order) == 0:
             raise ConfigError(
-                f"Repeated augmentation shows no image of a training set of {len(self.splits.train)}; "
+                f"Repeated augmentation shows no image of a training set of {len(train)}; "
                 "type data/sampler=repeated_full, which shows every one, or data/sampler=shuffled."
             )
-        feed = self._feed = self.feed()
-        drop_last = self.drop_last and len(order) >= self.batch_size
-        workers = self.num_workers if feed.by_workers else 0
-        resumed = loop is not None and loop.restarting
-        done = loop.epoch_loop.batch_progress.current.completed * self.batch_size if loop and resumed else 0
-        return make_loader(feed.images, KeyedSampler(order, done), self.batch_size, workers, drop_last, feed.collate)
+        delivery = self._delivery = self.delivery()
+        drop_last = options.drop_last and len(order) >= options.batch_size
+        workers = options.num_workers if delivery.uses_workers else 0
+        keys = KeyedSampler(order)
+        return make_loader(delivery.samples, keys, options.batch_size, workers, drop_last, delivery.collate)
 
-    def feed(self) -> Feed:
+    def train_transform(self) -> AnyTransform:
+        """The training transform, at the size and with the statistics of this data module."""
+        return self.transforms.train(self.image_size, self.normalisation)
+
+    def evaluation_transform(self) -> ImageTransform:
+        """The transform for evaluation, of one picture."""
+        return self.transforms.evaluation(self.image_size, self.normalisation)
+
+    def delivery(self) -> Delivery:
         """How this rank's training images reach the step."""
-        view = self.view(self.image_size, self.normalisation)
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
-        return make_feed(self.splits.train, view, self.resident, self.decoder, device, self.seed, self.ranks[1])
+        cache = self.loader.cache_on_device
+        return make_delivery(self.splits.train, self.train_transform(), cache, device, self.seed, self.ranks[1])
 
-    def choose_resident(self, device: torch.device) -> Resident:
-        """Whether the training images will live on a device; the choice as it stands where no view asks for it.
-
-        Raises:
-            ConfigError: they were asked to, and cannot.
-        """
-        view = self.view(self.image_size, self.normalisation)
-        if not isinstance(view, BatchView):
-            return self.resident
-        chosen = choose_resident(self.splits.train, self.resident, device)
-        make_feed(self.splits.train, view, chosen, self.decoder, device, self.seed, rank=0)  # or an error
-        return chosen
+    def check_cache(self, device: torch.device) -> None:
+        """Raise ConfigError where images are to be kept on a device and cannot, before a training begins."""
+        if isinstance(self.train_transform(), BatchTransformLike):
+            should_cache(self.splits.train, self.loader.cache_on_device, device)
 
     def val_dataloader(self) -> list[Loader]:
         """The watched splits."""
@@ -235,19 +232,19 @@ class LongTailDataModule(L.LightningDataModule):
         return self._evaluated(self.splits.test)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> ImageBatch | StudentBatch:
-        """Complete a batch on its device while training: view it, mix it, and ask the teacher."""
+        """Complete a batch on its device while training: transform it, mix it, and ask the teacher."""
         images, targets = batch
         if self.trainer is None or not self.trainer.training:
             return ImageBatch(images, targets)
-        assert self._feed is not None
-        views = self._feed.finish(images, targets.device, self._batch_rng(VIEWS))
-        return self.complete(views, targets, self._batch_rng())
+        assert self._delivery is not None
+        transformed = self._delivery.finish(images, targets.device, self._batch_rng(TRANSFORMS))
+        return self.complete(transformed, targets, self._batch_rng())
 
-    def complete(self, views: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator) -> StudentBatch:
-        """Mix viewed images, [B, 3, H, W] a view, with targets [B], then ask the teacher about what came out."""
+    def complete(self, images: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator) -> StudentBatch:
+        """Mix images, [B, 3, H, W] or one such tensor a view, with targets [B], then ask the teacher about them."""
         make = self.mixing_factory if self.mixing_on else None
         mixing = None if make is None else make(self.info.num_classes)
-        return complete_batch(views, targets, mixing, self.labeller, self.teacher_sees, rng)
+        return complete_batch(images, targets, mixing, self.labeller, self.teacher_sees, rng)
 
     def evaluation_batches(
         self, dataset: ImageDataset, chosen: NDArray[np.int64], batch_size: int, num_workers: int = 0
@@ -263,7 +260,7 @@ class LongTailDataModule(L.LightningDataModule):
         Returns:
             Batches of images [B, 3, H, W], normalised, and class ids [B]; iterating leaves torch's random state alone.
         """
-        images: Any = EvaluationImages(dataset, self.evaluation(self.image_size, self.normalisation))
+        images: Any = EvaluationImages(dataset, self.evaluation_transform())
         return DataLoader(
             images,
             batch_size=batch_size,
@@ -279,13 +276,28 @@ class LongTailDataModule(L.LightningDataModule):
         return np.random.default_rng((self.seed, self.ranks[1], self.trainer.current_epoch, step, *purpose))
 
     def _read(self) -> DataSplits:
-        whole = sort_classes(self.spec.read(self.request), self.class_order)
-        if not self.exclude:
+        whole = sort_classes(self.spec.read(self.data), self.data.class_order or self.spec.class_order)
+        if not self.data.exclude:
             return whole
-        train, test = (drop(source, self.exclude) for source in (whole.train, whole.test))
+        train, test = (drop(dataset, self.data.exclude) for dataset in (whole.train, whole.test))
         return replace(whole, train=train, test=test)
 
     def _evaluated(self, source: ImageDataset, shared: bool = True) -> Loader:
         world, rank = self.ranks if shared else (1, 0)
-        images = EvaluationImages(source, self.evaluation(self.image_size, self.normalisation))
-        return make_loader(images, EvaluationSampler(source, world, rank), self.eval_batch_size, self.num_workers)
+        images = EvaluationImages(source, self.evaluation_transform())
+        order, options = EvaluationSampler(source, world, rank), self.loader
+        return make_loader(images, order, options.eval_batch_size, options.num_workers)
+
+
+GROUPS: dict[str, type] = {
+    "data": DataRequest,
+    "split": SplitOptions,
+    "transforms": Transforms,
+    "loader": LoaderOptions,
+    "file_check": FileCheck,
+}
+
+
+def _taken(values: dict[str, Any], kind: type) -> Mapping[str, Any]:
+    """Those values that are fields of a dataclass; they are taken out."""
+    return {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}

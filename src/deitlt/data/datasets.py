@@ -5,7 +5,7 @@ import os
 import socket
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,19 +24,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataRequest:
-    """What the user said about where the data are.
+    """Which data set is wanted, and where its files are.
 
-    root: the folder to look in. download: whether a reader may fetch absent files. train_csv, test_csv:
-    lists of files and labels, for the data set 'folder'. train_list, test_list: the same for data sets that
-    are published as lists; None looks for them under their published names.
+    Args:
+        root: the folder to look in.
+        download: fetch absent files, where the data set can.
+        train_csv: list of (path, label) for name='folder'; None reads folders.
+        test_csv: the same of the test set.
+        train_list: list of the training images, for data sets that are published as lists; None looks for it in
+            `root` under its published name.
+        test_list: the same of the test set.
+        name: one of `list_datasets()`.
+        class_order: 'label', 'count' or 'authors', or a file (see `sort_classes`); None for the data set's own.
+        exclude: image files to leave out (those that a check found broken).
     """
 
-    root: Path
+    root: Path = Path("data")
     download: bool = False
     train_csv: Path | None = None
     test_csv: Path | None = None
     train_list: Path | None = None
     test_list: Path | None = None
+    name: str = "digits"
+    class_order: str | None = None
+    exclude: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+        for key in ("train_csv", "test_csv", "train_list", "test_list"):
+            given = getattr(self, key)
+            object.__setattr__(self, key, Path(given) if given else None)
 
 
 @dataclass(frozen=True)

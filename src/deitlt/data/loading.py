@@ -1,89 +1,363 @@
-"""From a data set to batches: transforms of single images with random numbers of their own, and data loaders."""
+"""From a data set to batches: what is made of an image in workers, what of a batch on its device, and the loaders.
 
+Transforms reach a batch in one of two ways. A transform of single images runs in the workers; where it can, it ends
+in uint8 there and normalises the whole batch on its device. A batch transform gets uint8 images on the device: kept
+there, or sent by the workers, whole or, where images differ in size, as random crops.
+"""
+
+import os
 import random
 import signal
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numpy.random.mtrand import get_bit_generator, set_bit_generator  # as numpy.random has them, but typed
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from deitlt.data.images import ImageDataset
+from deitlt.data.images import ImageDataset, decode_crop, levels_of, path_of
 from deitlt.data.samplers import SampleKey
+from deitlt.errors import ConfigError
 from deitlt.types import IGNORED
 
-Viewed = Tensor | tuple[Tensor, ...]  # one view [3, H, W], or several
-View = Callable[[Image.Image], Viewed]
+Images = Tensor | tuple[Tensor, ...]  # one image [3, H, W] or batch [B, 3, H, W]; or several views, one each
+ImageTransform = Callable[[Image.Image], Images]
+Cache = Literal["auto"] | bool
+Loader = DataLoader[tuple[Tensor, Tensor]]
+
+CACHE_SHARE = 0.25  # of a GPU's memory, which cached images may take without being asked to
+_AT_ONCE = 1024  # images
+_DIFFER = (
+    "data.cache_on_device=true needs images of one size, and these differ; type data.cache_on_device=false, "
+    "which streams them."
+)
+# Lent to NumPy's global generator for a block: to save and restore that generator's own state takes 190 us of an
+# image's time, and to make a generator as long.
+_OWN = np.random.MT19937(0)
 
 
-class TrainingImages(Dataset[tuple[Viewed, int]]):
-    """Random views of a source's images, asked for by `SampleKey`.
+@runtime_checkable
+class DeferredTransform(Protocol):
+    """A transform of single images whose last part is made of the whole batch on its device, without chance."""
 
-    A view depends on (seed, rank, epoch, index, repeat) alone: not on the number of workers, on what was
-    drawn before, nor on where a run was resumed.
+    def in_worker(self, picture: Image.Image, /) -> Any:
+        """All that is random: RGB picture -> what travels of it, uint8 where possible."""
+        ...
+
+    def collate(self, samples: list[Any], /) -> Any:
+        """What travels of B pictures -> tensors, in tuples if they are several."""
+        ...
+
+    def on_device(self, travelled: Any, /) -> Images:
+        """The collated batch, on its device -> [B, 3, H, W] normalised, or one such tensor a view."""
+        ...
+
+
+@runtime_checkable
+class BatchTransformLike(Protocol):
+    """A transform of a whole batch, made on its device, as `deitlt.transforms.BatchTransform`."""
+
+    image_size: int
+
+    def __call__(self, images: Tensor, rng: np.random.Generator, cropped: bool = False) -> Tensor:
+        """images: [B, 3, H, W] uint8 -> [B, 3, image_size, image_size], normalised; `cropped` ones were cropped."""
+        ...
+
+    def worker_crop(self) -> Callable[..., Tensor | Image.Image]:
+        """The random crop that it begins with, for images of differing sizes, each by itself."""
+        ...
+
+
+AnyTransform = ImageTransform | DeferredTransform | BatchTransformLike
+
+
+class Delivery(Protocol):
+    """How training images reach the step.
+
+    samples: what a `SampleKey` asks: (what travels, class id). uses_workers: whether there is work for workers.
+    """
+
+    samples: Dataset[Any]
+    uses_workers: bool
+
+    def collate(self, samples: list[Any]) -> tuple[Any, Tensor]:
+        """What travels of B images, and targets [B]."""
+        ...
+
+    def finish(self, travelled: Any, device: torch.device, rng: np.random.Generator) -> Images:
+        """The transformed images of a batch that has arrived on its device; `rng` is this batch's own."""
+        ...
+
+
+def make_delivery(
+    dataset: ImageDataset, transform: AnyTransform, cache: Cache, device: torch.device, seed: int, rank: int
+) -> Delivery:
+    """Workers transform single images; a batch transform gets images cached on the device, or streamed ones.
 
     Args:
-        source: the images.
-        view: makes the network's input [3, H, W] of an RGB image, or several; it may draw from Python's,
-            NumPy's and torch's global streams.
+        dataset: the training images.
+        transform: of one picture, or of a batch.
+        cache: whether a batch transform's images are kept on the device, as in `should_cache`.
+        device: where the batches go.
+        seed: the run's.
+        rank: this rank.
+
+    Raises:
+        ConfigError: images are to be cached, and cannot.
+    """
+    if not isinstance(transform, BatchTransformLike):
+        return WorkerTransforms(dataset, transform, seed, rank)
+    if should_cache(dataset, cache, device):
+        return CachedImages(dataset, transform)
+    return StreamedImages(dataset, transform, seed, rank)
+
+
+class WorkerTransforms:
+    """Images that workers transform one by one."""
+
+    uses_workers = True
+
+    def __init__(
+        self, dataset: ImageDataset, transform: ImageTransform | DeferredTransform, seed: int, rank: int
+    ) -> None:
+        self.deferred = transform if isinstance(transform, DeferredTransform) else None
+        whole: Any = transform if self.deferred is None else self.deferred.in_worker
+        self.samples: Dataset[Any] = TrainingImages(dataset, whole, seed, rank)
+
+    def collate(self, samples: list[Any]) -> tuple[Any, Tensor]:
+        """What the transform gave, as a batch, and targets [B]."""
+        images, labels = zip(*samples, strict=True)
+        collate = default_collate if self.deferred is None else self.deferred.collate
+        return collate(list(images)), torch.tensor(labels)
+
+    def finish(self, travelled: Any, device: torch.device, rng: np.random.Generator) -> Images:
+        """What the transform does on the device, if anything."""
+        images: Images = travelled if self.deferred is None else self.deferred.on_device(travelled)
+        return images
+
+
+class CachedImages:
+    """Images of one size that live on the device: their indices travel, and the batch is gathered there.
+
+    They are decoded when the first batch comes, onto its device, and stay there.
+    """
+
+    uses_workers = False
+
+    def __init__(self, dataset: ImageDataset, transform: BatchTransformLike) -> None:
+        self.dataset, self.transform = dataset, transform
+        self.samples: Dataset[Any] = _Indices(dataset.labels)
+        self.levels: Tensor | None = None
+
+    def collate(self, samples: list[Any]) -> tuple[Any, Tensor]:
+        """Indices [B], and targets [B]."""
+        indices, labels = zip(*samples, strict=True)
+        return torch.tensor(indices), torch.tensor(labels)
+
+    def finish(self, travelled: Tensor, device: torch.device, rng: np.random.Generator) -> Tensor:
+        """indices: [B] -> those images, transformed."""
+        if self.levels is None:
+            self.levels = load_cache(self.dataset, device)
+        return self.transform(self.levels.index_select(0, travelled), rng)
+
+
+class StreamedImages:
+    """Images that workers send as uint8: arrays whole, files as random crops."""
+
+    uses_workers = True
+
+    def __init__(self, dataset: ImageDataset, transform: BatchTransformLike, seed: int, rank: int) -> None:
+        self.transform, self.cropped = transform, path_of(dataset) is not None
+        self.samples: Dataset[Any] = _Crops(dataset, transform, seed, rank) if self.cropped else _Whole(dataset)
+
+    def collate(self, samples: list[Any]) -> tuple[Any, Tensor]:
+        """Images [B, 3, H, W] uint8, and targets [B]."""
+        images, labels = zip(*samples, strict=True)
+        return default_collate(list(images)), torch.tensor(labels)
+
+    def finish(self, travelled: Tensor, device: torch.device, rng: np.random.Generator) -> Tensor:
+        """images: [B, 3, H, W] uint8 -> transformed."""
+        return self.transform(travelled, rng, cropped=self.cropped)
+
+
+class TrainingImages(Dataset[tuple[Any, int]]):
+    """Randomly transformed images, asked for by `SampleKey`.
+
+    What is drawn depends on (seed, rank, epoch, index, repeat) alone: not on the number of workers, on what was drawn
+    before, nor on where a run was resumed.
+
+    Args:
+        dataset: the images.
+        transform: of an RGB picture; it may draw from Python's, NumPy's and torch's global generators.
         seed: the run's seed, 0 or more.
-        rank: this rank, so that ranks which get copies of one image view them differently.
+        rank: this rank, so that ranks which get copies of one image transform them differently.
     """
 
-    def __init__(self, source: ImageDataset, view: View, seed: int, rank: int) -> None:
-        self.source = source
-        self.view = view
-        self.seed = seed
-        self.rank = rank
+    def __init__(self, dataset: ImageDataset, transform: Callable[[Image.Image], Any], seed: int, rank: int) -> None:
+        self.dataset, self.transform = dataset, transform
+        self.seed, self.rank = seed, rank
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.dataset)
 
-    def __getitem__(self, key: SampleKey) -> tuple[Viewed, int]:
-        image = self.source[key.index]
+    def __getitem__(self, key: SampleKey) -> tuple[Any, int]:
+        picture = self.dataset[key.index]
         with isolated_rng(self.seed, self.rank, *key):
-            view = self.view(image)
-        return view, int(self.source.labels[key.index])
+            transformed = self.transform(picture)
+        return transformed, int(self.dataset.labels[key.index])
 
 
-class EvaluationImages(Dataset[tuple[Viewed, int]]):
-    """A source's images for evaluation, asked for by (index, counted).
+class EvaluationImages(Dataset[tuple[Images, int]]):
+    """Images for evaluation, asked for by (index, counted).
 
     Args:
-        source: the images.
-        view: makes the network's input [3, H, W] of an RGB image, without chance.
+        dataset: the images.
+        transform: makes the network's input [3, H, W] of an RGB picture, without chance.
     """
 
-    def __init__(self, source: ImageDataset, view: View) -> None:
-        self.source = source
-        self.view = view
+    def __init__(self, dataset: ImageDataset, transform: ImageTransform) -> None:
+        self.dataset, self.transform = dataset, transform
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.dataset)
 
-    def __getitem__(self, item: tuple[int, bool]) -> tuple[Viewed, int]:
+    def __getitem__(self, item: tuple[int, bool]) -> tuple[Images, int]:
         """The image and its class id, or `IGNORED` where it only fills up a batch."""
         index, counted = item
-        return self.view(self.source[index]), int(self.source.labels[index]) if counted else IGNORED
+        return self.transform(self.dataset[index]), int(self.dataset.labels[index]) if counted else IGNORED
 
 
-# Lent to NumPy's global stream for a block: to save and restore that stream's own state takes 190 us of an image's
-# time, and to make a generator as long.
-_OWN = np.random.MT19937(0)
+class _Indices(Dataset[tuple[int, int]]):
+    """Where an image stands, and its class id."""
+
+    def __init__(self, labels: npt.NDArray[np.int64]) -> None:
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, key: SampleKey) -> tuple[int, int]:
+        return key.index, int(self.labels[key.index])
+
+
+class _Whole(Dataset[tuple[Tensor, int]]):
+    """Whole images, uint8 [3, H, W]."""
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
+        return levels_of(self.dataset, key.index), int(self.dataset.labels[key.index])
+
+
+class _Crops(Dataset[tuple[Tensor, int]]):
+    """Random crops of image files, uint8 [3, S, S]; a crop depends on (seed, rank, key) alone."""
+
+    def __init__(self, dataset: ImageDataset, transform: BatchTransformLike, seed: int, rank: int) -> None:
+        self.dataset, self.crop, self.image_size = dataset, transform.worker_crop(), transform.image_size
+        self.seed, self.rank = seed, rank
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
+        path = path_of(self.dataset)
+        assert path is not None, "arrays are streamed whole"
+        with isolated_rng(self.seed, self.rank, *key):
+            crop = decode_crop(path(key.index), self.crop, self.image_size)
+        return crop, int(self.dataset.labels[key.index])
+
+
+def should_cache(dataset: ImageDataset, cache: Cache, device: torch.device) -> bool:
+    """Whether a data set is to be kept on a device as uint8.
+
+    Args:
+        dataset: the images.
+        cache: 'auto' keeps images that lie in memory anyway; files only on a GPU, where they are of one size and take
+            at most a quarter of its memory. True keeps them or fails; False never does. The choice depends on the kind
+            of device, not on what is free there, so that a resumed run chooses alike.
+        device: where they would live.
+
+    Raises:
+        ConfigError: with True, images that differ in size or do not fit; or another word.
+    """
+    if cache not in (True, False, "auto"):
+        raise ConfigError(f"data.cache_on_device={cache} is no choice; type =auto, =true or =false.")
+    are_files, on_gpu = path_of(dataset) is not None, device.type == "cuda"
+    if cache is False or (cache == "auto" and are_files and not on_gpu):
+        return False
+    if on_gpu:
+        needed = levels_of(dataset, 0).numel() * len(dataset)
+        memory = torch.cuda.get_device_properties(device).total_memory
+        if needed > (memory if cache is True else CACHE_SHARE * memory):
+            if cache is True:
+                raise ConfigError(
+                    f"data.cache_on_device=true needs {needed / 2**30:.1f} GiB for the images, and the GPU has "
+                    f"{memory / 2**30:.1f} GiB; type data.cache_on_device=false, which streams them."
+                )
+            return False
+    alike = not are_files or _of_one_size(dataset)
+    if cache is True and not alike:
+        raise ConfigError(_DIFFER)
+    return alike
+
+
+def load_cache(dataset: ImageDataset, device: torch.device) -> Tensor:
+    """All images of a data set, decoded on all cores: [N, 3, H, W] uint8 on the device.
+
+    Raises:
+        ConfigError: they differ in size.
+    """
+    first = levels_of(dataset, 0)
+    levels = torch.empty((len(dataset), *first.shape), dtype=torch.uint8, device=device)
+
+    def fill(start: int) -> None:
+        # Block by block, so that the host never holds all of what lives on a GPU.
+        block = [levels_of(dataset, index) for index in range(start, min(start + _AT_ONCE, len(dataset)))]
+        if any(image.shape != first.shape for image in block):
+            raise ConfigError(_DIFFER)
+        levels[start : start + len(block)] = torch.stack(block)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # threads suffice: decoders work outside Python's lock
+        for _ in pool.map(fill, range(0, len(dataset), _AT_ONCE)):
+            pass
+    return levels
+
+
+def _of_one_size(dataset: ImageDataset) -> bool:
+    """Whether all image files have the first one's size; only their headers are read."""
+    path = path_of(dataset)
+    assert path is not None
+
+    def size(index: int) -> tuple[int, int]:
+        with Image.open(path(index)) as image:
+            return image.size
+
+    first = size(0)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(dataset), _AT_ONCE):
+            indices = range(start, min(start + _AT_ONCE, len(dataset)))
+            if any(found != first for found in pool.map(size, indices)):
+                return False
+    return True
 
 
 @contextmanager
 def isolated_rng(*key: int) -> Iterator[None]:
-    """Within the block, everything drawn depends on `key` alone; afterwards the streams go on as before.
+    """Within the block, everything drawn depends on `key` alone; afterwards the global generators go on as before.
 
-    It covers the three streams that timm's and torchvision's transforms draw from: Python's `random`,
-    NumPy's global stream and torch's CPU stream. Streams on devices are not touched. (Of a pair of Gaussians that
-    NumPy's legacy functions draw at once, one that was not yet asked for is lost.)
+    It covers the three that timm's and torchvision's transforms draw from: Python's `random`, NumPy's global generator
+    and torch's on the CPU. Those of devices are not touched. (Of a pair of Gaussians that NumPy's legacy functions draw
+    at once, one that was not yet asked for is lost.)
 
     Args:
         key: integers from 0, always equally many for one purpose.
@@ -103,29 +377,26 @@ def isolated_rng(*key: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
-Loader = DataLoader[tuple[Tensor, Tensor]]
-
-
 def make_loader(
-    images: Dataset[Any],
+    samples: Dataset[Any],
     order: Sampler[Any],
     batch_size: int,
     workers: int,
     drop_last: bool = False,
     collate: Callable[[list[Any]], Any] | None = None,
 ) -> Loader:
-    """Batches of images in an order.
+    """Batches of samples in an order.
 
     Args:
-        images: what one item of the order asks for.
+        samples: what one item of the order asks for.
         order: of this rank.
         batch_size: images a batch.
         workers: processes that read, and stay for the next epoch; 0 reads in this one.
         drop_last: leave out a short last batch.
-        collate: makes a batch of items; None stacks them.
+        collate: makes a batch of samples; None stacks them.
     """
     return DataLoader(
-        images,
+        samples,
         batch_size=batch_size,
         sampler=order,
         drop_last=drop_last,

@@ -142,12 +142,10 @@ class KeyedSampler(Sampler[SampleKey]):
 
     Args:
         sampler: says which images come, and in which order.
-        done: showings of the epoch that `sampler` stands at which a stopped run has had: they are left out, once.
     """
 
-    def __init__(self, sampler: EpochSampler, done: int = 0) -> None:
+    def __init__(self, sampler: EpochSampler) -> None:
         self.sampler = sampler
-        self._done = {sampler.epoch: done}
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the order of the next pass."""
@@ -159,10 +157,8 @@ class KeyedSampler(Sampler[SampleKey]):
     def __iter__(self) -> Iterator[SampleKey]:
         epoch = self.sampler.epoch
         seen = array("I", bytes(4 * len(self.sampler.data)))  # 4 bytes an image; a Counter takes a hundred
-        done = self._done.get(epoch, 0)
-        for place, index in enumerate(self.sampler):
-            if place >= done:
-                yield SampleKey(epoch, index, seen[index])
+        for index in self.sampler:
+            yield SampleKey(epoch, index, seen[index])
             seen[index] += 1
 
 

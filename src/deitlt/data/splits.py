@@ -1,5 +1,6 @@
 """Splits of a data set: class order, long tail, validation split, and what came out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,7 +41,7 @@ class SplitOptions:
     max_count: int | None = None
     val_fraction: float = 0.0
     groups: Literal["paper", "shots"] = "paper"
-    group_cuts: tuple[int, ...] | None = None
+    group_cuts: Sequence[int] | None = None
     split_seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,12 +1,12 @@
 """`batch_size=auto`: the number that a stage trains with, settled before anything is launched."""
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from deitlt.data.memory import free_memory
 from deitlt.engine.batch_search import candidates, gib, search
 from deitlt.engine.batches import AUTO
 from deitlt.engine.building import build_data
@@ -50,7 +50,7 @@ def _find(stage: StageConfig, teacher: StageConfig | None) -> tuple[int, str]:
     """The largest batch that divides a device's share of an update and fits its memory; GPUs are taken as equal."""
     datamodule = build_data(stage)
     devices, ranks = stage.trainer["devices"], stage.ranks
-    order = datamodule.sampler(datamodule.splits.train, num_replicas=ranks, rank=0, seed=stage.seed)
+    order = datamodule.loader.sampler(datamodule.splits.train, num_replicas=ranks, rank=0, seed=stage.seed)
     sizes = candidates(stage.recipe["images_per_update"], ranks, most=len(order))
     accelerator = stage.trainer["accelerator"]
     margin, on_gpu = MARGINS[accelerator], accelerator == "gpu"
@@ -79,3 +79,10 @@ def _window_bytes(stage: StageConfig) -> int:
     pixels: int = 3 * stage.recipe["image_size"] ** 2
     images: int = stage.recipe["images_per_update"] // stage.ranks
     return 4 * pixels * images
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a device has left."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")

@@ -41,10 +41,12 @@ def build_data(stage: StageConfig) -> LongTailDataModule:
     """The stage's data module, not yet opened and without a labeller."""
     recipe, views = stage.recipe, stage.recipe["views"]
     sampler = {"sampler": make(recipe["sampler"])} if "sampler" in recipe else {}
-    datamodule: LongTailDataModule = make(stage.data)(
+    data = make(stage.data)
+    datamodule: LongTailDataModule = data.func.from_keys(
+        **{**data.keywords, **sampler},
         image_size=recipe["image_size"],
         statistics=recipe["statistics"],
-        view=make(views["train"]),
+        train=make(views["train"]),
         evaluation=make(views["evaluation"]),
         mixing=None if views["mixing"] is None else make(views["mixing"]),
         batch_size=batch_plan(stage).batch_size,
@@ -52,7 +54,6 @@ def build_data(stage: StageConfig) -> LongTailDataModule:
         teacher_sees=views.get("teacher_sees", "both"),
         watched=stage.watched,
         seed=stage.seed,
-        **sampler,
     )
     return datamodule
 

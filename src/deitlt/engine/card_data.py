@@ -1,18 +1,13 @@
 """The data of a checkpoint's card, opened without calling anything that the card names."""
 
 from collections.abc import Mapping
-from inspect import signature
+from dataclasses import fields
 from typing import Any
 
-from deitlt.data import LongTailDataModule
+from deitlt.data import DataRequest, LongTailDataModule, SplitOptions
 
-# What of a data module is the verb's or the network's, not the data set's.
-_OF_OTHERS = (
-    *("self", "image_size", "statistics", "view", "evaluation", "mixing", "sampler", "drop_last", "labeller"),
-    *("teacher_sees", "batch_size", "eval_batch_size", "num_workers", "watched", "seed", "verify"),
-    *("resident", "decoder"),
-)
-DATA_KEYS = tuple(key for key in signature(LongTailDataModule.__init__).parameters if key not in _OF_OTHERS)
+# What says which images a data set has; the rest of a data module is the verb's or the network's.
+DATA_KEYS = (*(field.name for kind in (DataRequest, SplitOptions) for field in fields(kind)), "on_broken")
 
 
 def known_data(configuration: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,4 +25,4 @@ def open_card_data(configuration: Mapping[str, Any], **options: Any) -> LongTail
     Raises:
         DataError: if the data cannot be read.
     """
-    return LongTailDataModule(**known_data(configuration), **options)
+    return LongTailDataModule.from_keys(**known_data(configuration), **options)

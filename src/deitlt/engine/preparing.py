@@ -11,7 +11,6 @@ from deitlt.engine.auto_batch import settle_batch
 from deitlt.engine.building import batch_plan, build_data
 from deitlt.engine.objective import check_objective
 from deitlt.engine.rehearsal import is_begun, rehearse
-from deitlt.engine.residence import settle_residence
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig, check_run, plain
 from deitlt.engine.stage_logging import settle_loggers
@@ -49,7 +48,7 @@ def prepare(config: DictConfig, run: RunFolder) -> Prepared:
     if not stages:
         raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
     doubts = _check_stages(config, run, stages, datamodule)
-    stages, batches = _settle_batches(config, run, [settle_residence(stage) for stage in settle_loggers(stages)])
+    stages, batches = _settle_batches(config, run, settle_loggers(stages))
     return Prepared(stages, datamodule.info, doubts + batches, _batch_differences(stages))
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from rich.console import Console
 
@@ -29,6 +30,7 @@ def rehearse(stage: StageConfig, info: DataInfo) -> None:
     with _as_user_error(stage), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a setting that is refused; of one that is not, training warns again
         datamodule = build_data(stage)
+        datamodule.check_cache(torch.device("cuda" if stage.trainer["accelerator"] == "gpu" else "cpu"))
         datamodule.train_dataloader()
         datamodule.test_dataloader()
         if datamodule.mixing_factory is not None:

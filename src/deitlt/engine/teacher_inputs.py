@@ -8,14 +8,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 from torch import Tensor
 
 from deitlt.analysis import Labeller, agreement, decide
 from deitlt.data import LongTailDataModule
-from deitlt.data.delivery import make_feed
-from deitlt.data.feeds import Feed
 from deitlt.data.images import ImageDataset, Subset
+from deitlt.data.loading import Delivery, make_delivery
 from deitlt.data.samplers import SampleKey, choose_evenly
 from deitlt.engine.building import make
 from deitlt.engine.stage_config import StageConfig
@@ -69,9 +69,9 @@ def teacher_inputs(
     if kind == "mixed":
         yield from _mixed(stage, datamodule, chosen, place)
         return
-    feed = _feed(stage, datamodule, kind, source, chosen, place)
+    delivery = _delivery(stage, datamodule, kind, source, chosen, place)
     for step, places in enumerate(_split(len(chosen))):
-        yield _view(feed, places, place, np.random.default_rng((stage.seed, _VIEWS, step)))
+        yield _batch(delivery, places, place, np.random.default_rng((stage.seed, _VIEWS, step)))
 
 
 def teacher_agreement(
@@ -116,13 +116,13 @@ def _mixed(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     source = datamodule.splits.train
     partners = np.random.default_rng((stage.seed, _PARTNERS)).integers(len(source), size=len(chosen))
-    feed = _feed(stage, datamodule, "mixed", source, np.concatenate((chosen, partners)), device)
+    delivery = _delivery(stage, datamodule, "mixed", source, np.concatenate((chosen, partners)), device)
     assert datamodule.mixing_factory is not None
     recipe = datamodule.mixing_factory(datamodule.info.num_classes)
     mixing = replace(recipe, num_classes=2, probability=1.0, smoothing=0.0, attention=False)
     for step, places in enumerate(_split(len(chosen))):
         paired = np.concatenate((places, places + len(chosen)))
-        images, labels = _view(feed, paired, device, np.random.default_rng((stage.seed, _VIEWS, step)))
+        images, labels = _batch(delivery, paired, device, np.random.default_rng((stage.seed, _VIEWS, step)))
         stream, own, others = np.random.default_rng((stage.seed, _MIXING, step)), *images.chunk(2)
         # Pair by pair: a draw a batch, as in training, has the same distribution, but the estimate would need more.
         mixed = [_greater_share(mixing, torch.stack(pair), stream) for pair in zip(own, others, strict=True)]
@@ -139,25 +139,25 @@ def _greater_share(mixing: BatchMixing, pair: Tensor, stream: np.random.Generato
     return torch.where(mixed.targets[0, 0] >= 0.5, mixed.images[0], mixed.images[1])
 
 
-def _feed(
+def _delivery(
     stage: StageConfig,
     datamodule: LongTailDataModule,
     kind: InputKind,
     source: ImageDataset,
     chosen: NDArray[np.int64],
     device: torch.device,
-) -> Feed:
+) -> Delivery:
     """How some images come to their views of a kind."""
     size = datamodule.image_size, datamodule.normalisation
     if kind == "clean":
-        view: Any = datamodule.evaluation(*size)
+        view: Any = datamodule.evaluation_transform()
     elif kind == "cropped":
         options = _crop_options(stage.recipe["views"]["train"])
         view = student_view(*size, rand_augment=None, erasing=0.0, **options)
     else:
-        view = datamodule.view(*size)
+        view = datamodule.train_transform()
     part = Subset(source, chosen)
-    return make_feed(part, view, datamodule.resident, datamodule.decoder, device, stage.seed, rank=0)
+    return make_delivery(part, view, datamodule.loader.cache_on_device, device, stage.seed, rank=0)
 
 
 def _crop_options(view: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,14 +166,12 @@ def _crop_options(view: Mapping[str, Any]) -> dict[str, Any]:
     return {name: known[name].default for name in _CROP if name in known}
 
 
-def _view(
-    feed: Feed, places: NDArray[np.int64], device: torch.device, stream: np.random.Generator
+def _batch(
+    delivery: Delivery, places: NDArray[np.int64], device: torch.device, stream: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
     """One batch: its views [B, 3, H, W] and class ids [B]; of several views of an image the first."""
-    travelled, targets = feed.collate([feed.images[SampleKey(0, int(place), 0)] for place in places])
-    if isinstance(travelled, Tensor):
-        travelled = travelled.to(device)
-    views = feed.finish(travelled, device, stream)
+    travelled, targets = delivery.collate([delivery.samples[SampleKey(0, int(place), 0)] for place in places])
+    views = delivery.finish(move_data_to_device(travelled, device), device, stream)
     first = views if isinstance(views, Tensor) else views[0]
     return first.to(device), targets.to(device)
 
