@@ -23,11 +23,13 @@ def shown(monkeypatch):
     """The pages that were drawn: file -> (title, examples)."""
     pages = {}
 
-    def keep(examples, path, title):
-        pages[path.name] = (title, examples)
+    def save(drawn, path):
+        if isinstance(drawn, tuple):
+            pages[path.name] = drawn
         return path
 
-    monkeypatch.setattr(inspect, "view_grid", keep)
+    monkeypatch.setattr(inspect, "view_grid", lambda examples, title: (title, examples))
+    monkeypatch.setattr(inspect, "save_figure", save)
     return pages
 
 

@@ -37,7 +37,7 @@ def test_each_picture_says_of_which_images_it_is_and_no_rollout_of_the_test_set(
     titles, splits = [], []
     rollouts, split_of = analysis_pictures.attention_rollouts, runner.split_of
     monkeypatch.setattr(
-        analysis_pictures, "attention_rollouts", lambda *given: titles.append(given[2]) or rollouts(*given)
+        analysis_pictures, "attention_rollouts", lambda *given: titles.append(given[1]) or rollouts(*given)
     )
     monkeypatch.setattr(runner, "split_of", lambda data, split: splits.append(split) or split_of(data, split))
     assert main(["train", *tiny_vit, "analysis.every=10", "analysis.images=20", "paths.output_dir=run"]) == 0

@@ -1,10 +1,13 @@
 import copy
+import io
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from deitlt.reports.claims import findings
-from deitlt.reports.evidence import read_evidence
+from deitlt.reports.run_data import read_run_data
 from deitlt.reports.runs import read_runs
 
 _METRICS = {
@@ -81,7 +84,7 @@ def student_analysis():
 
 @pytest.fixture
 def make_run(tmp_path, metrics):
-    """Writes a run's folder, reads it back as `Evidence`. sam, views: of its teacher; analyses: stage -> analysis."""
+    """Writes a run's folder, reads it back as `RunData`. sam, views: of its teacher; analyses: stage -> analysis."""
 
     def make(name="run", sam=True, views=_WEAK, analyses=None, history=(), **changes):
         folder = tmp_path / name
@@ -100,7 +103,7 @@ def make_run(tmp_path, metrics):
         (folder / "per_class.csv").write_text(_PER_CLASS)
         (folder / "metrics.json").write_text(json.dumps({**copy.deepcopy(metrics), **changes}))
         (run,) = read_runs([folder])
-        return read_evidence(run, run.experiment)
+        return read_run_data(run, run.experiment)
 
     return make
 
@@ -114,3 +117,33 @@ def verdict():
         return found.verdict, list(found.numbers)
 
     return find
+
+
+@pytest.fixture
+def pixels():
+    """What a figure looks like as a file, [H, W, 3]."""
+
+    def render(figure):
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=50)
+        return np.asarray(Image.open(file).convert("RGB"))
+
+    return render
+
+
+@pytest.fixture
+def long_tail():
+    """Counts, names and groups of a long tail of so many classes, in no order of frequency."""
+
+    def make(classes, largest=1000, factor=0.01):
+        sizes = [max(1, int(largest * factor ** (c / (classes - 1)))) for c in range(classes)]
+        ids = np.random.default_rng(0).permutation(classes)
+        counts = [0] * classes
+        for i, size in zip(ids, sizes, strict=True):
+            counts[i] = size
+        third = classes // 3
+        parts = (ids[:third], ids[third : 2 * third], ids[2 * third :])
+        groups = {g: [int(i) for i in part] for g, part in zip(("head", "mid", "tail"), parts, strict=True)}
+        return counts, [f"class {i}" for i in range(classes)], groups
+
+    return make

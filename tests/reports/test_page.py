@@ -1,4 +1,6 @@
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -6,10 +8,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deitlt.figures.style import GROUP_COLOURS, series_style
-from deitlt.reports import read_runs, report_html
+from deitlt.reports.figures import COLOURS
+from deitlt.reports.page import report_html
+from deitlt.reports.runs import read_runs
 
-STYLE = Path(__file__).parents[2] / "src" / "deitlt" / "report" / "templates" / "style.css"
+STYLE = Path(__file__).parents[2] / "src" / "deitlt" / "reports" / "templates" / "style.css"
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--v=0"),
+)
+PHONE = 360  # pixels
+# A page beside the report looks into it as a phone would, and writes down what it sees.
+WATCH = """<!DOCTYPE html><iframe id="phone" style="border:0;width:{width}px;height:800px" srcdoc="{page}"></iframe>
+<pre id="seen"></pre><script>
+const phone = document.getElementById("phone");
+phone.onload = () => {{
+  const seen = phone.contentDocument, root = seen.documentElement;
+  const charts = [...seen.querySelectorAll("svg[role=img]")];
+  const size = chart => 10 * chart.getBoundingClientRect().width / chart.viewBox.baseVal.width;
+  const letters = charts.map(size).filter(found => found > 0);
+  document.getElementById("seen").textContent =
+    `wide=${{root.scrollWidth}} charts=${{charts.length}} letters=${{Math.min(...letters)}}`;
+}};
+</script>"""
 VOID = ("meta", "link", "input", "img", "br")
 
 
@@ -75,10 +98,10 @@ def test_every_picture_says_what_it_shows(page):
     found = Page(page("a"))
     assert found.all("img")
     assert all(len(image["alt"]) > 40 and image["src"].startswith("data:image/") for image in found.all("img"))
-    charts = [svg for svg in found.all("svg") if svg.get("role") == "img"]
+    charts = found.all("svg")
     assert len(charts) > 8
     assert all(re.search(r"\d", chart["aria-label"]) for chart in charts)
-    assert all(svg.get("role") == "img" or svg.get("aria-hidden") == "true" for svg in found.all("svg"))
+    assert all(chart["role"] == "img" for chart in charts)
 
 
 def test_tables_name_their_columns_and_rows(page):
@@ -135,14 +158,11 @@ def test_thousands_of_classes_stay_a_small_page(make_run):
     (folder / "per_class.csv").write_text("class,group,train_images,teacher,CLS,DIST,AVG\n" + "\n".join(rows))
     text = report_html(read_runs([folder]))
     assert len(text.encode()) < 500_000
-    assert text.count('class="cell"') < 40
 
 
 def test_the_colours_are_those_of_the_pictures():
     light = dict(re.findall(r"--(\w+): (#\w+)", STYLE.read_text().partition("@media")[0]))
-    assert {name: light[name] for name in GROUP_COLOURS} == GROUP_COLOURS
-    series = {"cls": "CLS", "dist": "DIST", "avg": "AVG", "teacher": "teacher", "vit": "plain ViT"}
-    assert {name: light[name] for name in series} == {name: series_style(s).colour for name, s in series.items()}
+    assert {name: light[name] for name in COLOURS} == COLOURS | {"paper": light["paper"]}
 
 
 def luminance(colour):
@@ -163,7 +183,7 @@ def test_text_and_lines_can_be_told_from_the_paper(scheme):
     colours = dict(re.findall(r"--(\w+): (#\w+)", parts[1 + scheme]))
     text = ("ink", "faint", "accent", "good", "part", "bad")
     assert min(contrast(colours[name], colours[ground]) for name in text for ground in ("paper", "wash")) >= 4.5
-    lines = ("cls", "dist", "avg", "teacher", "vit", "patches", *(f"s{i}" for i in range(6)))
+    lines = ("cls", "dist", "avg", "teacher", "vit", "patches", "s3", "s4")
     assert min(contrast(colours[name], colours["paper"]) for name in lines) >= 2.95
 
 
@@ -206,8 +226,8 @@ def test_equal_pictures_are_shown_once(make_run):
 def test_a_line_that_is_alone_among_several_experiments_is_named(make_run, student_analysis):
     runs = [make_run("a", analyses={"student": student_analysis()}), make_run("b", experiment="other")]
     text = report_html(read_runs([run.run.folder for run in runs]))
-    chart = text[text.index("<figcaption>patches: mean attention distance") :]
-    assert re.search(r'<ul class="legend">\s*<li>.*digits \(changed recipe 1\)</li>', chart[: chart.index("</figure>")])
+    chart = text[text.index("<figcaption>Patches: mean attention distance") :]
+    assert ">digits (changed recipe 1)</text>" in chart[: chart.index("</figure>")]
 
 
 def test_data_sets_of_one_name_are_counted_in_the_title(make_run):
@@ -229,4 +249,24 @@ def test_what_else_the_runs_of_a_claim_differ_in_stands_under_its_numbers(make_r
 def test_the_page_counts_the_images_of_a_hessian(make_run):
     found = {"all": {"eigenvalue": 4.0, "trace": 30.0, "trace_error": 3.0, "images": 200}}
     text = report_html(read_runs([make_run("a", analyses={"teacher": {"sharpness": found}}).run.folder]))
-    assert '<th scope="row">teacher trace, ±</th>\n<td>3.0</td>' in text
+    assert "Hessian: of the loss of 200 training images." in text
+    assert '<th scope="row">Hessian: trace</th>\n<td>30 <small>± 3</small></td>' in text
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+def test_a_phone_shows_the_page_without_errors(make_run, student_analysis, tmp_path):
+    history = [student_analysis(1), student_analysis(4)]
+    folders = [make_run(name, analyses={"student": student_analysis()}, history=history).run.folder for name in "ab"]
+    text = report_html(read_runs(folders))
+    text = text.replace("&", "&amp;").replace('"', "&quot;")
+    page = tmp_path / "watch.html"
+    page.write_text(WATCH.format(width=PHONE, page=text))
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [BROWSER, *FLAGS, profile, "--virtual-time-budget=4000", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "CONSOLE" not in done.stderr
+    wide, charts, letters = map(float, re.search(r">wide=(\d+) charts=(\d+) letters=([\d.]+)<", done.stdout).groups())
+    assert wide <= PHONE
+    assert charts >= 10
+    assert letters >= 9.5  # pixels, of ten points

@@ -1,8 +1,20 @@
-"""The table is compared with the paper's figures in another arrangement: by data set and not by row."""
+import copy
+import json
+from pathlib import Path
 
 import pytest
 
-from deitlt.reports.published import PUBLISHED, ROWS
+from deitlt.errors import ConfigError
+from deitlt.reports.published import (
+    PUBLISHED,
+    ROWS,
+    benchmark_of,
+    changes_that_count,
+    paper_markdown,
+    paper_rows,
+    published_rows,
+)
+from deitlt.reports.runs import Run, read_runs
 
 # Data set and tail -> the rows in the table's order; all, and head/mid/tail where they are published.
 TABLE = {
@@ -38,3 +50,240 @@ def test_nobody_can_change_a_published_number():
         PUBLISHED[first]["ViT"] = {"all": 99.0}
     with pytest.raises(TypeError):
         PUBLISHED[first]["ViT"]["all"] = 99.0
+
+
+EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
+LDAM = {"teacher": "teacher LDAM+DRW+SAM", "student": "DeiT-LT, LDAM teacher", "baseline": "ViT"}
+PACO = {"teacher": "teacher PaCo+SAM", "student": "DeiT-LT, PaCo teacher", "baseline": "ViT"}
+
+
+def run(experiment, data="cifar10", factor=0.01, method="deit_lt", changes=()):
+    metrics = {"experiment": experiment, "method": method, "data": data, "imbalance_factor": factor}
+    return Run(Path("run"), experiment or "run", 0, metrics | {"recipe_differences": list(changes)})
+
+
+# Experiment, data, factor, method -> the rows that its parts stand beside.
+KNOWN = [
+    ("cifar10_lt_if100", "cifar10", 0.01, "deit_lt", LDAM),
+    ("cifar10_lt_if100", "cifar10", 0.01, None, LDAM),
+    ("cifar10_lt_if50", "cifar10", 0.02, "deit_lt", LDAM),
+    ("cifar100_lt_if50_paco", "cifar100", 0.02, "deit_lt", PACO),
+    ("cifar100_lt_if100", "cifar100", 0.01, "vit", {"student": "ViT"}),
+    ("cifar100_lt_if100_vit", "cifar100", 0.01, "deit_lt", {"student": "ViT"}),
+    ("cifar10_lt_if100", "cifar10", 0.01, "deit", {"student": "DeiT"}),
+    ("cifar10_lt_if100_deit", "cifar10", 0.01, "deit_lt", {"student": "DeiT"}),
+    ("cifar10_lt_if100_deit3", "cifar10", 0.01, "deit_lt", {"student": "DeiT-III"}),
+    ("imagenet_lt", "imagenet_lt", None, "deit_lt", LDAM),
+    ("imagenet_lt_paco", "imagenet_lt", None, "deit_lt", PACO),
+    ("imagenet_lt", "imagenet_lt", None, "vit", {"student": "ViT"}),
+    ("inat18", "inat18", None, "deit_lt", LDAM),
+    ("inat18_deit3", "inat18", None, "deit_lt", {"student": "DeiT-III"}),
+    ("teacher/cifar10_ldam_if100", "cifar10", 0.01, "deit_lt", LDAM),
+    ("teacher/inat18_paco", "inat18", None, "deit_lt", PACO),
+]
+
+
+@pytest.mark.parametrize(("experiment", "data", "factor", "method", "rows"), KNOWN)
+def test_an_experiment_stands_beside_its_rows(experiment, data, factor, method, rows):
+    assert published_rows(run(experiment, data, factor, method)) == rows
+
+
+UNKNOWN = [
+    run("digits", "digits", 0.05),
+    run(None),
+    run("cifar10_cpu"),
+    run("teacher/cifar10_ce_if100"),
+    run("cifar10_lt_if100", method="no_teacher"),
+    run("cifar10_lt_if100", method="vit_drw"),
+    run("cifar10_lt_if100_paco", method="deit"),  # DeiT's teacher is no PaCo teacher
+    run("imagenet_lt", "imagenet_lt", None, "deit"),  # the paper has no DeiT there
+    run("cifar10_lt_if100", factor=0.1),
+    run("cifar10_lt_if100", factor=None),
+    run("cifar10_lt_if100", data="cifar100"),
+    run("cifar10_lt_if100", changes=["student.epochs is 3, the recipe has 1200"]),
+]
+
+
+@pytest.mark.parametrize("found", UNKNOWN, ids=lambda found: f"{found.experiment} {found.metrics['method']}")
+def test_other_runs_stand_beside_nothing(found):
+    assert published_rows(found) == {}
+
+
+def test_the_other_published_tail_is_no_changed_recipe():
+    change = "data.imbalance_factor is 0.02, the recipe has 0.01"
+    found = run("teacher/cifar10_paco_if100", factor=0.02, changes=[change])
+    assert benchmark_of(found.metrics).title == "CIFAR-10-LT, imbalance 50"
+    assert published_rows(found) == PACO
+    assert published_rows(run("cifar10_lt_if100", factor=0.02, changes=[change, "student.drw is None"])) == {}
+
+
+def test_every_published_cell_of_a_student_has_a_recipe():
+    reached = set()
+    for file in EXPERIMENTS.glob("*.yaml"):
+        for benchmark in PUBLISHED:
+            factor = None if benchmark.imbalance is None else 1 / benchmark.imbalance
+            tail = "" if benchmark.imbalance is None else f"_lt_if{benchmark.imbalance}"
+            if not (file.stem + "_").startswith(f"{benchmark.data}{tail}_"):
+                continue
+            for method in ("deit_lt", "vit", "deit"):
+                rows = published_rows(run(file.stem, benchmark.data, factor, method))
+                reached |= {(benchmark.title, row) for row in rows.values()}
+    assert reached == {(benchmark.title, row) for benchmark, rows in PUBLISHED.items() for row in rows}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "protocol is paper, the recipe has last",
+        "student.batch_size is 64, the recipe has 128",
+        "teacher.checkpoint is theirs.pth, the recipe has None",
+        "data.train_list is a.txt, the recipe has None",
+    ],
+)
+def test_what_leaves_the_numbers_comparable_is_no_change_that_counts(change):
+    changed = run("cifar10_lt_if100", changes=[change])
+    assert changes_that_count(changed) == ()
+    assert published_rows(changed) == LDAM
+
+
+@pytest.fixture
+def finished(tmp_path, metrics):
+    """Writes a run of CIFAR-10-LT at imbalance 100 as its recipe has it, and whatever is changed."""
+    recipe = {"experiment": "cifar10_lt_if100", "method": "deit_lt", "data": "cifar10", "imbalance_factor": 0.01}
+
+    def write(folder, avg=81.0, **changes):
+        content = copy.deepcopy(metrics) | recipe | {"recipe_differences": []} | changes
+        if "student" in content and "avg" in content["student"]:
+            content["student"]["avg"]["all"] = avg
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "metrics.json").write_text(json.dumps(content))
+
+    return write
+
+
+def table(text, title):
+    """Row and score -> the other cells, of one data set's table."""
+    part = text.split(f"## {title}\n")[1].split("\n#")[0]
+    lines = [line.strip("|").split("|") for line in part.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line] for line in lines]
+    assert cells[0] == ["", "score", "published", "ours", "difference", "seeds", "protocol"]
+    return {(row[0], row[1]): row[2:] for row in cells[2:]}
+
+
+def report(tmp_path):
+    return paper_markdown(read_runs([tmp_path]))
+
+
+def test_seeds_are_averaged_and_compared(finished, tmp_path):
+    for seed, avg in enumerate((84.0, 85.0, 86.6)):
+        finished(str(seed), avg, seed=seed)
+    found = table(report(tmp_path), "CIFAR-10-LT, imbalance 100")
+    assert list(found) == [("teacher LDAM+DRW+SAM", "all"), ("ViT", "all"), ("DeiT-LT, LDAM teacher", "all")]
+    assert found["DeiT-LT, LDAM teacher", "all"] == ["84.8", "85.2 ± 1.3", "+0.4", "3", "last"]
+    assert found["teacher LDAM+DRW+SAM", "all"] == ["81.9", "95.0 ± 0.0", "+13.1", "3", "last"]
+    assert found["ViT", "all"] == ["62.6", "74.4 ± 0.0", "+11.8", "3", "last"]
+
+
+def test_data_sets_come_together_in_the_papers_order(finished, tmp_path):
+    finished("b", experiment="imagenet_lt", data="imagenet_lt", imbalance_factor=None)
+    finished("a", experiment="digits", data="digits", imbalance_factor=0.05)
+    finished("c", experiment="cifar10_lt_if50", imbalance_factor=0.02)
+    finished("d")
+    text = report(tmp_path)
+    titles = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+    digits = "digits, imbalance 20: 5 classes, 1,303 images"
+    assert titles == ["CIFAR-10-LT, imbalance 100", "CIFAR-10-LT, imbalance 50", "ImageNet-LT", digits]
+    found = table(text, "ImageNet-LT")
+    scores = [found["DeiT-LT, LDAM teacher", score][:3] for score in ("all", "head", "mid", "tail")]
+    assert scores == [
+        ["55.6", "81.0", "+25.4"],
+        ["65.2", "98.0", "+32.8"],
+        ["54.0", "88.0", "+34.0"],
+        ["37.1", "48.9", "+11.8"],
+    ]
+    assert table(text, digits)["digits deit_lt, student AVG", "tail"][:3] == ["no published number", "48.9", "-"]
+
+
+def test_a_changed_recipe_is_listed_and_compared_with_nothing(finished, tmp_path):
+    finished("a", seed=0)
+    finished("b", seed=1, recipe_differences=["student.epochs is 3, the recipe has 1200"])
+    text = report(tmp_path)
+    found = table(text, "CIFAR-10-LT, imbalance 100")
+    assert found["DeiT-LT, LDAM teacher", "all"][3] == "1"
+    assert found["cifar10_lt_if100 deit_lt, student AVG", "all"] == ["changed recipe 1", "81.0", "-", "1", "last"]
+    assert "- changed recipe 1: student.epochs is 3, the recipe has 1200" in text
+
+
+def test_a_changed_recipe_of_other_data_stands_by_its_name(finished, tmp_path):
+    changed = ["student.epochs is 3, the recipe has 150"]
+    finished("a", experiment="digits", data="digits", imbalance_factor=0.05, recipe_differences=changed)
+    text = report(tmp_path)
+    found = table(text, "digits, imbalance 20: 5 classes, 1,303 images")
+    row = found["digits deit_lt, student AVG, changed recipe 1", "all"]
+    assert row == ["no published number", "81.0", "-", "1", "last"]
+    assert "- changed recipe 1: student.epochs is 3, the recipe has 150" in text
+
+
+def test_a_vit_is_measured_by_its_only_token(finished, tmp_path, metrics):
+    finished("a", experiment="cifar10_lt_if100_vit", student={"cls": metrics["student"]["cls"]}, teacher=None)
+    rows = {row.row: row for row in paper_rows(read_runs([tmp_path])) if row.published}
+    assert rows["ViT"].scores["all"] == [73.8]
+    assert rows["ViT"].published == {"all": 62.6}
+
+
+def test_moving_averages_and_other_tokens_are_left_out(finished, tmp_path):
+    finished("a")
+    rows = paper_rows(read_runs([tmp_path]))
+    assert [row.scores["all"] for row in rows] == [[95.04], [74.4], [81.0]]
+
+
+def test_the_same_seed_twice_is_not_averaged(finished, tmp_path):
+    finished("x/0", 84.0)
+    finished("y/0", 86.0)
+    found = table(report(tmp_path), "CIFAR-10-LT, imbalance 100")
+    assert found["DeiT-LT, LDAM teacher (x/0)", "all"][1:4] == ["84.0", "-0.8", "1"]
+    assert found["DeiT-LT, LDAM teacher (y/0)", "all"][1:4] == ["86.0", "+1.2", "1"]
+
+
+def test_runs_of_no_experiment_are_not_averaged(finished, tmp_path):
+    finished("x/0", experiment=None, method=None, seed=0)
+    finished("y/0", experiment=None, method=None, seed=1)
+    assert {row.seeds for row in paper_rows(read_runs([tmp_path]))} == {1}
+
+
+def test_data_of_one_name_with_other_classes_are_other_data(finished, tmp_path):
+    finished("0", experiment="mine", data="folder", seed=0)
+    finished("1", experiment="mine", data="folder", seed=1, class_names=["v", "w", "x", "y", "z"])
+    assert {row.seeds for row in paper_rows(read_runs([tmp_path]))} == {1}
+
+
+def test_protocols_are_kept_apart_and_told_in_words(finished, tmp_path):
+    finished("a", 84.0, seed=0)
+    finished("b", 86.0, seed=1, protocol="paper")
+    finished("c", 85.0, seed=2, protocol="val")
+    text = report(tmp_path)
+    rows = [row for row in paper_rows(read_runs([tmp_path])) if row.row == "DeiT-LT, LDAM teacher"]
+    assert {(row.protocol, *row.scores["all"]) for row in rows} == {("last", 84.0), ("paper", 86.0), ("val", 85.0)}
+    assert "last = last epoch; val = best epoch on the validation split; paper = best epoch on the TEST set" in text
+
+
+def test_published_cells_without_a_run_are_named(finished, tmp_path):
+    finished("a")
+    lines = report(tmp_path).split("without a run here:")[1].splitlines()
+    assert "- CIFAR-10-LT, imbalance 100: teacher PaCo+SAM; DeiT; DeiT-III; DeiT-LT, PaCo teacher" in lines
+    whole = "teacher LDAM+DRW+SAM; teacher PaCo+SAM; ViT; DeiT-III; DeiT-LT, LDAM teacher; DeiT-LT, PaCo teacher"
+    assert f"- ImageNet-LT: {whole}" in lines
+
+
+@pytest.mark.parametrize("content", [{}, {"student_ema": {"cls": {"all": 1.0}}}, {"teacher": None}])
+def test_a_run_that_measured_nothing_is_named(content, tmp_path):
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="no accuracy of a teacher or student"):
+        report(tmp_path)
+
+
+@pytest.mark.parametrize("content", [{"student": 3}, {"student": {"cls": 7}}, {"teacher": {"all": "good"}}])
+def test_accuracies_that_are_none_are_named(content, tmp_path):
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"metrics\.json holds no run's accuracies"):
+        read_runs([tmp_path])

@@ -1,6 +1,8 @@
 import csv
 import json
+import math
 
+import pytest
 from rich.console import Console
 
 from deitlt.reports.sweep import (
@@ -8,14 +10,20 @@ from deitlt.reports.sweep import (
     best_job,
     read_job,
     read_jobs,
-    sweep_csv,
     sweep_markdown,
-    sweep_rows,
     sweep_table,
     swept_keys,
 )
+from deitlt.reports.sweep_figure import _axis, parallel_coordinates
+from deitlt.reports.tables import csv_text, terminal
 
 METRIC = "val/student/avg/balanced"
+
+
+def cells(jobs, direction):
+    """Header and rows of the table."""
+    table = sweep_table(jobs, direction)
+    return table.columns, [[row.label, *map(str, row.cells)] for row in table.rows]
 
 
 def job(number, value, state="finished", metric=METRIC, **settings):
@@ -32,11 +40,11 @@ def test_the_keys_that_were_swept_are_those_that_differ():
 
 def test_the_best_finished_job_comes_first_then_pruned_ones_then_the_others():
     jobs = [job(0, None, "killed"), job(1, 99.0, "pruned"), job(2, 50.0), job(3, 60.0), job(4, None)]
-    header, rows = sweep_rows(jobs, "maximize")
+    header, rows = cells(jobs, "maximize")
     assert header == ["job", "seed", METRIC, "tail", "seconds", "state"]
     assert [row[0] for row in rows] == ["3", "2", "4", "1", "0"]
     assert rows[0] == ["3", "3", "60.0", "30.0", "12", "finished"]
-    assert [row[0] for row in sweep_rows(jobs, "minimize")[1]][:2] == ["2", "3"]
+    assert [row[0] for row in cells(jobs, "minimize")[1]][:2] == ["2", "3"]
 
 
 def test_a_pruned_job_is_never_the_best():
@@ -45,7 +53,7 @@ def test_a_pruned_job_is_never_the_best():
 
 
 def test_jobs_that_are_compared_by_different_numbers_each_say_by_which():
-    header, rows = sweep_rows([job(0, 1.0), job(1, 2.0, metric="student/cls/balanced")], "maximize")
+    header, rows = cells([job(0, 1.0), job(1, 2.0, metric="student/cls/balanced")], "maximize")
     assert header[2:4] == ["value", "of"]
     assert rows[0][3] == "student/cls/balanced"
 
@@ -57,12 +65,12 @@ def test_the_table_says_where_it_was_measured_and_how_many_jobs_came_to_what():
     assert "    deitlt train seed=0" in text
     assert "on the TEST set" in sweep_markdown([job(0, 1.0, metric="student/avg/all")], "maximize", None)
     console = Console(record=True, width=120)
-    console.print(sweep_table([job(0, 1.0, alpha="[a,b]"), job(1, 2.0)], "maximize"))
+    console.print(terminal(sweep_table([job(0, 1.0, alpha="[a,b]"), job(1, 2.0)], "maximize")))
     assert "[a,b]" in console.export_text()
 
 
 def test_the_csv_has_what_the_table_has():
-    rows = list(csv.reader(sweep_csv([job(0, 1.0, alpha="a,b"), job(1, 2.0)], "maximize").splitlines()))
+    rows = list(csv.reader(csv_text(sweep_table([job(0, 1.0, alpha="a,b"), job(1, 2.0)], "maximize")).splitlines()))
     assert rows[2][:3] == ["0", "0", "a,b"]
 
 
@@ -76,3 +84,65 @@ def test_jobs_are_read_in_their_order_and_broken_files_are_no_jobs(tmp_path):
     assert read_job(tmp_path / "0") is None
     assert read_job(tmp_path / "none") is None
     assert [found.folder.rpartition("/")[2] for found in read_jobs(tmp_path)] == ["2", "10"]
+
+
+def test_an_axis_of_numbers_is_to_scale():
+    assert list(_axis(["0", "1", "4"]).places) == [0, 0.25, 1]
+    assert _axis(["0", "1", "4"]).ticks == {0: "0", 0.25: "1", 1: "4"}
+
+
+def test_numbers_far_apart_are_on_a_logarithmic_axis():
+    assert list(_axis(["0.001", "0.01", "0.1"]).places) == pytest.approx([0, 0.5, 1])
+
+
+def test_names_are_evenly_spaced_and_one_value_alone_stands_in_the_middle():
+    assert list(_axis(["b", "a", "c", "a"]).places) == [0.5, 0, 1, 0]
+    assert list(_axis(["ldam", "ldam"]).places) == [0.5, 0.5]
+    assert list(_axis(["3", "3"]).places) == [0.5, 0.5]
+
+
+def test_what_is_no_finite_number_is_a_name():
+    assert set(_axis(["nan", "1"]).ticks.values()) == {"nan", "1"}
+
+
+def test_many_different_numbers_have_a_few_ticks_and_the_ends_are_among_them():
+    axis = _axis([str(x / 10) for x in range(30)])
+    assert len(axis.ticks) == 5
+    assert (axis.ticks[0.0], axis.ticks[1.0]) == ("0", "2.9")
+    assert all(math.isfinite(place) for place in axis.places)
+
+
+def test_the_picture_is_as_wide_as_there_are_settings():
+    settings = {"student.optimizer.lr": ["1e-4", "1e-3", "1e-2"], "teacher/loss": ["ldam", "ldam", "ce"]}
+    wide = parallel_coordinates(settings, [1.0, 3.0, 2.0], "val/student/avg/tail", [False, True, False])
+    narrow = parallel_coordinates({"seed": ["0", "1"]}, [1.0, 1.0], "x", [False, False])
+    assert wide.get_figwidth() > narrow.get_figwidth()
+
+
+def test_ticks_have_the_digits_that_tell_them_apart():
+    assert _axis([str(10.25 + x / 40) for x in range(11)]).ticks.keys() == {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert list(_axis([str(10.25 + x / 40) for x in range(11)]).ticks.values())[::4] == ["10.25", "10.5"]
+    assert list(_axis([str(86 + x / 1000) for x in range(11)]).ticks.values())[::2] == ["86", "86.005", "86.01"]
+    assert next(iter(_axis([str(10.0**x) for x in range(-5, 5)]).ticks.values())) == "1e-05"
+
+
+NONE = [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("stopped", "direction", "best"),
+    [
+        (NONE, "maximize", 2),
+        (NONE, "minimize", 0),
+        ([False, False, True], "maximize", 1),
+        ([True] * 3, "maximize", None),
+    ],
+)
+def test_the_best_complete_line_is_thick_and_in_the_legend(stopped, direction, best):
+    figure = parallel_coordinates({"seed": ["0", "1", "2"]}, [1.0, 2.0, 3.0], "x", stopped, direction)
+    thick = [line for line in figure.axes[0].lines if line.get_linewidth() == 3.4]
+    legend = figure.legends[0]
+    named = dict(zip([text.get_text() for text in legend.get_texts()], legend.legend_handles, strict=True))
+    assert ("best" in named) == bool(thick) == (best is not None)
+    assert [named["best"].get_color() for _ in thick] == [line.get_color() for line in thick]
+    assert [line.get_ydata()[-1] for line in thick] == ([] if best is None else [best / 2])

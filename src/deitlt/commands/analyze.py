@@ -42,10 +42,10 @@ from deitlt.engine.run_folder import write_json, write_text
 from deitlt.engine.stage_config import STAGES, StageConfig, plain
 from deitlt.engine.trained import TrainedNetwork, load_trained
 from deitlt.errors import CheckpointError, ConfigError, nearest
-from deitlt.figures import RolloutExample
 from deitlt.models import StudentNetwork
-from deitlt.reports.analysis_table import analysis_lines, analysis_table
-from deitlt.reports.samples import Sample
+from deitlt.reports.run_data import Sample
+from deitlt.reports.sample_figures import RolloutExample
+from deitlt.reports.tables import analysis_lines, analysis_table, terminal
 
 Plain = dict[str, Any]
 JSON, CSV, ALL = "analysis.json", "analysis.csv", "all"
@@ -191,8 +191,8 @@ def _analyse(
     write_json(place / JSON, analysis)
     write_text(place / CSV, as_csv(analysis))
     seen = f"{title}: {Sample(analysis['split'], analysis['images'])}" if "images" in analysis else title
-    if (table := analysis_table(analysis, seen)) is not None:
-        console.print(table)
+    if (table := analysis_table({"": [analysis]}, seen)) is not None:
+        console.print(terminal(table))
     for line in analysis_lines(analysis):
         _say(line, console)
     if unranked:

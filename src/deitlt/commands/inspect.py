@@ -14,11 +14,14 @@ from deitlt.checkpoints import find_checkpoint
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import SampleKey
 from deitlt.engine.building import build_data
+from deitlt.engine.operations import operation_examples
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig, check_run
 from deitlt.engine.stage_making import make_stage
 from deitlt.engine.teachers import check_teacher
-from deitlt.figures import ViewExample, class_histogram, operation_examples, view_grid
+from deitlt.reports.class_figures import class_histogram
+from deitlt.reports.figures import save_figure
+from deitlt.reports.sample_figures import ViewExample, view_grid
 from deitlt.transforms import BatchMixing, DeviceView, TeacherView, denormalise
 from deitlt.types import Normalisation, StudentBatch
 
@@ -52,8 +55,9 @@ def main(config: DictConfig) -> None:
     if "teacher" in stages:
         whose = "the teacher" if config.teacher.checkpoint is None else "the recipe's teacher"
         pages[TEACHER_VIEWS] = f"What {whose} trains on", teacher_examples(data["teacher"], config.seed)
-    pictures = [view_grid(examples, run.path / name, title) for name, (title, examples) in pages.items()]
-    pictures.append(class_histogram(info.counts, info.class_names, info.groups, run.path / CLASSES))
+    figures = {name: view_grid(examples, title) for name, (title, examples) in pages.items()}
+    figures[CLASSES] = class_histogram(info.counts, info.class_names, info.groups)
+    pictures = [save_figure(figure, run.path / name) for name, figure in figures.items()]
     Console().print(*pictures, sep="\n", highlight=False, soft_wrap=True, markup=False)
 
 

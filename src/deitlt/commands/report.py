@@ -4,6 +4,7 @@ Nothing heavy is imported before there is something to write, so that a wrong wo
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -30,10 +31,14 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"--output {output} is a folder; type --output {output / PAPER_OUTPUT}.")
     if options.html is not None and options.html.is_dir():
         raise ConfigError(f"--html {options.html} is a folder; type --html {options.html / PAGE}.")
-    from deitlt.reports import paper_markdown, read_runs, report_html, summary_markdown
+    from deitlt.reports.published import paper_markdown
+    from deitlt.reports.runs import read_runs
+    from deitlt.reports.tables import summary_markdown
 
     runs = read_runs(options.runs)
     if options.html is not None:
+        from deitlt.reports.page import report_html
+
         _write(options.html, report_html(runs))
         sys.stderr.write(f"written to {options.html}\n")
     table = paper_markdown(runs) if options.paper else summary_markdown(runs)
@@ -46,9 +51,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _write(file: Path, text: str) -> None:
-    from deitlt.engine.run_folder import write_text  # brings torch along
-
-    write_text(file, text)
+    """Whole or not at all, and without torch, which the engine's way of writing brings along."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _parser() -> _Parser:

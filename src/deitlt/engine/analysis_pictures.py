@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from deitlt.figures import (
-    RolloutExample,
+from matplotlib.figure import Figure
+
+from deitlt.reports.analysis_figures import (
     attention_distances,
-    attention_rollouts,
     calibration_errors,
     diversity_over_epochs,
     expert_diversity,
@@ -17,9 +17,11 @@ from deitlt.figures import (
     feature_ranks,
     hessian_sharpness,
     teacher_agreement,
-    token_winners,
 )
-from deitlt.reports.samples import Sample, samples_of
+from deitlt.reports.class_figures import token_winners
+from deitlt.reports.figures import save_figure
+from deitlt.reports.run_data import Sample, epochs_in_words, samples_of
+from deitlt.reports.sample_figures import RolloutExample, attention_rollouts
 from deitlt.tracking import drawing
 from deitlt.types import DataInfo
 
@@ -64,7 +66,7 @@ def draw_analysis(
     for old in folder.glob("*.png"):
         if old.stem not in kept:
             old.unlink()
-    drawers: dict[str, Callable[[Path, str], Path]] = {}
+    drawers: dict[str, Callable[[str], Figure]] = {}
     if distances := _known(analysis.get("attention_distance", {}), "unit"):
         drawers["attention distance"] = partial(attention_distances, distances)
     if ranks := _known(analysis.get("rank", {}), "width"):
@@ -90,7 +92,8 @@ def draw_analysis(
     for part, draw in drawers.items():
         name = part.replace(" ", "_")
         with drawing(name):
-            drawn.append(draw(folder / f"{name}.png", f"{title}: {TITLES[part]}{_of(samples.get(name), epoch)}"))
+            figure = draw(f"{title}: {TITLES[part]}{_of(samples.get(name), epoch)}")
+            drawn.append(save_figure(figure, folder / f"{name}.png"))
     if rollouts:
         drawn += draw_rollouts(rollouts, analysis["split"], epoch, folder, title)
     with drawing(HISTORY):
@@ -105,7 +108,8 @@ def draw_rollouts(
     of = _of(Sample(split, len(rollouts)), epoch)
     drawn: list[Path] = []
     with drawing("rollout"):
-        drawn.append(attention_rollouts(rollouts, folder / "rollout.png", f"{title}: {TITLES['rollout']}{of}"))
+        figure = attention_rollouts(rollouts, f"{title}: {TITLES['rollout']}{of}")
+        drawn.append(save_figure(figure, folder / "rollout.png"))
     return drawn
 
 
@@ -113,7 +117,7 @@ def _of(sample: Sample | None, epoch: int | None) -> str:
     """A title's second line: of which images a picture is, after how many epochs; '' for what names no images."""
     if sample is None:
         return ""
-    return f"\n{sample}" if epoch is None else f"\n{sample}, after {epoch} epoch{'' if epoch == 1 else 's'}"
+    return f"\n{sample}" if epoch is None else f"\n{sample}, after {epochs_in_words(epoch)}"
 
 
 def _known(part: Plain, *beside: str) -> Plain:
@@ -129,8 +133,8 @@ def draw_history(folder: Path, title: str) -> list[Path]:
         return []
     disagreement = {epoch: diversity.get("disagreement", {}) for epoch, diversity in history.items()}
     distance = {epoch: diversity.get("cosine_distance", {}) for epoch, diversity in history.items()}
-    path = folder / f"{HISTORY}.png"
-    return [diversity_over_epochs(disagreement, distance, path, f"{title}: {TITLES['diversity']}")]
+    figure = diversity_over_epochs(disagreement, distance, f"{title}: {TITLES['diversity']}")
+    return [save_figure(figure, folder / f"{HISTORY}.png")]
 
 
 def _answer(token: str, kind: str) -> str:

@@ -1,7 +1,5 @@
 """What a run found: metrics.json, the per-class table and picture, and the table on the terminal."""
 
-import csv
-import io
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,14 +11,16 @@ from rich.console import Console
 from deitlt.checkpoints import ModelCard
 from deitlt.data import LongTailDataModule
 from deitlt.engine.run_folder import RunFolder, write_json, write_text
-from deitlt.figures import per_class_accuracy
 from deitlt.modules import RAW
-from deitlt.reports import results_lines, results_table
+from deitlt.reports.class_figures import per_class_accuracy
+from deitlt.reports.figures import save_figure
+from deitlt.reports.page_figures import DRAWN
+from deitlt.reports.runs import data_name
+from deitlt.reports.tables import csv_text, per_class_table, results_lines, results_table, terminal
 from deitlt.tracking import drawing
 from deitlt.types import DataInfo
 
 Plain = dict[str, Any]
-DRAWN = ("teacher", "CLS", "DIST", "AVG", "plain ViT")  # the fusions' bars would hide the experts'
 PICTURE, PER_CLASS = "per_class.png", "per_class.csv"
 
 
@@ -86,44 +86,25 @@ def series(results: Mapping[str, Plain]) -> dict[str, list[float | None]]:
 def write_results(metrics: Plain, results: Mapping[str, Plain], run: RunFolder) -> None:
     """Write the per-class table, metrics.json, and the table's picture, whose failure is a warning, in that order."""
     recalls = series(results)
-    write_per_class(run.path / PER_CLASS, metrics, recalls)
+    write_text(run.path / PER_CLASS, csv_text(per_class_table(metrics, recalls)))
     write_json(run.metrics, metrics)
     with drawing(PICTURE):
-        per_class_accuracy(
+        figure = per_class_accuracy(
             {name: values for name, values in recalls.items() if name in DRAWN},
             metrics["counts"],
             metrics["class_names"],
             metrics["groups"],
-            run.path / PICTURE,
-            title(metrics),
+            data_name(metrics),
         )
-
-
-def write_per_class(path: Path, metrics: Plain, recalls: Mapping[str, list[float | None]]) -> None:
-    """A CSV row for each class: name, group, training images, and each answer's recall in percent."""
-    group_of = {c: name for name, classes in metrics["groups"].items() for c in classes}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", "group", "train_images", *recalls])
-    for c, name in enumerate(metrics["class_names"]):
-        values = ["" if row[c] is None else f"{row[c]:.2f}" for row in recalls.values()]
-        writer.writerow([name, group_of.get(c, ""), metrics["counts"][c], *values])
-    write_text(path, text.getvalue())
+        save_figure(figure, run.path / PICTURE)
 
 
 def show(metrics: Plain, run: RunFolder, console: Console) -> None:
     """Print the table, and where the rest lies."""
-    console.print(results_table(metrics, title(metrics)))
+    console.print(terminal(results_table(metrics, data_name(metrics))))
     more = ", ".join(str(path) for path in (run.metrics, run.path / PICTURE) if path.exists())
     for line in [*results_lines(metrics), f"more: {more}"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
-
-
-def title(metrics: Plain) -> str:
-    """Data set and imbalance, for tables and pictures."""
-    factor = metrics["imbalance_factor"]
-    tail = "as it is" if factor is None else f"imbalance {1 / factor:g}"
-    return f"{metrics['data']}, {tail}"
 
 
 def _accuracy(stage: str, tokens: Plain) -> Plain:

@@ -7,7 +7,8 @@ from rich.console import Console
 from deitlt.commands.report import PAGE
 from deitlt.engine.run_folder import RunFolder, write_text
 from deitlt.engine.stage_config import StageConfig
-from deitlt.reports import read_runs, report_html
+from deitlt.reports.page import report_html
+from deitlt.reports.runs import read_runs
 
 
 def write_run_report(run: RunFolder, stages: Iterable[StageConfig], console: Console) -> None:

@@ -8,9 +8,9 @@ from deitlt.analysis import epochs_trained, rollouts_of
 from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis_pictures import FOLDER, draw_analysis, draw_rollouts
 from deitlt.engine.stage_config import StageConfig
-from deitlt.figures import RolloutExample
 from deitlt.models import StudentNetwork
 from deitlt.modules import ClassifierModule
+from deitlt.reports.sample_figures import RolloutExample
 from deitlt.tracking import drawing
 
 ROLLOUTS = 6  # images

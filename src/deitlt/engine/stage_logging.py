@@ -15,9 +15,9 @@ from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis_pictures import FOLDER
 from deitlt.engine.run_folder import RunFolder, write_json
 from deitlt.engine.stage_config import StageConfig
-from deitlt.figures import confusion_picture, per_class_accuracy
-from deitlt.figures.confusion import MOST_CLASSES
 from deitlt.modules import RAW, ClassifierModule
+from deitlt.reports.class_figures import MOST_CONFUSED, confusion_picture, per_class_accuracy
+from deitlt.reports.figures import save_figure
 from deitlt.reports.sweep import JOB_FILE
 from deitlt.tracking import (
     StageNames,
@@ -165,7 +165,7 @@ def _pictures(stage: StageConfig, module: ClassifierModule) -> dict[str, Path]:
 def _drawers(stage: StageConfig, module: ClassifierModule) -> dict[str, Callable[[Path], None]]:
     """Name of a picture -> what draws it into a file."""
     drawers: dict[str, Callable[[Path], None]] = {"per_class": partial(_draw_recalls, stage, module)}
-    for token in module.confusions if module.info.num_classes <= MOST_CLASSES else ():
+    for token in module.confusions if module.info.num_classes <= MOST_CONFUSED else ():
         name, label = (f"confusion_{token}", token.upper()) if module.names_tokens else ("confusion", "its answers")
         drawers[name] = partial(_draw_confusion, module, token, f"{stage.name}, {label}: test images")
     return drawers
@@ -175,10 +175,10 @@ def _draw_recalls(stage: StageConfig, module: ClassifierModule, path: Path) -> N
     info, raw = module.info, module.results["test"][RAW].per_class
     tokens = {token: raw[token] for token in module.tokens}  # of the answers, the experts and their mean
     names = {token.upper(): recalls for token, recalls in tokens.items()} if module.names_tokens else raw
-    per_class_accuracy(names, info.counts, info.class_names, info.groups, path, stage.name)
+    save_figure(per_class_accuracy(names, info.counts, info.class_names, info.groups, stage.name), path)
 
 
 def _draw_confusion(module: ClassifierModule, token: str, title: str, path: Path) -> None:
     info = module.info
     matrix = module.confusions[token].matrix(info.num_classes).numpy()
-    confusion_picture(matrix, info.counts, info.class_names, info.groups, path, title)
+    save_figure(confusion_picture(matrix, info.counts, info.class_names, info.groups, title), path)

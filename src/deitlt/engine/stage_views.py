@@ -5,7 +5,8 @@ from pathlib import Path
 from deitlt.commands.inspect import student_examples, teacher_examples
 from deitlt.engine.building import build_data, build_labeller
 from deitlt.engine.stage_config import StageConfig
-from deitlt.figures import view_grid
+from deitlt.reports.figures import save_figure
+from deitlt.reports.sample_figures import view_grid
 from deitlt.transforms import TeacherView
 
 
@@ -21,10 +22,10 @@ def draw_views(stage: StageConfig, path: Path) -> Path:
     """
     data, title = build_data(stage), f"What the {stage.name} trains on"
     if stage.kind == "teacher":
-        return view_grid(teacher_examples(data, stage.seed), path, title)
+        return save_figure(view_grid(teacher_examples(data, stage.seed), title), path)
     labeller = build_labeller(stage, data)
     if labeller is None:
-        return view_grid(student_examples(data, None, stage.seed), path, title)
+        return save_figure(view_grid(student_examples(data, None, stage.seed), title), path)
     assert isinstance(labeller.view, TeacherView)
     title = f"{title}, and what its teacher is asked about"
-    return view_grid(student_examples(data, labeller.view, stage.seed), path, title)
+    return save_figure(view_grid(student_examples(data, labeller.view, stage.seed), title), path)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from deitlt.engine.run_folder import write_json, write_text
 from deitlt.errors import FAILED, OK
-from deitlt.figures import parallel_coordinates
+from deitlt.reports.figures import save_figure
 from deitlt.reports.sweep import (
     FINISHED,
     PRUNED,
@@ -21,11 +21,12 @@ from deitlt.reports.sweep import (
     jobs_line,
     ranked,
     read_jobs,
-    sweep_csv,
     sweep_markdown,
     sweep_table,
     swept_keys,
 )
+from deitlt.reports.sweep_figure import parallel_coordinates
+from deitlt.reports.tables import csv_text, terminal
 from deitlt.tracking import drawing
 
 NAME = "sweep"  # of its files
@@ -53,7 +54,7 @@ def conclude_sweep(folder: Path, direction: str, settings: Sequence[str], consol
     best = best_job(jobs, direction)
     command = None if best is None else best_command(best, settings)
     write_text(folder / f"{NAME}.md", sweep_markdown(jobs, direction, command))
-    write_text(folder / f"{NAME}.csv", sweep_csv(jobs, direction))
+    write_text(folder / f"{NAME}.csv", csv_text(sweep_table(jobs, direction)))
     plain = [job.as_plain() for job in ranked(jobs, direction)]
     write_json(folder / f"{NAME}.json", {"direction": direction, "best": command, "jobs": plain})
     picture = None
@@ -70,7 +71,7 @@ def conclude_sweep(folder: Path, direction: str, settings: Sequence[str], consol
 
 def _fitting_table(jobs: Sequence[SweepJob], direction: str, console: Console) -> Table:
     """The table for a narrow terminal: sentences stay out of it, keys break between their words, lines give way."""
-    table = sweep_table([replace(job, reason=None) if job.state == REFUSED else job for job in jobs], direction)
+    table = terminal(sweep_table([replace(j, reason=None) if j.state == REFUSED else j for j in jobs], direction))
     for column in table.columns:
         column.header = re.sub(r"(?<=[./_])(?=.)", "\n", str(column.header))
     if console.measure(table, options=console.options.update(width=UNBOUND)).maximum > console.width:
@@ -98,11 +99,11 @@ def draw_sweep(jobs: Sequence[SweepJob], path: Path, direction: str) -> Path | N
     metrics = {job.metric for job in drawn}
     if not keys or not drawn:
         return None
-    return parallel_coordinates(
+    figure = parallel_coordinates(
         {key: [job.settings[key] for job in drawn] for key in keys},
         [job.value for job in drawn if job.value is not None],
         f"{metrics.pop() if len(metrics) == 1 else 'accuracy'}, %",
         [job.state == PRUNED for job in drawn],
-        path,
-        best=direction,
+        direction,
     )
+    return save_figure(figure, path)

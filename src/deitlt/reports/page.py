@@ -7,26 +7,26 @@ from typing import Final
 import jinja2
 
 from deitlt import __version__
-from deitlt.reports.analysis_charts import analysis_charts
-from deitlt.reports.charts import Chart
 from deitlt.reports.claims import Finding, findings
-from deitlt.reports.class_bars import ClassBars, class_bars
-from deitlt.reports.curves import training_charts
-from deitlt.reports.data_sets import by_data, data_name, data_size
-from deitlt.reports.evidence import Evidence, read_evidence
-from deitlt.reports.group_tables import ValueTable, group_tables
-from deitlt.reports.measures import distils
-from deitlt.reports.pictures import Picture, pictures
-from deitlt.reports.portrait import commands, facts, measured_in_words, results_in_words, trained_in_words
-from deitlt.reports.rows import protocol_in_words
-from deitlt.reports.runs import Run
-from deitlt.reports.summary import SummaryRow, changed_recipes, run_names, summary_rows
-from deitlt.reports.table import group_sizes_line
+from deitlt.reports.page_figures import Chart, Picture, analysis_charts, class_chart, pictures, training_charts
+from deitlt.reports.run_data import STAGES, RunData, read_run_data
+from deitlt.reports.runs import Run, by_data, changed_recipes, data_name, data_size, protocol_in_words, run_names
+from deitlt.reports.summary import commands, facts, measured_in_words, results_in_words, trained_in_words
+from deitlt.reports.tables import (
+    SummaryRow,
+    Table,
+    analysis_table,
+    group_sizes_line,
+    hessian_lines,
+    per_class_table,
+    summary_rows,
+    summary_table,
+)
 
-_COLUMNS: Final = ("all", "head", "mid", "tail")
 _MAIN: Final = ("", "cls", "dist", "avg")  # tokens in the first table; fusions and moving averages are in the second
 _DRAWN: Final = 8  # runs of a data set with curves; the page of a hundred runs stays a page
 _PICTURED: Final = 4  # experiments with pictures, each of its first run
+_LISTED: Final = 100  # classes up to which their numbers stand under the figure
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class RunPart:
 
 @dataclass(frozen=True)
 class ExperimentPart:
-    """The seeds of one experiment. trained, found, measured: sentences, or empty.
+    """The seeds of one experiment. trained, found, measured: sentences, or empty. classes, by_class: accuracy by class.
 
-    alike: caption of a picture -> the experiment before this one that has the same.
+    inside: what analyses found by group. alike: caption of a picture -> the experiment before that has the same one.
     """
 
     name: str
@@ -53,23 +53,23 @@ class ExperimentPart:
     trained: str
     found: str
     measured: str
-    bars: ClassBars | None
-    tables: Sequence[ValueTable]
+    classes: Chart | None
+    by_class: Table | None
+    inside: Table | None
     pictures: Sequence[Picture]
     alike: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class DataPart:
-    """All runs of one data set. rows, more: of the tables of accuracies. changed: sentences on the recipes."""
+    """All runs of one data set. main, more: tables of accuracies. changed: sentences on the recipes."""
 
     slug: str
     title: str
     classes: str
     sizes: str
-    rows: Sequence[SummaryRow]
-    more: Sequence[SummaryRow]
-    protocols: str
+    main: Table
+    more: Table | None
     changed: Sequence[str]
     findings: Sequence[Finding]
     charts: Sequence[Chart]
@@ -81,9 +81,9 @@ class DataPart:
         """Those that have content: id -> heading."""
         found = {
             "accuracy": ("Accuracy", True),
-            "classes": ("Class by class", any(e.bars for e in self.experiments)),
+            "classes": ("Class by class", any(e.classes for e in self.experiments)),
             "claims": ("The paper's claims", True),
-            "inside": ("Inside the networks", bool(self.charts) or any(e.tables for e in self.experiments)),
+            "inside": ("Inside the networks", bool(self.charts) or any(e.inside for e in self.experiments)),
             "pictures": ("What the networks see", any(e.pictures for e in self.experiments)),
             "curves": ("Training curves", any(run.charts for run in self.runs)),
             "runs": ("How it was made", True),
@@ -107,7 +107,7 @@ def report_html(runs: Sequence[Run]) -> str:
     )
     environment.filters["together"] = _together
     page = environment.get_template("page.html.j2")
-    return page.render(title=_title(runs, len(parts)), parts=parts, columns=_COLUMNS, version=__version__)
+    return page.render(title=_title(runs, len(parts)), parts=parts, version=__version__)
 
 
 def _title(runs: Sequence[Run], data_sets: int) -> str:
@@ -119,26 +119,35 @@ def _title(runs: Sequence[Run], data_sets: int) -> str:
 
 
 def _data_part(slug: str, title: str, runs: Sequence[Run]) -> DataPart:
-    evidence = [read_evidence(run, name) for run, name in zip(runs, run_names(runs), strict=True)]
-    experiments: dict[str, list[Evidence]] = {}
-    for run in evidence:
+    data = [read_run_data(run, name) for run, name in zip(runs, run_names(runs), strict=True)]
+    experiments: dict[str, list[RunData]] = {}
+    for run in data:
         experiments.setdefault(run.name, []).append(run)
     rows = summary_rows(runs)
     main = [row for row in rows if row.token in _MAIN and not row.part.endswith("_ema")]
+    more = [row for row in rows if row not in main]
+    protocols = "; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(run.protocol for run in runs))
     return DataPart(
         slug=slug,
         title=title,
         classes=data_size(runs[0].metrics),
         sizes=group_sizes_line(runs[0].metrics),
-        rows=main,
-        more=[row for row in rows if row not in main],
-        protocols="; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(run.protocol for run in runs)),
+        main=_accuracies(main, len(experiments) > 1, f"{protocols[:1].upper()}{protocols[1:]}."),
+        more=_accuracies(more, len(experiments) > 1) if more else None,
         changed=_changes_in_words(changed_recipes(runs)) if len(runs) > 1 else [],
-        findings=findings(evidence),
+        findings=findings(data),
         charts=analysis_charts(experiments),
         experiments=_shown_once([_experiment_part(*named, i) for i, named in enumerate(experiments.items())]),
-        runs=[_run_part(run, i < _DRAWN) for i, run in enumerate(evidence)],
+        runs=[_run_part(run, i < _DRAWN) for i, run in enumerate(data)],
     )
+
+
+def _accuracies(rows: Sequence[SummaryRow], named: bool, protocols: str = "") -> Table:
+    """named: whether the experiments' names stand over their rows."""
+    seeded = max(row.seeds for row in rows) > 1
+    note = f"Top-1 accuracy in percent{': mean ± sample standard deviation over seeds' if seeded else ''}. {protocols}"
+    rows = rows if named else [replace(row, experiment="") for row in rows]
+    return summary_table(rows, note.rstrip(), seeded)
 
 
 def _changes_in_words(changed: Sequence[Sequence[str]]) -> list[str]:
@@ -156,18 +165,30 @@ def _together(text: str) -> str:
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _experiment_part(name: str, runs: Sequence[Evidence], place: int) -> ExperimentPart:
+def _experiment_part(name: str, runs: Sequence[RunData], place: int) -> ExperimentPart:
+    chart, metrics = class_chart(runs), runs[0].metrics
+    listed = chart is not None and len(runs) == 1 and len(metrics["counts"]) <= _LISTED
     return ExperimentPart(
         name=name,
         seeds=len(runs),
         trained=trained_in_words(runs[0]),
         found=results_in_words(runs),
         measured=measured_in_words(runs),
-        bars=class_bars(name, runs),
-        tables=group_tables(runs),
-        pictures=pictures(runs[0].run.folder, distils(runs[0])) if place < _PICTURED else [],
+        classes=chart,
+        by_class=per_class_table({"groups": {}, **metrics}, runs[0].recalls) if listed else None,
+        inside=_inside(runs),
+        pictures=pictures(runs[0].run.folder, runs[0].distils) if place < _PICTURED else [],
         alike={},
     )
+
+
+def _inside(runs: Sequence[RunData]) -> Table | None:
+    """What the analyses found by group of classes, the means over the seeds."""
+    names = {"teacher": "teacher", "student": "student", "baseline": "plain ViT"}
+    analyses = {names[stage]: [run.analyses[stage] for run in runs if stage in run.analyses] for stage in STAGES}
+    found = {name: measured for name, measured in analyses.items() if measured}
+    said = {line: None for measured in found.values() for line in hessian_lines(measured[0].get("sharpness") or {})}
+    return analysis_table(found, note="".join(f" {line}." for line in said).lstrip())
 
 
 def _shown_once(experiments: Sequence[ExperimentPart]) -> list[ExperimentPart]:
@@ -182,7 +203,7 @@ def _shown_once(experiments: Sequence[ExperimentPart]) -> list[ExperimentPart]:
     return parts
 
 
-def _run_part(run: Evidence, drawn: bool) -> RunPart:
+def _run_part(run: RunData, drawn: bool) -> RunPart:
     seed = "" if run.run.seed is None else f", seed {run.run.seed}"
     return RunPart(
         name=f"{run.name}{seed}",

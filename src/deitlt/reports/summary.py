@@ -1,114 +1,185 @@
-"""Many runs as one table: means and standard deviations over seeds."""
+"""A run in words: what was trained, how, what came out, and what to type to see it again."""
 
-import os
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import mean
+from typing import Any, Final
 
-from deitlt.errors import ConfigError
-from deitlt.reports.data_sets import by_data
-from deitlt.reports.rows import accuracy_rows, protocol_in_words
-from deitlt.reports.runs import Run
-from deitlt.reports.scores import Score, markdown_row, score_of, score_text
+from deitlt.reports.run_data import STAGES, RunData, dig, epochs_in_words
+from deitlt.reports.runs import protocol_in_words
 
-_COLUMNS = ("all", "head", "mid", "tail")
+_STAGE_WORDS: Final = {"teacher": "teacher", "student": "student", "baseline": "plain ViT"}
+_MACHINE: Final = {"cpu": "CPU", "gpu": "GPU", "cuda": "GPU", "mps": "Apple GPU"}
+_PARTS: Final = {
+    **{"attention_distance": "attention distance", "rank": "rank", "diversity": "diversity"},
+    **{"winners": "winners", "calibration": "calibration"},
+}
+_MINUTE: Final = 60
+_OWN_FOLDER: Final = ("paths.output_dir=", "+paths.output_dir=", "++paths.output_dir=")  # it holds a finished run
 
 
-@dataclass(frozen=True)
-class SummaryRow:
-    """One token of one experiment over its seeds.
+def trained_in_words(run: RunData) -> str:
+    """What was trained, in a sentence or two; empty where the run kept no configuration."""
+    recipes = {stage: dig(run.stages, stage, "recipe") or {} for stage in STAGES}
+    trained = [stage for stage in STAGES if run.metrics.get(stage)]
+    said = [words(recipes[stage]) for stage, words in _DESCRIBED.items() if stage in trained and recipes[stage]]
+    if "student" in trained and "teacher" not in trained and dig(run.config, "teacher", "checkpoint"):
+        said.append("Its teacher was given as a checkpoint.")
+    return " ".join(said)
 
-    scores: 'all', 'head', 'mid', 'tail' -> score; absent where no run measured it. seeds: number of runs.
+
+def results_in_words(runs: Sequence[RunData]) -> str:
+    """What one experiment found, its numbers the means over its seeds; empty where it tells no story."""
+    tails = {name: _mean(runs, part, token, "tail") for name, (part, token) in _ANSWERS.items()}
+    known = {name: value for name, value in tails.items() if value is not None}
+    if not known:
+        return ""
+    overall = [(n, v) for n, (p, t) in _ANSWERS.items() if (v := _mean(runs, p, t, "all")) is not None]
+    return f"{_in_the_tail(known)}{_leaders(overall)}"
+
+
+def _in_the_tail(known: Mapping[str, float]) -> str:
+    """Who is right on how much of it, in order; numbers that are all shown alike have none."""
+    if len(known) > 1 and len({f"{value:.1f}" for value in known.values()}) == 1:
+        return f"In the tail {_listed([*known])} are equally right, on {max(known.values()):.1f} % of the images."
+    best, *others = sorted(known.items(), key=lambda item: -item[1])
+    beside = f", {_listed([f'{name} on {value:.1f} %' for name, value in others])}" if others else ""
+    return f"In the tail {best[0]} is right on {best[1]:.1f} % of the images{beside}."
+
+
+def _leaders(overall: Sequence[tuple[str, float]]) -> str:
+    """Who leads over all images; numbers that are shown alike tie."""
+    if not overall:
+        return ""
+    most = f"{max(value for _, value in overall):.1f}"
+    first = [name for name, value in overall if f"{value:.1f}" == most]
+    if len(overall) == 1:
+        return f" Over all test images {first[0]} is right on {most} %."
+    if len(first) == len(overall):
+        return f" Over all test images {_listed(first)} are equal with {most} %."
+    return f" Over all test images {_listed(first)} {'leads' if len(first) == 1 else 'lead'} with {most} %."
+
+
+def measured_in_words(runs: Sequence[RunData]) -> str:
+    """After how many epochs, and on what, the insides of an experiment's students were measured; empty where none was.
+
+    Where the parts were measured on different images, as by an analysis of some of them, each is told.
     """
-
-    experiment: str
-    part: str
-    token: str
-    label: str
-    scores: dict[str, Score]
-    seeds: int
-
-
-def summary_rows(runs: Sequence[Run]) -> list[SummaryRow]:
-    """A row for each experiment, part and token, over the seeds.
-
-    Runs of one experiment with the same seed differ in something else: they get rows of their own, named by
-    their folders, for a mean over them would say nothing about seeds. So do runs of different protocols.
-
-    Raises:
-        ConfigError: the runs are of different data, and their numbers do not belong in one table.
-    """
-    _check_same_data(runs)
-    names = run_names(runs)
-    gathered: dict[tuple[str, str, str, str], list[dict[str, float]]] = {}
-    for run, name in zip(runs, names, strict=True):
-        for row in accuracy_rows(run.metrics):
-            key = (name, row.part, row.token, row.label)
-            gathered.setdefault(key, []).append(dict(row.accuracy))
-    return [
-        SummaryRow(*key, scores={c: s for c in _COLUMNS if (s := score_of(c, rows))}, seeds=len(rows))
-        for key, rows in gathered.items()
-    ]
-
-
-def summary_markdown(runs: Sequence[Run]) -> str:
-    """A Markdown table for each data set, `86.1 ± 1.2` over seeds, with the protocol in words under it."""
-    parts = by_data(runs)
-    if len(parts) == 1:
-        return _markdown(runs)
-    return "\n".join(f"## {title}\n\n{_markdown(found)}" for title, found in parts.items())
-
-
-def _markdown(runs: Sequence[Run]) -> str:
-    """The table of runs of one data set, and the words under it."""
-    lines = [markdown_row(["run", *_COLUMNS, "seeds"]), markdown_row(["---", *["---:"] * (len(_COLUMNS) + 1)])]
-    for row in summary_rows(runs):
-        scores = [score_text(row.scores.get(column)) for column in _COLUMNS]
-        lines.append(markdown_row([f"{row.experiment}, {row.label}", *scores, str(row.seeds)]))
-    protocols = "; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(r.protocol for r in runs))
-    note = f"Top-1 accuracy in percent, mean ± sample standard deviation over seeds. Protocol: {protocols}."
-    changed = [f"- changed recipe {i}: {'; '.join(c)}" for i, c in enumerate(changed_recipes(runs), start=1)]
-    return "\n".join([*lines, "", note, *(["", *changed] if changed else []), ""])
-
-
-def _check_same_data(runs: Sequence[Run]) -> None:
-    for run in runs[1:]:
-        for key, what in (("class_names", "classes"), ("counts", "training images per class")):
-            if run.metrics.get(key) != runs[0].metrics.get(key):
-                raise ConfigError(
-                    f"{runs[0].folder} ({_data(runs[0])}) and {run.folder} ({_data(run)}) differ in their {what},"
-                    " so one table cannot compare them; give `deitlt report` the runs of one data set and one"
-                    " data.imbalance_factor at a time"
-                )
-
-
-def _data(run: Run) -> str:
-    counts = run.metrics.get("counts") or []
-    return f"{len(counts):,} classes, {sum(counts):,} images"
-
-
-def run_names(runs: Sequence[Run]) -> list[str]:
-    """Each run's name in the table, with protocol and folder added where the name alone would mislead."""
-    mixed = len({run.protocol for run in runs}) > 1
-    changed = changed_recipes(runs)
-    same = Counter(_identity(run) for run in runs)
-    names = []
+    named: dict[str, dict[str, None]] = {}
     for run in runs:
-        extra = [run.protocol] if mixed else []
-        if run.changes:
-            extra.append(f"changed recipe {changed.index(run.changes) + 1}")
-        if same[_identity(run)] > 1:
-            extra.append(os.path.relpath(run.folder, os.path.commonpath([r.folder for r in runs])))
-        names.append(f"{run.experiment} ({', '.join(extra)})" if extra else run.experiment)
-    return names
+        samples, epochs = run.samples.get("student") or {}, run.epochs.get("student") or {}
+        for part, words in _PARTS.items():
+            if part in samples:
+                after = f"after {epochs_in_words(epochs[part])} " if part in epochs else ""
+                named.setdefault(f"{after}on {samples[part]}", {})[words] = None
+    if len(named) == 1:
+        return f"Measured {next(iter(named))}."
+    return f"Measured {'; '.join(f'{where}: {_listed([*parts])}' for where, parts in named.items())}." if named else ""
 
 
-def changed_recipes(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """The different sets of changes among the runs, numbered from 1 in the table and told under it."""
-    return list(dict.fromkeys(run.changes for run in runs if run.changes))
+def facts(run: RunData) -> dict[str, str]:
+    """How the run was made: name -> words. What it did not write down is absent."""
+    metrics, versions = run.metrics, run.metrics.get("versions") or {}
+    found = {
+        "Experiment": metrics.get("experiment"),
+        "Method": metrics.get("method"),
+        "Seed": None if metrics.get("seed") is None else str(metrics["seed"]),
+        "Reported epoch": protocol_in_words(metrics.get("protocol")),
+        "Time": "; ".join(f"{_STAGE_WORDS[s]} {_duration(t)}" for s, t in _seconds(metrics)),
+        "Machine": "; ".join(dict.fromkeys(_machine(s["trainer"]) for s in run.stages.values() if s.get("trainer"))),
+        "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+    return {name: str(words) for name, words in found.items() if words}
 
 
-def _identity(run: Run) -> tuple[object, ...]:
-    """What no two runs of a mean may share. Equal folder names alone do not make one experiment."""
-    seed = run.seed if run.metrics.get("experiment") else None
-    return run.experiment, run.protocol, seed, run.changes
+def commands(run: RunData) -> list[tuple[str, str]]:
+    """(what it does, command) to train the run again, to measure its student, to analyse it, to make this page."""
+    words = dig(run.config, "recipe", "overrides")
+    folder = str(run.run.folder)
+    found = []
+    if words is not None:
+        again = [str(word) for word in words if not str(word).startswith(_OWN_FOLDER)]
+        found.append(("Train it again", _typed("train", *again)))
+    elif run.metrics.get("experiment"):
+        keys = [key for key in ("experiment", "method", "seed") if run.metrics.get(key) is not None]
+        recipe = _typed("train", *(f"{key}={run.metrics[key]}" for key in keys))
+        found.append(("Its recipe, without what the run changed in it", recipe))
+    if run.metrics.get("student"):
+        found.append(("Measure its student", _typed("evaluate", f"checkpoint={folder}")))
+    if run.analyses:
+        found.append(("Look inside it", _typed("analyze", f"checkpoint={folder}")))
+    return [*found, ("Make its report", _typed("report", folder, "--html=report.html"))]
+
+
+def _typed(verb: str, *words: str) -> str:
+    return shlex.join(["deitlt", verb, *words])
+
+
+_ANSWERS: Final = {
+    **{"the teacher": ("teacher", ""), "CLS": ("student", "cls"), "DIST": ("student", "dist")},
+    **{"AVG": ("student", "avg"), "the plain ViT": ("baseline", "cls")},
+}
+
+
+def _teacher(recipe: Mapping[str, Any]) -> str:
+    loss = str(dig(recipe, "loss", "_target_") or "").rpartition(".")[2].removesuffix("Loss")
+    sam = " and SAM" if dig(recipe, "sam", "enabled") else ""
+    how = f" with the {loss} loss{sam}" if loss else sam.replace(" and", " with")
+    return f"A teacher, {dig(recipe, 'model', 'name')}, was trained for {_epochs(recipe)}{how}."
+
+
+def _student(recipe: Mapping[str, Any]) -> str:
+    distils = dig(recipe, "distillation", "kind") not in (None, "none")
+    kind = dig(recipe, "distillation", "kind")
+    from_whom = f", whose DIST token learns the teacher's {kind} decisions" if distils else ", which nobody teaches"
+    start = dig(recipe, "drw", "start_epoch")
+    drw = f"; from epoch {start} on its loss is re-weighted for the tail" if start is not None else ""
+    return f"A student, {_transformer(recipe)}{from_whom}, was trained for {_epochs(recipe)}{drw}."
+
+
+def _baseline(recipe: Mapping[str, Any]) -> str:
+    return f"Beside it a plain ViT of the same size was trained for {_epochs(recipe)}, without a teacher."
+
+
+_DESCRIBED: Final = {"teacher": _teacher, "student": _student, "baseline": _baseline}
+
+
+def _epochs(recipe: Mapping[str, Any]) -> str:
+    return epochs_in_words(recipe["epochs"]) if "epochs" in recipe else "an unknown number of epochs"
+
+
+def _transformer(recipe: Mapping[str, Any]) -> str:
+    """'deit_tiny_patch16_224 (depth 4, width 64, patches of 4 pixels, images of 16)'."""
+    model = recipe.get("model") or {}
+    parts = [f"{key} {model[key]}" for key in ("depth", "width") if model.get(key)]
+    parts += [f"patches of {model['patch_size']} pixels"] if model.get("patch_size") else []
+    parts += [f"images of {model['image_size']}"] if model.get("image_size") else []
+    return f"{model.get('name')} ({', '.join(parts)})" if parts else str(model.get("name"))
+
+
+def _seconds(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for stage, seconds in (metrics.get("seconds") or {}).items():
+        if stage in _STAGE_WORDS and seconds is not None:
+            yield stage, float(seconds)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.0f} s"
+    minutes = seconds / _MINUTE
+    return f"{minutes:.0f} min" if minutes < 2 * _MINUTE else f"{minutes / _MINUTE:.1f} h"
+
+
+def _machine(trainer: Mapping[str, Any]) -> str:
+    accelerator = str(trainer.get("accelerator"))
+    return f"{trainer.get('devices') or 1} {_MACHINE.get(accelerator, accelerator)}, {trainer.get('precision')}"
+
+
+def _mean(runs: Sequence[RunData], part: str, token: str, group: str) -> float | None:
+    found = [run.accuracy(part, token, group) for run in runs]
+    values = [value for value in found if value is not None]
+    return mean(values) if values else None
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,17 +1,12 @@
 """The jobs of a sweep as one table, the best first."""
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
-from deitlt.reports.scores import markdown_row
+from deitlt.reports.tables import Cell, Row, Table, markdown
 
 JOB_FILE = "job.json"  # in a job's folder: what it was to do, and how it ended
 FINISHED, PRUNED, RUNNING = "finished", "pruned", "running"
@@ -93,47 +88,27 @@ def best_job(jobs: Sequence[SweepJob], direction: str) -> SweepJob | None:
     return first if first is not None and first.state == FINISHED and first.value is not None else None
 
 
-def sweep_rows(jobs: Sequence[SweepJob], direction: str) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the table: swept keys, the metric and the groups beside it in percent, how each job ended."""
+def sweep_table(jobs: Sequence[SweepJob], direction: str) -> Table:
+    """The table of a sweep: swept keys, the metric and the groups beside it in percent, how each job ended."""
     keys, metrics = swept_keys(jobs), list(dict.fromkeys(job.metric for job in jobs))
     groups = [name for name in _GROUPS if any(name in job.accuracy for job in jobs)]
     name = metrics[0] if len(metrics) == 1 else "value"
     header = ["job", *keys, name, *(["of"] if len(metrics) > 1 else []), *groups, "seconds", "state"]
-    rows = []
+    best, rows = best_job(jobs, direction), []
     for job in ranked(jobs, direction):
         numbers = [_number(job.value), *([job.metric] if len(metrics) > 1 else [])]
         numbers += [_number(job.accuracy.get(group)) for group in groups]
         settings = [_short(job.settings.get(key, "")) for key in keys]
         state = job.state if job.reason is None else f"{job.state}: {job.reason}"
-        rows.append([Path(job.folder).name, *settings, *numbers, _number(job.seconds, 0), state])
-    return header, rows
-
-
-def sweep_table(jobs: Sequence[SweepJob], direction: str) -> Table:
-    """The table for the terminal, the best job's row bold."""
-    header, rows = sweep_rows(jobs, direction)
-    best = best_job(jobs, direction)
-    table = Table(title="sweep, the best job first")
-    for name in header:
-        table.add_column(escape(name), justify="left" if name in ("state", "of") else "right", overflow="fold")
-    for place, row in enumerate(rows):
-        table.add_row(*map(escape, row), style="bold" if best is not None and place == 0 else None)
-    return table
+        texts = [*settings, *numbers, _number(job.seconds, 0), state]
+        rows.append(Row(Path(job.folder).name, [Cell(text, best=job is best) for text in texts]))
+    return Table(header, rows, "sweep, the best job first", left=("state", "of"))
 
 
 def sweep_markdown(jobs: Sequence[SweepJob], direction: str, command: str | None) -> str:
     """The same as Markdown, with the best job's command."""
-    header, rows = sweep_rows(jobs, direction)
-    lines = [markdown_row(header), markdown_row(["---"] * len(header)), *map(markdown_row, rows), "", jobs_line(jobs)]
+    lines = [*markdown(sweep_table(jobs, direction)), "", jobs_line(jobs)]
     return "\n".join([*lines, *(["", "The best job again:", "", f"    {command}"] if command else []), ""])
-
-
-def sweep_csv(jobs: Sequence[SweepJob], direction: str) -> str:
-    """The same as CSV."""
-    text = io.StringIO()
-    header, rows = sweep_rows(jobs, direction)
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
 
 
 def count_states(jobs: Sequence[SweepJob]) -> Mapping[str, int]:
