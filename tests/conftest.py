@@ -13,7 +13,7 @@ from deitlt.cli import main
 from deitlt.losses import CrossEntropyLoss, DistillationLoss
 from deitlt.models import create_student, create_teacher
 from deitlt.modules import StudentModule, TeacherModule
-from deitlt.types import DataInfo, StudentBatch
+from deitlt.types import Batch, DataInfo
 
 warnings.filterwarnings("ignore", module=r"lightning\..*")
 torch.set_num_threads(1)  # networks this small lose more time to a second thread than it saves
@@ -39,11 +39,11 @@ def _constant_rate(time):
 def student_module(info):
     """Makes a `StudentModule` of a transformer with two blocks for 8 pixels."""
 
-    def make(kind="none", distilled=True, optimizer=_sgd, schedule=_constant_rate, drop_path=0.0):
+    def make(kind="none", distilled=True, optimizer=_sgd, schedule=_constant_rate, drop_path=0.0, teacher=None):
         torch.manual_seed(0)
         sizes = {"image_size": 8, "patch_size": 4, "width": 16, "depth": 2, "heads": 2}
         network = create_student(4, "deit_tiny_patch16_224", distilled=distilled, drop_path=drop_path, **sizes)
-        return StudentModule(network, DistillationLoss(kind), info, optimizer, schedule)
+        return StudentModule(network, DistillationLoss(kind), info, optimizer, schedule, teacher)
 
     return make
 
@@ -67,7 +67,7 @@ def student_batches():
         stream = torch.Generator().manual_seed(seed)
         images = torch.randn(batches, 4, 3, 8, 8, generator=stream)
         targets = torch.randint(4, (batches, 4), generator=stream)
-        complete = [StudentBatch(x, y, None) for x, y in zip(images, targets, strict=True)]
+        complete = [Batch(x, y) for x, y in zip(images, targets, strict=True)]
         return DataLoader(complete, batch_size=None)
 
     return make

@@ -9,6 +9,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
+from torch import nn
 
 from deitlt.config.compose import config_dir
 from deitlt.config.trust import is_allowed
@@ -22,6 +23,7 @@ from deitlt.engine.stage_config import check_run, plain
 from deitlt.engine.stage_making import make_stage
 from deitlt.engine.trainer import build_callbacks, build_trainer
 from deitlt.models import create_student
+from deitlt.modules import FrozenTeacher
 
 CONF = config_dir()
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -95,6 +97,16 @@ def test_every_recipe_makes_all_of_its_stages(experiment, method, tmp_path):
         assert trainer.max_epochs == stage.recipe["epochs"]
 
 
+def stand_in(stage, datamodule):
+    """A teacher of a student, as `build_teacher` makes it of a checkpoint."""
+    if not stage.distils:
+        return None
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, datamodule.info.num_classes))
+    teacher = FrozenTeacher(network, lambda images: images[..., ::2, ::2])
+    datamodule.teacher_input = teacher.input
+    return teacher
+
+
 STEPPED = ("digits", "digits_paco", "cifar10_lt_if100", "cifar100_lt_if50_paco", "cifar10_cpu")
 
 
@@ -105,9 +117,7 @@ def test_a_recipe_takes_a_step_on_one_batch(experiment, tmp_path):
     for name in ("teacher", "student"):
         stage = make_stage(config, RunFolder(tmp_path), name)
         datamodule = build_data(stage)
-        if name == "student":
-            datamodule.labeller = lambda images: torch.arange(len(images))
-        module = build_module(stage, datamodule.info)
+        module = build_module(stage, datamodule.info, stand_in(stage, datamodule))
         views, targets = next(iter(datamodule.train_dataloader()))
         images = views if isinstance(views, torch.Tensor) else views[0]
         assert images.shape == (4, 3, stage.recipe["image_size"], stage.recipe["image_size"])
@@ -134,9 +144,7 @@ def test_every_recipe_trains_each_of_its_stages_for_two_batches(experiment, tmp_
     for name in config.stages:
         stage = make_stage(config, RunFolder(tmp_path), name)
         datamodule = build_data(stage)
-        if stage.distils:
-            datamodule.labeller = lambda images: torch.arange(len(images))
-        module = build_module(stage, datamodule.info)
+        module = build_module(stage, datamodule.info, stand_in(stage, datamodule))
         before = [p.detach().clone() for p in module.network.parameters() if p.requires_grad]
         callbacks = build_callbacks(stage, datamodule.info, Console(quiet=True))
         trainer = build_trainer(stage, callbacks, [], watches=False)

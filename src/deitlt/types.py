@@ -1,16 +1,17 @@
-"""The shapes of what the parts hand to each other."""
+"""The types that data, modules, losses and metrics pass to each other."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 
+IGNORED = -1  # the target of an image that is not counted
+
 
 class TokenLogits(NamedTuple):
-    """What a student answers, one row of logits a token.
+    """A student's output.
 
-    cls: [B, C], the class token's; dist: [B, C], the distillation token's, or None where the student
-    has no such token.
+    cls: [B, C], logits of the class token. dist: [B, C], logits of the distillation token; None without that token.
     """
 
     cls: Tensor
@@ -18,9 +19,9 @@ class TokenLogits(NamedTuple):
 
 
 class ImageBatch(NamedTuple):
-    """A batch for evaluation: images [B, 3, H, W], normalised; targets [B], class ids.
+    """An evaluation batch: images [B, 3, H, W], normalised; targets [B], class ids.
 
-    A target of `IGNORED` marks an image that only fills up a rank's last batch: it counts nowhere.
+    A target of `IGNORED` marks an image that only fills a rank's last batch; it is not counted.
     """
 
     images: Tensor
@@ -28,10 +29,10 @@ class ImageBatch(NamedTuple):
 
 
 class Pasted(NamedTuple):
-    """Where CutMix pasted the partner's pixels, for targets that follow the student's attention.
+    """Where CutMix pasted the partner's pixels, for TransMix's targets.
 
-    mask: [H, W] bool, one for the batch. own, partner: [B, C], each image's class probabilities and those
-    of the image that it was mixed with.
+    mask: [H, W] bool, one for the batch. own, partner: [B, C], class probabilities of each image and of the image
+    that it was mixed with.
     """
 
     mask: Tensor
@@ -39,28 +40,27 @@ class Pasted(NamedTuple):
     partner: Tensor
 
 
-class StudentBatch(NamedTuple):
-    """A training batch, complete: the module that gets it makes no view and asks no teacher.
+class Batch(NamedTuple):
+    """A training batch: V crops of each of B images, crop after crop.
 
-    images: [B, 3, H, W], augmented, mixed and normalised; several views of the same images follow each
-    other, view after view. targets: [B] class ids, or [B, C] class probabilities while mixing is on.
-    teacher: [B] the teacher's decisions, [B, C] its logits, or None where nobody teaches. pasted: what
-    TransMix needs, where it is on and CutMix was drawn. local: smaller crops of the same images, or None.
+    images: [V * B, 3, H, W], transformed, mixed and normalised. targets: [V * B] class ids, or [V * B, C] class
+    probabilities while mixing is on. teacher_images: [V * B, 3, h, w], the same pictures at the teacher's size and
+    normalisation; None where no teacher is asked about them. pasted: TransMix's input, where it is on and CutMix was
+    drawn. crops: V. local: smaller crops of the same images, mixed with the same partners, or None; local crops
+    without `teacher_images` take the teacher's label of their image's first crop in `images`.
     """
 
     images: Tensor
     targets: Tensor
-    teacher: Tensor | None
+    teacher_images: Tensor | None = None
     pasted: Pasted | None = None
-    local: "StudentBatch | None" = None
+    crops: int = 1
+    local: "Batch | None" = None
 
     @property
-    def parts(self) -> tuple["StudentBatch", ...]:
-        """The batch and its local crops, each of images of one size."""
+    def parts(self) -> tuple["Batch", ...]:
+        """The batch and its local crops: each part has images of one size."""
         return (self,) if self.local is None else (self, *self.local.parts)
-
-
-IGNORED = -1  # the target of an image that counts nowhere
 
 
 @dataclass(frozen=True)
@@ -73,12 +73,12 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What the training data are, read after they were opened: the one source of the class count.
+    """The classes of the training data, known once the data are opened.
 
-    counts: training images of each class. groups: 'head', 'mid', 'tail' -> their class ids; a group
-    without a class is absent. labels: the data set's own label of each class, where classes were put in
-    another order than the data set's; else 0, 1, ... authors_labels: the same labels in the order of the
-    authors' code, whose ties fall otherwise; empty where the classes keep the data set's order.
+    counts: training images of each class. groups: 'head', 'mid', 'tail' -> their class ids; a group without a class
+    is absent. labels: the data set's own label of each class, where classes were reordered; else 0, 1, ...
+    authors_labels: the same labels in the order of the authors' code, which breaks ties differently; empty where the
+    classes keep the data set's order.
     """
 
     num_classes: int

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from deitlt.data.completion import check_teacher_sees, complete_batch
+from deitlt.data.completion import check_teacher_sees, training_batch
 from deitlt.errors import ConfigError
 from deitlt.transforms import BatchMixing
-from deitlt.types import StudentBatch
 
 B, C = 6, 10
 TARGETS = torch.tensor([0, 3, 3, 9, 1, 4])
@@ -16,20 +15,20 @@ def views(sizes, seed=0):
     return [torch.rand(B, 3, size, size, generator=stream) for size in sizes]
 
 
-def complete(sizes, mixing=None, labeller=None, teacher_sees="both", seed=0):
-    return complete_batch(views(sizes), TARGETS, mixing, labeller, teacher_sees, np.random.default_rng(seed))
+def complete(sizes, mixing=None, teacher_input=None, teacher_sees="both", seed=0):
+    return training_batch(views(sizes), TARGETS, mixing, teacher_input, teacher_sees, np.random.default_rng(seed))
 
 
-def decide(images):
-    return (1000 * images.mean((1, 2, 3))).long() % C
+def halve(images):
+    return images[..., ::2, ::2]
 
 
-def test_one_view_is_one_part():
-    batch = complete_batch(views([8])[0], TARGETS, None, decide, "both", np.random.default_rng(0))
-    assert isinstance(batch, StudentBatch)
+def test_one_crop_is_one_part():
+    batch = training_batch(views([8])[0], TARGETS, None, halve, "both", np.random.default_rng(0))
     assert batch.parts == (batch,)
+    assert batch.crops == 1
     assert torch.equal(batch.images, views([8])[0])
-    assert torch.equal(batch.teacher, decide(batch.images))
+    assert torch.equal(batch.teacher_images, halve(batch.images))
 
 
 def test_views_of_one_size_follow_each_other_with_their_targets():
@@ -44,22 +43,17 @@ def test_smaller_views_are_local_crops():
     assert batch.images.shape == (2 * B, 3, 8, 8)
     assert batch.local.images.shape == (3 * B, 3, 4, 4)
     assert batch.local.targets.tolist() == TARGETS.tolist() * 3
-    assert [len(part.images) for part in batch.parts] == [2 * B, 3 * B]
+    assert [(len(part.images), part.crops) for part in batch.parts] == [(2 * B, 2), (3 * B, 3)]
 
 
-def test_a_teacher_that_sees_both_labels_each_crop():
-    batch = complete([8, 8, 4, 4], labeller=decide)
-    assert torch.equal(batch.teacher, decide(batch.images))
-    assert torch.equal(batch.local.teacher, decide(batch.local.images))
-
-
-@pytest.mark.parametrize("answer", [decide, lambda images: torch.eye(C)[decide(images)]])
-def test_a_teacher_that_sees_global_crops_answers_once_for_the_local_ones(answer):
-    asked = []
-    batch = complete([8, 8, 4, 4], labeller=lambda x: asked.append(x) or answer(x), teacher_sees="global")
-    assert [len(images) for images in asked] == [2 * B]
-    first = batch.teacher[:B]
-    assert torch.equal(batch.local.teacher, torch.cat([first, first]))
+@pytest.mark.parametrize("sees", ["both", "global"])
+def test_the_teachers_input_is_made_of_every_crop_or_of_global_ones(sees):
+    batch = complete([8, 8, 4, 4], teacher_input=halve, teacher_sees=sees)
+    assert torch.equal(batch.teacher_images, halve(batch.images))
+    if sees == "both":
+        assert torch.equal(batch.local.teacher_images, halve(batch.local.images))
+    else:
+        assert batch.local.teacher_images is None
 
 
 def test_local_crops_are_mixed_as_the_global_ones_with_the_same_partners():

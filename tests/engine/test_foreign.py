@@ -12,7 +12,7 @@ from PIL import Image
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
 from deitlt.data.datasets import DataRequest, get_dataset, read_digits
-from deitlt.engine.building import build_data, build_labeller
+from deitlt.engine.building import build_data, build_teacher
 from deitlt.engine.stage_config import StageConfig
 from deitlt.transforms import evaluation_view
 
@@ -169,11 +169,12 @@ def test_a_fresh_process_finds_the_same_teacher_in_its_stage_file(short, origina
     student_of(paco_teacher("original.pth.tar", ORIGINAL), short, original)
     stage = StageConfig.load(Path("run_original.pth.tar/student/stage.yaml"))
     datamodule = build_data(stage)
-    labeller = build_labeller(stage, datamodule)
+    teacher = build_teacher(stage, datamodule)
     images, _ = next(iter(datamodule.test_dataloader()))
     with torch.no_grad():
-        assert torch.equal(labeller(images), linear_teacher().eval()(images).argmax(dim=1))
-    assert labeller.view.image_size == 16
+        assert torch.equal(teacher.hard_labels(images), linear_teacher().eval()(images).argmax(dim=1))
+    assert teacher.input is datamodule.teacher_input
+    assert teacher.input.image_size == 16
 
 
 def test_a_teacher_of_the_authors_for_other_data_is_refused(complain, tiny, trained, image_folder):

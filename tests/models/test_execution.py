@@ -6,7 +6,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from deitlt.models import (
-    LiveTeacher,
     attend_by_products,
     compile_network,
     create_paco_teacher,
@@ -112,16 +111,6 @@ def test_compiled_attention_targets_are_those_of_eager_attention():
     expected_logits, expected = student(drop_path=0.0).forward_with_attention(IMAGES)
     assert torch.equal(attention, expected)
     assert torch.equal(logits.cls, expected_logits.cls)
-
-
-@pytest.mark.parametrize("decisions", [True, False])
-def test_a_compiled_teacher_labels_as_an_eager_one(decisions):
-    graphs, network = [], teacher()
-    compile_network(network, backend=counting(graphs))
-    compiled, eager = (LiveTeacher(net, lambda x: x[..., ::2, ::2], decisions) for net in (network, teacher()))
-    images = torch.randn(6, 3, 16, 16)
-    torch.testing.assert_close(compiled(images), eager(images))
-    assert len(graphs) == 1
 
 
 def channels_last_convolutions(network):

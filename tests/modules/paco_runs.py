@@ -6,7 +6,7 @@ from deitlt.losses import PaCoLoss
 from deitlt.models import create_paco_teacher
 from deitlt.modules import PaCoTeacherModule
 from deitlt.optim import ascend, restore
-from deitlt.types import StudentBatch
+from deitlt.types import Batch
 
 COUNTS = (40, 20, 8, 2)
 RATE = 0.05
@@ -34,7 +34,7 @@ def pairs(batches=6, images=4, seed=0):
     stream = torch.Generator().manual_seed(seed)
     views = torch.randn(batches, 2 * images, 3, 8, 8, generator=stream, dtype=torch.float64)
     targets = torch.randint(4, (batches, images), generator=stream)
-    return [StudentBatch(x, y.repeat(2), None) for x, y in zip(views, targets, strict=True)]
+    return [Batch(x, y.repeat(2), None) for x, y in zip(views, targets, strict=True)]
 
 
 def keys_of(network, batch):

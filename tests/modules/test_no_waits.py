@@ -16,13 +16,13 @@ from deitlt.callbacks import (
     StudentAveraging,
 )
 from deitlt.data import LongTailDataModule
-from deitlt.data.completion import complete_batch
+from deitlt.data.completion import training_batch
 from deitlt.losses import BinaryCrossEntropyLoss, DistillationLoss, LDAMLoss, PaCoLoss, VSLoss
-from deitlt.models import LiveTeacher, create_paco_teacher, create_student, create_teacher
-from deitlt.modules import PaCoTeacherModule, StudentModule, TeacherModule
+from deitlt.models import create_paco_teacher, create_student, create_teacher
+from deitlt.modules import FrozenTeacher, PaCoTeacherModule, StudentModule, TeacherModule
 from deitlt.optim import ascend, restore
 from deitlt.transforms import IMAGENET, BatchMixing, TeacherView
-from deitlt.types import Normalisation, StudentBatch
+from deitlt.types import Batch, Normalisation
 
 CIFAR = Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 SIZES = {"image_size": 16, "patch_size": 4, "width": 16, "depth": 2, "heads": 2}
@@ -31,10 +31,10 @@ adamw = partial(create_optimizer_v2, opt="adamw", lr=1e-3, fused=True)
 sgd = partial(create_optimizer_v2, opt="momentum", lr=0.1, momentum=0.9, fused=True)
 
 
-def labeller(classes=10, decisions=True):
+def frozen_teacher(classes=10):
     view = TeacherView(8, student=IMAGENET, teacher=CIFAR)
     order = torch.arange(classes).flip(0)
-    return LiveTeacher(create_teacher(classes, "cifar_resnet8"), view, decisions, class_order=order)
+    return FrozenTeacher(create_teacher(classes, "cifar_resnet8"), view, class_order=order)
 
 
 def as_it_is(image_size, normalisation):
@@ -55,20 +55,21 @@ def digits(batches, **options):
     )
 
 
-def student(info, kind="hard"):
+def student(info, kind="hard", teacher=None):
     network = create_student(info.num_classes, "deit_tiny_patch16_224", drop_path=0.1, **SIZES)
-    return StudentModule(network, DistillationLoss(kind), info, adamw, lambda time: 1e-3)
+    return StudentModule(network, DistillationLoss(kind), info, adamw, lambda time: 1e-3, teacher)
 
 
 @pytest.mark.parametrize("mixed", [True, False])
 def test_a_students_step_waits_for_nothing(make_trainer, tmp_path, mixed):
     def run(batches):
         mixing = partial(BatchMixing, attention=True) if mixed else None
-        data = digits(batches, mixing=mixing, labeller=labeller())
+        teacher = frozen_teacher()
+        data = digits(batches, mixing=mixing, teacher_input=teacher.input)
         drw = DeferredReweighting(0, data.info.counts, stop_mixing=False)
         callbacks = [SeededSteps(0), drw, StudentAveraging(), FiniteLoss(tmp_path), FirstStep("student")]
         trainer = make_trainer(callbacks=callbacks, accumulate_grad_batches=1)
-        trainer.fit(student(data.info), datamodule=data)
+        trainer.fit(student(data.info, teacher=teacher), datamodule=data)
         assert trainer.global_step == batches
 
     assert per_batch(run) == {}
@@ -107,18 +108,18 @@ def without_autocast(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
 
 
-def on_meta(classes=10, soft=False):
-    """A complete batch on the device, made of what the loader would have brought there."""
+def on_meta(teacher, classes):
+    """Makes a training batch on the device of what the loader would have brought there."""
     images = torch.empty(6, 3, 16, 16, device="meta")
     targets = torch.empty(6, dtype=torch.int64, device="meta")
     small = torch.empty(6, 3, 8, 8, device="meta")
-    mixing, asked = BatchMixing(classes, mixup=0.0, attention=True), labeller(classes, decisions=not soft)
-    complete_batch(images, targets, mixing, asked, "both", np.random.default_rng(0))  # constants go there once
+    mixing = BatchMixing(classes, mixup=0.0, attention=True)
 
-    def complete():
-        return complete_batch([images, small], targets, mixing, asked, "both", np.random.default_rng(0))
+    def complete(images):
+        return training_batch(images, targets, mixing, teacher.input, "both", np.random.default_rng(0))
 
-    return complete
+    teacher.output(complete(images).teacher_images)  # constants and weights go there once
+    return lambda: complete([images, small])
 
 
 def test_the_count_sees_copies_to_a_device():
@@ -131,8 +132,9 @@ def test_the_count_sees_copies_to_a_device():
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_a_students_step_copies_nothing_to_its_device(info, kind, without_autocast):
-    complete = on_meta(info.num_classes, soft=kind == "soft")
-    module = student(info, kind).to("meta")
+    teacher = frozen_teacher(info.num_classes)
+    complete = on_meta(teacher, info.num_classes)
+    module = student(info, kind, teacher).to("meta")
     module.log = lambda *args, **kwargs: None
     module.reweight(torch.ones(4, device="meta"))
     with Waits("meta") as waits:
@@ -158,7 +160,7 @@ def test_pacos_step_copies_nothing_to_its_device(info, without_autocast):
     module = PaCoTeacherModule(network, PaCoLoss(info.counts), info, sgd, lambda time: 0.1).to("meta")
     module.log = lambda *args, **kwargs: None
     images = torch.empty(8, 3, 16, 16, device="meta")
-    batch = StudentBatch(images, torch.empty(8, dtype=torch.int64, device="meta"), None)
+    batch = Batch(images, torch.empty(8, dtype=torch.int64, device="meta"))
     with Waits("meta") as waits:
         network.move_key_encoder()
         module.training_step(batch, 0).backward()
@@ -177,13 +179,13 @@ def test_a_look_at_the_loss_copies_nothing_to_its_device(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="only CUDA tells of its own waiting")
 def test_a_step_on_a_gpu_waits_for_nothing(info):
     images, targets = torch.rand(6, 3, 16, 16, device="cuda"), torch.tensor([0, 1, 2, 3, 0, 1], device="cuda")
-    teacher, mixing = labeller(4), BatchMixing(4, mixup=0.0)
-    module = student(info).to("cuda")
+    teacher, mixing = frozen_teacher(4), BatchMixing(4, mixup=0.0)
+    module = student(info, teacher=teacher).to("cuda")
     module.log = lambda *args, **kwargs: None
     optimizer = module.configure_optimizers()
 
     def step():
-        batch = complete_batch(images, targets, mixing, teacher, "both", np.random.default_rng(0))
+        batch = training_batch(images, targets, mixing, teacher.input, "both", np.random.default_rng(0))
         module.training_step(batch, 0).backward()
         restore(ascend(module.network.parameters(), 0.1))
         optimizer.step()

@@ -11,7 +11,7 @@ from deitlt.errors import ConfigError
 from deitlt.losses import CrossEntropyLoss, PaCoLoss
 from deitlt.models import create_teacher
 from deitlt.modules import PaCoTeacherModule, TeacherModule
-from deitlt.types import ImageBatch, StudentBatch
+from deitlt.types import Batch, ImageBatch
 
 
 @pytest.fixture
@@ -155,13 +155,13 @@ def test_dropout_of_the_keys_does_not_shift_the_stream_of_the_second_pass(make_t
 
 
 def test_a_single_view_is_refused_before_it_is_cut_in_two(make_trainer, module):
-    single = [StudentBatch(batch.images, torch.arange(8) % 3, None) for batch in pairs(1)]
+    single = [Batch(batch.images, torch.arange(8) % 3) for batch in pairs(1)]
     with pytest.raises(ConfigError, match="two views of each image; type teacher/views=paco_cifar"):
         make_trainer().fit(module(), loader(single))
 
 
 def test_mixed_targets_are_refused(make_trainer, module):
-    mixed = [StudentBatch(batch.images, torch.full((8, 4), 0.25), None) for batch in pairs(1)]
+    mixed = [Batch(batch.images, torch.full((8, 4), 0.25)) for batch in pairs(1)]
     with pytest.raises(ConfigError, match=r"type teacher\.views\.mixing=null"):
         make_trainer().fit(module(), loader(mixed))
 

@@ -21,7 +21,7 @@ from deitlt.data import DataRequest, LongTailDataModule
 from deitlt.data.datasets import DataSplits
 from deitlt.data.images import ArrayImages, FileImages
 from deitlt.data.samplers import EpochSampler
-from deitlt.engine.building import build_card, build_data, build_labeller, build_module
+from deitlt.engine.building import build_card, build_data, build_module, build_teacher
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage import quieten
 from deitlt.engine.stage_config import STAGES, StageConfig
@@ -130,8 +130,7 @@ def open_bench(config: DictConfig, name: str, folder: Path, workload: Workload, 
     batches = max(1, draws // datamodule.loader.batch_size)
     round_epochs = math.ceil(workload.batches / batches)
     stage = _lasting(stage, round_epochs * (1 + workload.rounds))
-    datamodule.labeller = build_labeller(stage, datamodule)
-    module = build_module(stage, datamodule.info)
+    module = build_module(stage, datamodule.info, build_teacher(stage, datamodule))
     module.watched = ()
     callbacks = build_callbacks(stage, datamodule.info, Console(quiet=True))
     callbacks = [one for one in callbacks if not isinstance(one, ModelCheckpoint)]  # which would measure the disk

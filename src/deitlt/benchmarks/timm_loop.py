@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 
 from deitlt.benchmarks.bench import Bench
 from deitlt.data.images import ImageDataset, Subset
-from deitlt.models import LiveTeacher, PaCoNetwork, StudentNetwork
+from deitlt.models import PaCoNetwork, StudentNetwork
+from deitlt.modules import FrozenTeacher, StudentModule
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,11 +38,11 @@ class TimmImages(Dataset[tuple[Any, int]]):
 
 
 class Asked(nn.Module):
-    """The labeller's teacher as a network that answers the student's images with logits [B, C]."""
+    """A student's teacher as a network that answers the student's images with logits [B, C]."""
 
-    def __init__(self, labeller: LiveTeacher) -> None:
+    def __init__(self, teacher: FrozenTeacher) -> None:
         super().__init__()
-        self.network, self.view = labeller.network, labeller.view
+        self.network, self.view = teacher.network, teacher.input
 
     def forward(self, images: Tensor) -> Tensor:
         """images: [B, 3, H, W], the student's -> logits [B, C]."""
@@ -111,14 +112,13 @@ class TimmLoop:
     def _loss(self) -> Loss:
         """images [B, 3, H, W] and targets -> the loss, as timm's tasks have it."""
         criterion = nn.CrossEntropyLoss() if self.bench.stage.recipe["views"]["mixing"] is None else _soft()
-        labeller = self.bench.datamodule.labeller
-        if labeller is None:
+        module = self.bench.module
+        if not isinstance(module, StudentModule) or module.teacher is None:
             return partial(_plain_loss, self.model, criterion)
-        assert isinstance(labeller, LiveTeacher)
-        kind = "hard" if labeller.decisions else "soft"
+        kind = "hard" if module.loss.hard else "soft"
         task = TokenDistillationTask(
             self.model,
-            Asked(labeller).to(self.device),
+            Asked(module.teacher).to(self.device),
             criterion=criterion,
             distill_type=kind,
             task_loss_weight=0.5,
@@ -130,8 +130,7 @@ class TimmLoop:
 
 def has_timm_loop(bench: Bench) -> bool:
     """Whether timm can train this stage: it has neither SAM nor PaCo."""
-    live = bench.datamodule.labeller is None or isinstance(bench.datamodule.labeller, LiveTeacher)
-    return live and not bench.stage.recipe["sam"]["enabled"] and not isinstance(bench.module.network, PaCoNetwork)
+    return not bench.stage.recipe["sam"]["enabled"] and not isinstance(bench.module.network, PaCoNetwork)
 
 
 def _plain_loss(model: nn.Module, criterion: Loss, images: Tensor, targets: Tensor) -> Tensor:

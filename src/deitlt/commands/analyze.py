@@ -35,7 +35,7 @@ from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import choose_evenly
 from deitlt.engine.analysis_callback import ask_teacher
 from deitlt.engine.analysis_pictures import FOLDER, draw_analysis
-from deitlt.engine.building import build_data, build_labeller
+from deitlt.engine.building import build_data, build_teacher
 from deitlt.engine.experiments import named_recipe
 from deitlt.engine.ranks import STAGE_FILE
 from deitlt.engine.run_folder import write_json, write_text
@@ -236,8 +236,9 @@ def _agreement(model: Model, images: int) -> Plain:
     assert model.stage is not None
     datamodule = build_data(model.stage)
     datamodule.setup()
-    datamodule.labeller = build_labeller(model.stage, datamodule)
-    return ask_teacher(model.stage, images, datamodule, model.trained.device)
+    teacher = build_teacher(model.stage, datamodule)
+    assert teacher is not None
+    return ask_teacher(model.stage, images, teacher, datamodule, model.trained.device)
 
 
 @contextmanager

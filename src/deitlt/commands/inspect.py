@@ -23,7 +23,7 @@ from deitlt.reports.class_figures import class_histogram
 from deitlt.reports.figures import save_figure
 from deitlt.reports.sample_figures import ViewExample, view_grid
 from deitlt.transforms import BatchMixing, DeviceView, TeacherView, denormalise
-from deitlt.types import Normalisation, StudentBatch
+from deitlt.types import Batch, Normalisation
 
 Picture = NDArray[Any]  # [H, W, 3]
 
@@ -121,7 +121,7 @@ def _student_page(
 
 
 def _student_example(
-    datamodule: LongTailDataModule, teacher: TeacherView | None, batch: StudentBatch, i: int, original: Picture
+    datamodule: LongTailDataModule, teacher: TeacherView | None, batch: Batch, i: int, original: Picture
 ) -> ViewExample:
     rows = _rows(batch, i)
     part, row = rows[i % len(rows)]
@@ -135,7 +135,7 @@ def _student_example(
     return ViewExample(pictures, words if len(rows) == 1 else f"view {i % len(rows) + 1} of {len(rows)}: {words}")
 
 
-def _viewed_batch(datamodule: LongTailDataModule, seed: int) -> tuple[list[Picture], StudentBatch]:
+def _viewed_batch(datamodule: LongTailDataModule, seed: int) -> tuple[list[Picture], Batch]:
     """Originals of all over the classes, and the complete batch of their training views.
 
     It is mixed if training mixes at all, however rarely and unevenly, since that is what one wants to see.
@@ -203,7 +203,7 @@ def _teacher_view(stage: StageConfig, data: LongTailDataModule, teacher: LongTai
     )
 
 
-def _rows(batch: StudentBatch, i: int) -> list[tuple[StudentBatch, int]]:
+def _rows(batch: Batch, i: int) -> list[tuple[Batch, int]]:
     """Where the views of image i stand: the part of the batch, and the row in it."""
     return [(part, row) for part in batch.parts for row in range(i, len(part.images), EXAMPLES)]
 

@@ -1,4 +1,4 @@
-"""From the views that the workers made to a complete batch: stacked, mixed, and labelled by the teacher."""
+"""From the crops that the transforms made to a training batch: stacked, mixed, and with the teacher's input."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -10,48 +10,42 @@ from torch import Tensor
 
 from deitlt.errors import ConfigError
 from deitlt.transforms import BatchMixing
-from deitlt.types import StudentBatch
+from deitlt.types import Batch
 
-Labeller = Callable[[Tensor], Tensor]
+TeacherInputs = Callable[[Tensor], Tensor]
 TeacherSees = Literal["both", "global"]
 
 
-def complete_batch(
-    views: Tensor | Sequence[Tensor],
+def training_batch(
+    crops: Tensor | Sequence[Tensor],
     targets: Tensor,
     mixing: BatchMixing | None,
-    labeller: Labeller | None,
+    teacher_input: TeacherInputs | None,
     teacher_sees: TeacherSees,
     rng: np.random.Generator,
-) -> StudentBatch:
-    """Stack views of one size, mix them, and ask the teacher about what came out.
+) -> Batch:
+    """Stack crops of one size, mix them, and make the teacher's input of the result.
 
-    The views that are as large as the first are the batch, the smaller ones its local crops. Both parts are
-    mixed by the same draws, each image with the same partner, so that the teacher's answer to a global
-    crop fits the local crops of the same mixture.
+    Crops as large as the first are the batch, smaller ones its local crops. Both are mixed by the same draws, each
+    image with the same partner, so the teacher's label of a global crop fits the local crops of the same mixture.
 
     Args:
-        views: [B, 3, H, W], or one such tensor a view.
+        crops: [B, 3, H, W], or one such tensor a crop.
         targets: [B] class ids.
-        mixing: or None for hard labels.
-        labeller: images [N, 3, H, W] -> decisions [N] or logits [N, C]; None where nobody teaches.
-        teacher_sees: 'both' has the teacher label each crop; with 'global' local crops take its answer to
-            the first global crop.
-        rng: where this batch's draws come from.
+        mixing: None for hard labels.
+        teacher_input: images [N, 3, H, W] -> the teacher's images [N, 3, h, w]; None without a teacher.
+        teacher_sees: 'both' makes the teacher's input of each crop; 'global' of the global ones alone.
+        rng: this batch's generator.
     """
-    tensors = [views] if isinstance(views, Tensor) else list(views)
-    whole = [view for view in tensors if view.shape == tensors[0].shape]
-    smaller = [view for view in tensors if view.shape != tensors[0].shape]
-    batch = _part(whole, targets, mixing, copy.deepcopy(rng))
-    batch = batch._replace(teacher=None if labeller is None else labeller(batch.images))
-    if not smaller:
-        return batch
-    local = _part(smaller, targets, mixing, rng)
-    if labeller is not None and teacher_sees == "both":
-        local = local._replace(teacher=labeller(local.images))
-    elif batch.teacher is not None:
-        answers = batch.teacher[: len(targets)]
-        local = local._replace(teacher=answers.repeat(len(smaller), *[1] * (answers.ndim - 1)))
+    tensors = [crops] if isinstance(crops, Tensor) else list(crops)
+    whole = [crop for crop in tensors if crop.shape == tensors[0].shape]
+    smaller = [crop for crop in tensors if crop.shape != tensors[0].shape]
+    batch = _mixed(whole, targets, mixing, copy.deepcopy(rng))
+    local = _mixed(smaller, targets, mixing, rng) if smaller else None
+    if teacher_input is not None:
+        batch = batch._replace(teacher_images=teacher_input(batch.images))
+        if local is not None and teacher_sees == "both":
+            local = local._replace(teacher_images=teacher_input(local.images))
     return batch._replace(local=local)
 
 
@@ -68,12 +62,10 @@ def check_teacher_sees(teacher_sees: str) -> TeacherSees:
     raise ConfigError(f"student.views.teacher_sees={teacher_sees} is no choice; type =global or =both.")
 
 
-def _part(
-    views: Sequence[Tensor], targets: Tensor, mixing: BatchMixing | None, rng: np.random.Generator
-) -> StudentBatch:
-    """Views of one size, one after the other, mixed: V views of B images -> V * B rows."""
-    images, labels = torch.cat(list(views)), targets.repeat(len(views))
+def _mixed(crops: Sequence[Tensor], targets: Tensor, mixing: BatchMixing | None, rng: np.random.Generator) -> Batch:
+    """Crops of one size, one after the other, mixed: V crops of B images -> V * B rows."""
+    images, labels = torch.cat(list(crops)), targets.repeat(len(crops))
     if mixing is None:
-        return StudentBatch(images, labels, None)
+        return Batch(images, labels, crops=len(crops))
     mixed = mixing(images, labels, rng)
-    return StudentBatch(mixed.images, mixed.targets, None, mixed.pasted)
+    return Batch(mixed.images, mixed.targets, pasted=mixed.pasted, crops=len(crops))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from deitlt.data.completion import Labeller, TeacherSees, check_teacher_sees, complete_batch
+from deitlt.data.completion import TeacherInputs, TeacherSees, check_teacher_sees, training_batch
 from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, get_dataset
 from deitlt.data.file_checks import FileCheck
 from deitlt.data.images import ImageDataset, drop
@@ -31,7 +31,7 @@ from deitlt.data.samplers import EpochSampler, EvaluationSampler, KeyedSampler, 
 from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed, sort_classes
 from deitlt.errors import ConfigError
 from deitlt.transforms import IMAGENET, BatchMixing, evaluation_view, weak_view
-from deitlt.types import DataInfo, ImageBatch, Normalisation, StudentBatch
+from deitlt.types import Batch, DataInfo, ImageBatch, Normalisation
 
 TRANSFORMS = 1  # names the generator of a batch's transforms; that of its mixing has no name
 
@@ -97,7 +97,7 @@ class LongTailDataModule(L.LightningDataModule):
         file_check: what is done about missing and broken files before training.
         watched: splits that are evaluated while training, of 'val' and 'test'.
         seed: the run's.
-        labeller: images [B, 3, H, W] -> the teacher's answers, or None.
+        teacher_input: the student's images [B, 3, H, W] -> the teacher's [B, 3, h, w]; None without a teacher.
         teacher_sees: of several crops of an image, which the teacher labels: 'global' or 'both'.
     """
 
@@ -110,7 +110,7 @@ class LongTailDataModule(L.LightningDataModule):
         file_check: FileCheck | None = None,
         watched: Sequence[str] = ("val",),
         seed: int = 0,
-        labeller: Labeller | None = None,
+        teacher_input: TeacherInputs | None = None,
         teacher_sees: TeacherSees = "both",
     ) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class LongTailDataModule(L.LightningDataModule):
         self.image_size = self.transforms.image_size or self.spec.image_size
         self.normalisation = IMAGENET if self.transforms.statistics == "imagenet" else self.spec.normalisation
         self.mixing_factory, self.mixing_on = self.transforms.mixing, True
-        self.labeller, self.teacher_sees = labeller, check_teacher_sees(teacher_sees)
+        self.teacher_input, self.teacher_sees = teacher_input, check_teacher_sees(teacher_sees)
         self.watched_names = tuple(watched)
         self.seed = seed
         self._splits: LongTailSplits | None = None
@@ -231,8 +231,8 @@ class LongTailDataModule(L.LightningDataModule):
         """The test set, each image counted once however many ranks share it."""
         return self._evaluated(self.splits.test)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> ImageBatch | StudentBatch:
-        """Complete a batch on its device while training: transform it, mix it, and ask the teacher."""
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> ImageBatch | Batch:
+        """Complete a batch on its device while training: transform it, mix it, and make the teacher's input."""
         images, targets = batch
         if self.trainer is None or not self.trainer.training:
             return ImageBatch(images, targets)
@@ -240,11 +240,11 @@ class LongTailDataModule(L.LightningDataModule):
         transformed = self._delivery.finish(images, targets.device, self._batch_rng(TRANSFORMS))
         return self.complete(transformed, targets, self._batch_rng())
 
-    def complete(self, images: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator) -> StudentBatch:
-        """Mix images, [B, 3, H, W] or one such tensor a view, with targets [B], then ask the teacher about them."""
+    def complete(self, images: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator) -> Batch:
+        """Mix images, [B, 3, H, W] or one such tensor a crop, with targets [B], and make the teacher's input."""
         make = self.mixing_factory if self.mixing_on else None
         mixing = None if make is None else make(self.info.num_classes)
-        return complete_batch(images, targets, mixing, self.labeller, self.teacher_sees, rng)
+        return training_batch(images, targets, mixing, self.teacher_input, self.teacher_sees, rng)
 
     def evaluation_batches(
         self, dataset: ImageDataset, chosen: NDArray[np.int64], batch_size: int, num_workers: int = 0

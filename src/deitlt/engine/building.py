@@ -1,4 +1,4 @@
-"""What a stage trains, made of its configuration: data, module, and the labeller of the student's images."""
+"""What a stage trains, made of its configuration: data, module, and the student's teacher."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -16,7 +16,6 @@ from deitlt.engine.stage_config import StageConfig
 from deitlt.engine.teachers import check_teacher
 from deitlt.errors import ConfigError
 from deitlt.models import (
-    LiveTeacher,
     StudentNetwork,
     attend_by_products,
     check_local_size,
@@ -24,7 +23,7 @@ from deitlt.models import (
     compile_network,
     keep_channels_last,
 )
-from deitlt.modules import ClassifierModule
+from deitlt.modules import ClassifierModule, FrozenTeacher
 from deitlt.transforms import TeacherView
 from deitlt.types import DataInfo
 
@@ -38,7 +37,7 @@ def batch_plan(stage: StageConfig) -> BatchPlan:
 
 
 def build_data(stage: StageConfig) -> LongTailDataModule:
-    """The stage's data module, not yet opened and without a labeller."""
+    """The stage's data module, not yet opened."""
     recipe, views = stage.recipe, stage.recipe["views"]
     sampler = {"sampler": make(recipe["sampler"])} if "sampler" in recipe else {}
     data = make(stage.data)
@@ -58,8 +57,8 @@ def build_data(stage: StageConfig) -> LongTailDataModule:
     return datamodule
 
 
-def build_module(stage: StageConfig, info: DataInfo) -> ClassifierModule:
-    """The stage's module with fresh weights, for the classes that were found."""
+def build_module(stage: StageConfig, info: DataInfo, teacher: FrozenTeacher | None = None) -> ClassifierModule:
+    """The stage's module with fresh weights, for the classes that were found, and the teacher of a student."""
     recipe = stage.recipe
     network = make(recipe["model"])(num_classes=info.num_classes)
     loss = make(recipe["loss"])(counts=info.counts)
@@ -76,6 +75,7 @@ def build_module(stage: StageConfig, info: DataInfo) -> ClassifierModule:
         info=info,
         optimizer=make(recipe["optimizer"]),
         schedule=make(recipe["schedule"]),
+        **({} if teacher is None else {"teacher": teacher}),
     )
     _make_fast(stage, network, is_cnn=stage.kind == "teacher")
     return module
@@ -159,26 +159,27 @@ def _logit_scale(recipe: Mapping[str, Any]) -> float:
     return float(recipe["loss"].get("scale", 1.0)) if is_cosine else 1.0
 
 
-def build_labeller(stage: StageConfig, datamodule: LongTailDataModule) -> LiveTeacher | None:
-    """The teacher that answers the student's images, or None where nobody teaches."""
+def build_teacher(stage: StageConfig, datamodule: LongTailDataModule) -> FrozenTeacher | None:
+    """The teacher of a student, whose input the data module makes from now on; None without distillation."""
     if not stage.distils:
         return None
     assert stage.teacher is not None
-    teacher = check_teacher(Path(stage.teacher), datamodule, stage.run["teacher"])
+    found = check_teacher(Path(stage.teacher), datamodule, stage.run["teacher"])
     options = stage.recipe["teacher_view"]
     view = TeacherView(
-        teacher.card.image_size,
+        found.card.image_size,
         antialias=options["antialias"],
         student=datamodule.normalisation if options["renormalise"] else None,
-        teacher=teacher.card.normalisation if options["renormalise"] else None,
+        teacher=found.card.normalisation if options["renormalise"] else None,
     )
-    network = teacher.stored.build()
+    network = found.stored.build()
     _make_fast(stage, network, is_cnn=True)
-    return LiveTeacher(
+    teacher = FrozenTeacher(
         network,
         view,
-        decisions=stage.recipe["distillation"]["kind"] == "hard",
-        scale=teacher.card.logit_scale,
+        scale=found.card.logit_scale,
         dtype=torch.float32 if options.get("precision", "32-true") == "32-true" else torch.bfloat16,
-        class_order=teacher.class_order,
+        class_order=found.class_order,
     )
+    datamodule.teacher_input = teacher.input
+    return teacher

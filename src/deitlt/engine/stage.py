@@ -16,7 +16,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from deitlt.callbacks import FirstStep
 from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis_callback import build_analysis
-from deitlt.engine.building import build_card, build_data, build_labeller, build_module, initialise_student
+from deitlt.engine.building import build_card, build_data, build_module, build_teacher, initialise_student
 from deitlt.engine.pruning import find_pruning
 from deitlt.engine.run_folder import PRUNED, write_json
 from deitlt.engine.stage_analysis import draw_stage_analysis
@@ -38,13 +38,13 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     last = folder / LAST
     L.seed_everything(stage.seed, verbose=False)  # fresh weights; training draws from streams of its own
     datamodule = build_data(stage)
-    datamodule.labeller = build_labeller(stage, datamodule)
-    module = build_module(stage, datamodule.info)
+    teacher = build_teacher(stage, datamodule)
+    module = build_module(stage, datamodule.info, teacher)
     module.card = build_card(stage, datamodule).as_plain()
     module.watched = datamodule.watched
     loggers = stage_loggers(stage, last)
     with finished(loggers):
-        callbacks = [*build_callbacks(stage, datamodule.info, console), *build_analysis(stage)]
+        callbacks = [*build_callbacks(stage, datamodule.info, console), *build_analysis(stage, teacher)]
         trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
         if not last.exists() and (started := initialise_student(stage, module)) and trainer.is_global_zero:
             console.print(started, highlight=False, soft_wrap=True, markup=False)

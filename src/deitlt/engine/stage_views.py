@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deitlt.commands.inspect import student_examples, teacher_examples
-from deitlt.engine.building import build_data, build_labeller
+from deitlt.engine.building import build_data, build_teacher
 from deitlt.engine.stage_config import StageConfig
 from deitlt.reports.figures import save_figure
 from deitlt.reports.sample_figures import view_grid
@@ -23,9 +23,9 @@ def draw_views(stage: StageConfig, path: Path) -> Path:
     data, title = build_data(stage), f"What the {stage.name} trains on"
     if stage.kind == "teacher":
         return save_figure(view_grid(teacher_examples(data, stage.seed), title), path)
-    labeller = build_labeller(stage, data)
-    if labeller is None:
+    teacher = build_teacher(stage, data)
+    if teacher is None:
         return save_figure(view_grid(student_examples(data, None, stage.seed), title), path)
-    assert isinstance(labeller.view, TeacherView)
+    assert isinstance(teacher.input, TeacherView)
     title = f"{title}, and what its teacher is asked about"
-    return save_figure(view_grid(student_examples(data, labeller.view, stage.seed), title), path)
+    return save_figure(view_grid(student_examples(data, teacher.input, stage.seed), title), path)

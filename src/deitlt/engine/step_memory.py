@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
 from deitlt.callbacks import SharpnessAwareMinimization, StudentAveraging
-from deitlt.engine.building import build_data, build_labeller, build_module
+from deitlt.engine.building import build_data, build_module, build_teacher
 from deitlt.engine.live_tensors import LiveTensors
 from deitlt.engine.stage import quieten
 from deitlt.engine.stage_config import StageConfig
@@ -59,8 +59,7 @@ class StepMemory:
         quieten()
         stage = self._with_batch(images, folder)
         datamodule = build_data(stage)
-        datamodule.labeller = build_labeller(stage, datamodule)
-        module = build_module(stage, datamodule.info)
+        module = build_module(stage, datamodule.info, build_teacher(stage, datamodule))
         module.watched = ()
         around = build_callbacks(stage, datamodule.info, Console(quiet=True))
         kept = [c for c in around if isinstance(c, SharpnessAwareMinimization | StudentAveraging)]

@@ -103,6 +103,11 @@ class DistillationLoss(Reweightable):
         self.kind, self.alpha, self.tau, self.weigh_cls = kind, alpha, tau, weigh_cls
         self.cls_loss = CrossEntropyLoss() if cls_loss is None else cls_loss
 
+    @property
+    def hard(self) -> bool:
+        """Whether it learns from the teacher's hard labels [B], not from its logits [B, C]."""
+        return self.kind == "hard"
+
     def forward(self, student: TokenLogits, targets: Tensor, teacher: Tensor | None = None) -> DistillationTerms:
         """The loss of a batch and its parts.
 
@@ -117,7 +122,7 @@ class DistillationLoss(Reweightable):
         if student.dist is None:
             return self._class_token_alone(student.cls, targets)
         cls = (1 - self.alpha) * self._truth(student.cls, targets, self.weigh_cls)
-        dist = self.alpha * self._distillation(student.dist, targets, teacher)
+        dist = self.alpha * self.distill(student.dist, targets, teacher)
         return DistillationTerms(cls + dist, cls, dist)
 
     def _class_token_alone(self, logits: Tensor, targets: Tensor) -> DistillationTerms:
@@ -135,7 +140,8 @@ class DistillationLoss(Reweightable):
         weights = self.cls_loss.class_weights if deferred is None else deferred
         return self.cls_loss.weighted(logits, targets, weights)
 
-    def _distillation(self, dist: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
+    def distill(self, dist: Tensor, targets: Tensor, teacher: Tensor | None) -> Tensor:
+        """The distillation token's loss, without alpha; a subclass may replace it. Arguments as in `forward`."""
         if self.kind == "none":
             return weighted_cross_entropy(dist, targets, self.class_weights)
         assert teacher is not None, "a batch for distillation came without the teacher's answers"

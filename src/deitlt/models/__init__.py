@@ -5,11 +5,11 @@ from deitlt.models.factory import (
     compile_network,
     create_student,
     create_teacher,
+    in_class_order,
     keep_channels_last,
     list_teachers,
     uncompiled,
 )
-from deitlt.models.labeller import LiveTeacher, in_class_order
 from deitlt.models.paco import PaCoNetwork, check_queue_size, create_paco_teacher
 from deitlt.models.resnet_cifar import CifarResNet, CosineLinear
 from deitlt.models.vit import StudentNetwork, attend_by_products, attention_weights, queries_and_keys
@@ -17,7 +17,6 @@ from deitlt.models.vit import StudentNetwork, attend_by_products, attention_weig
 __all__ = [
     "CifarResNet",
     "CosineLinear",
-    "LiveTeacher",
     "PaCoNetwork",
     "StudentNetwork",
     "attend_by_products",

@@ -169,6 +169,11 @@ def _timm_name(name: str, distilled: bool) -> str:
     )
 
 
+def in_class_order(logits: Tensor, class_order: Tensor | None) -> Tensor:
+    """logits: [B, C] in a network's own class order -> in the data's; class_order: [C], or None for the same order."""
+    return logits if class_order is None else logits.index_select(1, class_order.to(logits.device))
+
+
 def entrances(network: nn.Module) -> list[nn.Module]:
     """The modules that images enter during training: the network itself, or what its `entrances()` returns."""
     own = getattr(network, "entrances", None)

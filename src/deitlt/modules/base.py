@@ -95,6 +95,11 @@ class ClassifierModule(L.LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.schedule(time)
 
+    def ends_update(self, batch_idx: int) -> bool:
+        """Whether a micro-batch, counted within the epoch, is the last of its optimiser step."""
+        done = batch_idx + 1
+        return done % self.trainer.accumulate_grad_batches == 0 or done == self.trainer.num_training_batches
+
     def on_train_epoch_end(self) -> None:
         """Log the learning rate that the epoch ended with."""
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], rank_zero_only=True)

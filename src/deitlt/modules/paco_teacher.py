@@ -10,7 +10,7 @@ from deitlt.errors import ConfigError
 from deitlt.losses import PaCoLoss
 from deitlt.models import PaCoNetwork
 from deitlt.modules.base import ClassifierModule, OptimizerFactory
-from deitlt.types import DataInfo, StudentBatch
+from deitlt.types import Batch, DataInfo
 
 
 class Keys(NamedTuple):
@@ -65,7 +65,7 @@ class PaCoTeacherModule(ClassifierModule):
         """Weigh the queries by their class with weights [C], or not at all."""
         self.loss.reweight(weights)
 
-    def on_train_batch_start(self, batch: StudentBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate and make the batch's keys; a new update first moves the key encoder."""
         super().on_train_batch_start(batch, batch_idx)
         if batch_idx == 0:
@@ -78,7 +78,7 @@ class PaCoTeacherModule(ClassifierModule):
         with torch.random.fork_rng(devices), self.trainer.precision_plugin.forward_context():
             self._window[batch_idx] = self._keys(batch)
 
-    def training_step(self, batch: StudentBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch; outside a Trainer its keys are made here and forgotten."""
         keys = self._window[batch_idx] if batch_idx in self._window else self._keys(batch)
         queries, logits = self.network.queries(batch.images[: len(keys.rows)])
@@ -88,10 +88,9 @@ class PaCoTeacherModule(ClassifierModule):
         self.log_training(loss=loss)
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: StudentBatch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Put the keys of a finished update into the queue, as those of one large batch."""
-        is_last = batch_idx + 1 == self.trainer.num_training_batches
-        if not is_last and (batch_idx + 1) % self.trainer.accumulate_grad_batches:
+        if not self.ends_update(batch_idx):
             return
         rows = torch.cat([keys.rows for keys in self._window.values()])
         labels = torch.cat([keys.labels for keys in self._window.values()])
@@ -102,12 +101,12 @@ class PaCoTeacherModule(ClassifierModule):
         """The tensor of each rank, [ranks, ...]; one rank's own comes back as it is."""
         return cast(Tensor, self.all_gather(tensor))
 
-    def _keys(self, batch: StudentBatch) -> Keys:
+    def _keys(self, batch: Batch) -> Keys:
         images = len(batch.images) // 2
         return Keys(self.network.keys(batch.images[images:]), batch.targets[images:])
 
 
-def _refuse_other_views(batch: StudentBatch) -> None:
+def _refuse_other_views(batch: Batch) -> None:
     """A single view, cut in two, would train on pairs of different images, and nobody would notice."""
     if batch.targets.ndim != 1:
         raise ConfigError("PaCo contrasts classes, and mixed images have several; type teacher.views.mixing=null.")

@@ -9,7 +9,7 @@ from deitlt.errors import ConfigError
 from deitlt.losses import ClassificationLoss
 from deitlt.models import PaCoNetwork
 from deitlt.modules.base import ClassifierModule, OptimizerFactory
-from deitlt.types import DataInfo, StudentBatch
+from deitlt.types import Batch, DataInfo
 
 
 class TeacherModule(ClassifierModule):
@@ -45,7 +45,7 @@ class TeacherModule(ClassifierModule):
         """Weigh the classes of the loss by weights [C], or not at all."""
         self.loss.reweight(weights)
 
-    def training_step(self, batch: StudentBatch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, the mean over its images; a teacher's batch has nobody to teach it."""
         images = sum(len(part.images) for part in batch.parts)
         losses = [
