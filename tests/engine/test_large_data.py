@@ -7,12 +7,6 @@ from omegaconf import OmegaConf
 from tests.data.miniatures import make_imagenet_lt, make_inat18, make_places_lt
 
 from deitlt.cli import main
-from deitlt.data.large import open_list
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path.parent / "cache"))
 
 
 @pytest.fixture
@@ -24,12 +18,6 @@ def on(tiny_vit):
         return [*kept, *overrides, "data.imbalance_factor=null", "data.max_count=null", "student.image_size=16"]
 
     return choose
-
-
-def cache_lists(folder):
-    """The indexes beside the lists are all that a run may write before it begins."""
-    for file in folder.glob("*.txt"):
-        open_list(file)
 
 
 def test_a_run_on_lists_tells_sorted_classes_by_their_names(tmp_path, on):
@@ -59,7 +47,6 @@ def test_missing_images_end_a_run_before_it_begins(tmp_path, on, complain):
     gone = sorted((tmp_path / "inat").glob("train_val2018/*/*/*.jpg"))[:3]
     for file in gone:
         file.unlink()
-    cache_lists(tmp_path / "inat")
     answer = complain("train", *words)
     assert "3 of the" in answer
     assert all(str(file) in answer for file in gone)
@@ -79,5 +66,4 @@ def test_missing_images_end_a_run_before_it_begins(tmp_path, on, complain):
 )
 def test_what_is_wrong_with_a_data_set_is_answered_in_a_sentence(tmp_path, on, complain, words, sentence):
     overrides = make_imagenet_lt(tmp_path / "data", classes=3)
-    cache_lists(tmp_path / "data")
     assert sentence in complain("train", *on([*overrides, *words]))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, register_dataset
 from deitlt.data.images import FileImages
 from deitlt.errors import ConfigError, DataError
-from deitlt.transforms.statistics import IMAGENET
+from deitlt.transforms import IMAGENET
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 LAYOUT = "type data.root=FOLDER, where FOLDER holds train/ and test/ (or val/) with a folder of images per class"

@@ -75,16 +75,26 @@ class ArrayImages:
 class FileImages:
     """Images that are decoded from their files when asked for.
 
+    The names are one string of bytes and its borders, which forked workers share: touching a list of str would copy its
+    pages into every worker.
+
     Args:
         paths: the N files.
         labels: [N] class ids.
+        root: the folder at which relative paths start.
     """
 
-    def __init__(self, paths: Sequence[str | Path], labels: Sequence[int] | npt.NDArray[np.integer]) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str | bytes | Path],
+        labels: Sequence[int] | npt.NDArray[np.integer],
+        root: str = "",
+    ) -> None:
         assert len(paths) == len(labels)
-        # One byte array for all paths: forked workers share it, while touching a list of str copies its
-        # pages into every worker.
-        self._paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
+        encoded = [os.fsencode(path) for path in paths]
+        self.root = root
+        self._names = b"".join(encoded)
+        self._borders = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         self.labels: Labels = np.asarray(labels, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -100,7 +110,8 @@ class FileImages:
 
     def path(self, index: int) -> str:
         """The file of image `index`."""
-        return os.fsdecode(bytes(self._paths[index]))
+        name = os.fsdecode(self._names[self._borders[index] : self._borders[index + 1]])
+        return os.path.join(self.root, name)
 
 
 class Subset:
