@@ -68,8 +68,8 @@ def read_lists(train: Names, test: Names, request: DataRequest) -> DataSplits:
     num_classes = _count_classes(train_file, trained)
     _refuse_unknown(test_file, tested, num_classes)
     names = trained.names or tuple(map(str, range(num_classes)))
-    images = (FileImages(listing.paths, listing.labels, str(root)) for listing in (trained, tested))
-    return DataSplits(*images, names)
+    images, test_images = (FileImages(listing.paths, listing.labels, str(root)) for listing in (trained, tested))
+    return DataSplits(images, test_images, names)
 
 
 def read_list(file: Path) -> Listing:
