@@ -59,10 +59,15 @@ WRONG = {
         "logger.wandb.project is no key of what is chosen",
         "type logger=wandb beside it.",
     ),
-    "train student.views.train.local_crops=4": ("local_crops is no key of what", "type student/views=multicrop beside"),
-    "train student/view=paper": ("student/view is no group", "did you mean 'student/views'"),
+    "train student.transforms.train.local_crops=4": (
+        "local_crops is no key of what",
+        "type student/transforms=multicrop beside",
+    ),
+    "train student/views=paper": ("student/views is now called student/transforms",),
+    "train student.views.train.flip=0": ("type student.transforms.train.flip instead",),
+    "train student/view=paper": ("student/view is no group", "'student/transforms'"),
     "train data=cifar1O": ("data=cifar1O is no choice", "did you mean 'cifar10'"),
-    "train student/views=multi": ("student/views=multi", "did you mean 'multicrop'?"),
+    "train student/transforms=multi": ("student/transforms=multi", "did you mean 'multicrop'?"),
     "train experiment=null": ("experiment=null is no choice", "type ~experiment"),
     "train experiment=cifar10_lt": ("experiment=cifar10_lt", "did you mean 'cifar10_lt_if"),
     "train student.epochs": ("'student.epochs' is no override", "KEY=VALUE"),
@@ -152,7 +157,7 @@ def test_without_a_verb_there_is_the_help_and_code_2(capsys):
 def test_the_help_of_a_verb_names_its_choices(capsys):
     assert main(["train", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "student/views device, device_small, device_unscaled, multicrop, paper, small, three_augment" in shown
+    assert "student/transforms batch, batch_small, multicrop, paper, small, three_augment" in shown
     assert "cifar10_lt_if100" in shown
 
 

@@ -200,25 +200,25 @@ PUBLISHED = {
     "student.schedule.warmup_epochs": 5,
     "student.schedule.warmup_lr": 1e-6,
     "student.schedule.min_lr": 1e-5,
-    "student.views.train.crop": "resized",
-    "student.views.train.scale": [0.08, 1.0],
-    "student.views.train.flip": 0.5,
-    "student.views.train.rand_augment": "rand-m9-mstd0.5-inc1",
-    "student.views.train.erasing": 0.25,
-    "student.views.mixing.mixup": 0.8,
-    "student.views.mixing.cutmix": 1.0,
-    "student.views.mixing.switch": 0.5,
-    "student.views.mixing.probability": 1.0,
-    "student.views.mixing.smoothing": 0.1,
-    "student.views.evaluation.crop_share": 0.875,
+    "student.transforms.train.crop": "resized",
+    "student.transforms.train.scale": [0.08, 1.0],
+    "student.transforms.train.flip": 0.5,
+    "student.transforms.train.rand_augment": "rand-m9-mstd0.5-inc1",
+    "student.transforms.train.erasing": 0.25,
+    "student.transforms.mixing.mixup": 0.8,
+    "student.transforms.mixing.cutmix": 1.0,
+    "student.transforms.mixing.switch": 0.5,
+    "student.transforms.mixing.probability": 1.0,
+    "student.transforms.mixing.smoothing": 0.1,
+    "student.transforms.evaluation.crop_share": 0.875,
     "student.distillation.kind": "hard",
     "student.distillation.alpha": 0.5,
     "student.drw.start_epoch": 1100,
     "student.drw.beta": 0.9999,
     "student.drw.stop_mixing": True,
     "student.ema.decay": 0.99984,
-    "student.teacher_view.antialias": False,
-    "student.teacher_view.renormalise": False,
+    "student.teacher_input.antialias": False,
+    "student.teacher_input.renormalise": False,
     "student.sam.enabled": False,
     "teacher.epochs": 200,
     "teacher.images_per_update": 128,
@@ -242,9 +242,9 @@ PUBLISHED = {
     "teacher.sam.adaptive": False,
     "teacher.sam.rho._target_": "deitlt.optim.ConstantRho",
     "teacher.sam.rho.value": 0.8,
-    "teacher.views.train.padding": 4,
-    "teacher.views.train.flip": 0.5,
-    "teacher.views.mixing": None,
+    "teacher.transforms.train.padding": 4,
+    "teacher.transforms.train.flip": 0.5,
+    "teacher.transforms.mixing": None,
     "teacher.ema": None,
 }
 
@@ -298,7 +298,9 @@ def test_a_method_changes_what_its_row_of_the_table_says():
     assert methods["vit_drw"].student.drw.start_epoch == 1100
     assert methods["vit_balanced_softmax"].student.loss._target_.endswith("BalancedSoftmaxLoss")
     assert not methods["deit"].teacher.sam.enabled
-    assert plain(methods["deit"].teacher)["views"]["train"] == plain(methods["deit"].student)["views"]["train"]
+    assert (
+        plain(methods["deit"].teacher)["transforms"]["train"] == plain(methods["deit"].student)["transforms"]["train"]
+    )
     assert methods["deit"].teacher.drw is methods["deit"].student.drw is None
 
 

@@ -35,7 +35,7 @@ RUNS = {
     "two_ranks": ["experiment=demo", "trainer=ddp", "trainer.accelerator=cpu", "analysis.every=null", *SHORT],
     # PaCo, accumulation, batch transforms, a validation split, soft distillation, balanced softmax, a best epoch
     "paco": [
-        *("experiment=digits_paco", "student/views=device_small", "student/distillation=soft", "protocol=val"),
+        *("experiment=digits_paco", "student/transforms=batch_small", "student/distillation=soft", "protocol=val"),
         *("data.val_fraction=0.2", "student.batch_size=16", "teacher.batch_size=32", "analysis.every=null"),
         *("student/loss=balanced_softmax", "student/sam=constant", "student.sam.rho.value=0.05"),
         *(word for word in SHORT if "teacher.drw" not in word),

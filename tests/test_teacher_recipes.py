@@ -39,9 +39,9 @@ PACO_CIFAR = {
     "optimizer.weight_decay": 5e-4,
     "drw": None,
     "statistics": "own",
-    "views.train._target_": "deitlt.transforms.paired_view",
-    "views.train.first._target_": "deitlt.transforms.auto_augment_view",
-    "views.train.second._target_": "deitlt.transforms.simclr_view",
+    "transforms.train._target_": "deitlt.transforms.paired_transform",
+    "transforms.train.first._target_": "deitlt.transforms.auto_augment_transform",
+    "transforms.train.second._target_": "deitlt.transforms.simclr_transform",
 }
 PACO_LARGE = {
     **PACO_CIFAR,
@@ -52,8 +52,8 @@ PACO_LARGE = {
     "loss.temperature": 0.2,
     "image_size": 224,
     "optimizer.lr": 0.02,
-    "views.train.first._target_": "deitlt.transforms.imagenet_view",
-    "views.evaluation.crop_share": 0.875,
+    "transforms.train.first._target_": "deitlt.transforms.imagenet_transform",
+    "transforms.evaluation.crop_share": 0.875,
 }
 LDAM_CIFAR = {
     "module._target_": "deitlt.modules.TeacherModule",
@@ -81,8 +81,8 @@ LDAM_LARGE = {
     "drw.beta": 0.9999,
     "optimizer.lr": 0.2,
     "optimizer.weight_decay": 2e-4,
-    "views.train._target_": "deitlt.transforms.imagenet_view",
-    "views.train.jitter": 0.4,
+    "transforms.train._target_": "deitlt.transforms.imagenet_transform",
+    "transforms.train.jitter": 0.4,
     "sam.enabled": True,
 }
 CE_CIFAR = {**LDAM_CIFAR, "loss._target_": "deitlt.losses.CrossEntropyLoss", "model.head": "linear"}

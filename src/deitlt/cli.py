@@ -26,7 +26,10 @@ HYDRA_VERBS = {
     "predict": ("predict", "name the classes of a folder's images: checkpoint=FILE_OR_RUN images=FOLDER"),
     "export": ("export", "write a checkpoint as safetensors, ONNX and a torch.export program: checkpoint=FILE_OR_RUN"),
     "analyze": ("analyze", "measure attention, ranks, experts and more of a run or checkpoint: checkpoint=FILE_OR_RUN"),
-    "benchmark": ("benchmark", "measure speed and memory on this machine: part=training, views, profile, index, ..."),
+    "benchmark": (
+        "benchmark",
+        "measure speed and memory on this machine: part=training, transforms, profile, ...",
+    ),
     "inspect": ("train", "draw what student and teacher will see, and the long tail; takes train's overrides"),
 }
 PLAIN_VERBS = {

@@ -79,7 +79,9 @@ def test_timm_trains_the_same_network_on_as_many_images(open_tiny, name):
 
 
 def test_timm_s_images_are_mixed_and_normalised_by_the_recipe(open_tiny):
-    loop = TimmLoop(open_tiny("student", "student.views.mixing.probability=1.0", "student.views.train.erasing=0"))
+    loop = TimmLoop(
+        open_tiny("student", "student.transforms.mixing.probability=1.0", "student.transforms.train.erasing=0")
+    )
     images, targets = next(iter(loop.loader))
     assert images.shape == (16, 3, 16, 16)
     assert torch.allclose(targets.sum(1), torch.ones(16))

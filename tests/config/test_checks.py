@@ -108,11 +108,12 @@ def test_what_is_a_number_or_null_is_nothing_else(override, chosen, changed):
 
 
 @pytest.mark.parametrize(
-    "words", [["student.loss.threshold=0.2"], ["student.views.mixing.smoothing=0.0"], ["student.views.mixing=null"]]
+    "words",
+    [["student.loss.threshold=0.2"], ["student.transforms.mixing.smoothing=0.0"], ["student.transforms.mixing=null"]],
 )
 def test_smoothing_that_makes_every_class_right_is_refused(words):
     loss = {"threshold": 0.0}
-    run = OmegaConf.create({"student": {"loss": loss, "views": {"mixing": {"smoothing": 0.1}}}})
-    with pytest.raises(ConfigError, match=r"threshold=0 with .*smoothing=0\.1 .*; type student\.views\.mixing\.smooth"):
+    run = OmegaConf.create({"student": {"loss": loss, "transforms": {"mixing": {"smoothing": 0.1}}}})
+    with pytest.raises(ConfigError, match=r"threshold=0 with .*smoothing=0\.1 .*; type student\.transforms\.mixing"):
         check_targets(run)
     check_targets(OmegaConf.merge(run, OmegaConf.from_dotlist(words)))

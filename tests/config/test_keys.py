@@ -65,7 +65,7 @@ def test_a_key_is_explained_by_its_own_file_first():
 
 
 @pytest.mark.parametrize(
-    ("group", "choice"), [("data", "digits"), ("data", "imagenet_lt"), ("student/views", "multicrop")]
+    ("group", "choice"), [("data", "digits"), ("data", "imagenet_lt"), ("student/transforms", "multicrop")]
 )
 def test_a_default_that_a_choice_is_named_with_is_what_hydra_composes(group, choice):
     config = composed("~experiment", f"{group}={choice}")

@@ -4,7 +4,7 @@ import torch
 
 from deitlt.data.completion import check_teacher_sees, training_batch
 from deitlt.errors import ConfigError
-from deitlt.transforms import BatchMixing
+from deitlt.transforms import Mixup
 
 B, C = 6, 10
 TARGETS = torch.tensor([0, 3, 3, 9, 1, 4])
@@ -57,7 +57,7 @@ def test_the_teachers_input_is_made_of_every_crop_or_of_global_ones(sees):
 
 
 def test_local_crops_are_mixed_as_the_global_ones_with_the_same_partners():
-    batch = complete([8, 8, 4, 4, 4], BatchMixing(C, cutmix=0.0, smoothing=0.0), seed=3)
+    batch = complete([8, 8, 4, 4, 4], Mixup(C, cutmix=0.0, smoothing=0.0), seed=3)
     torch.testing.assert_close(batch.local.targets[:B], batch.targets[:B])
     torch.testing.assert_close(batch.local.targets[B : 2 * B], batch.targets[B:])
     kept = float(batch.targets[0, 0])
@@ -67,11 +67,11 @@ def test_local_crops_are_mixed_as_the_global_ones_with_the_same_partners():
 
 
 def test_the_same_stream_completes_the_same_batch():
-    first, again, other = (complete([8, 4], BatchMixing(C), seed=seed) for seed in (1, 1, 2))
+    first, again, other = (complete([8, 4], Mixup(C), seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.local.images, again.local.images)
     assert not torch.equal(first.images, other.images)
 
 
 def test_another_choice_of_what_the_teacher_sees_is_refused():
-    with pytest.raises(ConfigError, match=r"student\.views\.teacher_sees=all is no choice; type =global or =both"):
+    with pytest.raises(ConfigError, match=r"student\.transforms\.teacher_sees=all is no choice; type =global or =both"):
         check_teacher_sees("all")

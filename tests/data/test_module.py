@@ -14,11 +14,11 @@ from deitlt.data import (
     RepeatedAugmentationSampler,
 )
 from deitlt.errors import ConfigError, DataError
-from deitlt.transforms import IMAGENET, BatchMixing, Mixed, student_view
+from deitlt.transforms import IMAGENET, Mixed, Mixup, student_transform
 from deitlt.types import Batch, ImageBatch
 
 TAILED = {"imbalance_factor": 0.25, "max_count": 30}  # 160 digits, 30 of 0 down to 7 of 9
-STRONG = {"train": partial(student_view, crop="padded", padding=1, flip=0.0), "mixing": BatchMixing}
+STRONG = {"train": partial(student_transform, crop="padded", padding=1, flip=0.0), "mixing": Mixup}
 
 
 def digits(**options):
@@ -78,10 +78,10 @@ def test_a_batch_is_complete_when_it_arrives(make_trainer):
 
 
 def test_a_batch_is_mixed_and_the_teachers_input_is_made_of_the_mixed_images():
-    datamodule = digits(mixing=partial(BatchMixing, cutmix=0.0), teacher_input=halve)
+    datamodule = digits(mixing=partial(Mixup, cutmix=0.0), teacher_input=halve)
     images, targets = torch.randn(4, 3, 8, 8), torch.arange(4)
     batch = datamodule.complete(images, targets, np.random.default_rng(1))
-    expected = BatchMixing(10, cutmix=0.0)(images, targets, np.random.default_rng(1))
+    expected = Mixup(10, cutmix=0.0)(images, targets, np.random.default_rng(1))
     assert not torch.equal(batch.images, images)
     assert torch.equal(batch.images, expected[0])
     assert torch.equal(batch.targets, expected[1])
@@ -126,14 +126,14 @@ def test_each_image_and_no_other_is_shown():
 @pytest.mark.parametrize("repeats", [2, 3])
 def test_full_repeated_augmentation_shows_each_image_so_often(make_trainer, repeats):
     sampler = partial(FullRepeatedAugmentationSampler, num_repeats=repeats)
-    datamodule = digits(sampler=sampler, train=partial(student_view, crop="padded"))
+    datamodule = digits(sampler=sampler, train=partial(student_transform, crop="padded"))
     labels = torch.cat([batch.targets for batch in batches(make_trainer, datamodule)[0]])
     assert torch.bincount(labels, minlength=10).tolist() == [repeats * n for n in datamodule.info.counts]
 
 
 def test_copies_of_an_image_are_viewed_apart():
     sampler = partial(FullRepeatedAugmentationSampler, num_repeats=3, shuffle=False)
-    datamodule = digits(sampler=sampler, train=partial(student_view, crop="padded"), batch_size=3)
+    datamodule = digits(sampler=sampler, train=partial(student_transform, crop="padded"), batch_size=3)
     images, labels = next(iter(datamodule.train_dataloader()))
     assert labels.unique().numel() == 1
     assert images.unique(dim=0).shape[0] == 3
@@ -351,7 +351,7 @@ def see_through(image_size, normalisation):
 
 @pytest.mark.parametrize("resident", ["auto", False])
 def test_a_view_of_batches_draws_anew_at_each_step_and_a_resumed_run_repeats_it(make_trainer, tmp_path, resident):
-    options = {"train": see_through, "cache_on_device": resident, "mixing": BatchMixing}
+    options = {"train": see_through, "cache_on_device": resident, "mixing": Mixup}
     whole = batches(make_trainer, digits(**options), epochs=2)
     assert not same(whole[0], whole[1])
     other_seed = batches(make_trainer, digits(**options, seed=1))
@@ -366,9 +366,7 @@ def test_a_view_of_batches_draws_anew_at_each_step_and_a_resumed_run_repeats_it(
 
 def test_where_images_live_and_who_reads_them_changes_no_batch(make_trainer):
     found = [
-        batches(
-            make_trainer, digits(train=see_through, mixing=BatchMixing, cache_on_device=resident, num_workers=workers)
-        )
+        batches(make_trainer, digits(train=see_through, mixing=Mixup, cache_on_device=resident, num_workers=workers))
         for resident, workers in ((True, 0), (False, 0), (False, 2))
     ]
     assert same(found[0][0], found[1][0])
@@ -378,7 +376,7 @@ def test_where_images_live_and_who_reads_them_changes_no_batch(make_trainer):
 def test_mixing_is_the_same_wherever_views_are_made(make_trainer):
     here, there = (
         batches(make_trainer, digits(**STRONG)),
-        batches(make_trainer, digits(train=see_through, mixing=BatchMixing)),
+        batches(make_trainer, digits(train=see_through, mixing=Mixup)),
     )
     for first, second in zip(here[0], there[0], strict=True):
         assert torch.equal(first.targets, second.targets)

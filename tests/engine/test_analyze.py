@@ -276,7 +276,7 @@ def test_a_wrong_value_is_named_with_what_to_type(words, said, complain, trained
 
 def test_a_stage_that_would_call_something_is_refused(complain, run):
     stage = run / "student" / "stage.yaml"
-    stage.write_text(stage.read_text().replace("deitlt.transforms.student_view", "os.system"))
+    stage.write_text(stage.read_text().replace("deitlt.transforms.student_transform", "os.system"))
     sentence = complain("analyze", f"checkpoint={run}", "stage=student", output=None)
     assert "wants to call 'os.system', and was refused" in sentence
     stage.write_text("name: [")

@@ -38,7 +38,7 @@ def replies(line, breaks="="):
         ("deitlt tr", ["train "]),
         ("deitlt train experiment=dig", ["experiment=digits", "experiment=digits_paco"]),
         ("deitlt train student.drw.st", ["student.drw.start_epoch=", "student.drw.stop_mixing="]),
-        ("deitlt train experiment=digits student/vi", ["student/views="]),
+        ("deitlt train experiment=digits student/vi", ["student/transforms="]),
     ],
 )
 def test_bash_completes_verbs_choices_and_keys(line, offered):
@@ -50,11 +50,11 @@ def test_where_words_end_at_an_equals_sign_the_value_alone_is_offered():
 
 
 def test_keys_are_those_of_the_choices_that_stand_before(capsys, monkeypatch):
-    line = "deitlt train student/views=multicrop student.views.train.local_"
+    line = "deitlt train student/transforms=multicrop student.transforms.train.local_"
     monkeypatch.setenv("COMP_LINE", line)
     assert main(["completion", "--query"]) == 0
     offered = capsys.readouterr().out.split()
-    assert {"student.views.train.local_crops=", "student.views.train.local_size="} <= set(offered)
+    assert {"student.transforms.train.local_crops=", "student.transforms.train.local_size="} <= set(offered)
 
 
 @pytest.mark.parametrize(

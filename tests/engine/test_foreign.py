@@ -14,7 +14,7 @@ from deitlt.cli import main
 from deitlt.data.datasets import DataRequest, get_dataset, read_digits
 from deitlt.engine.building import build_data, build_teacher
 from deitlt.engine.stage_config import StageConfig
-from deitlt.transforms import evaluation_view
+from deitlt.transforms import evaluation_transform
 
 DIGITS = ("experiment=digits", "data=digits", "data.max_count=20", "data.imbalance_factor=0.1", "num_workers=0")
 
@@ -126,7 +126,7 @@ def test_predictions_of_a_foreign_file_name_true_classes(trained, tmp_path, orig
 
 def names_by(network, folder, labels):
     """The digits that a network chooses whose answer for class c means the published label labels[c]."""
-    view = evaluation_view(16, get_dataset("digits").normalisation)
+    view = evaluation_transform(16, get_dataset("digits").normalisation)
     images = torch.stack([view(Image.open(path)) for path in sorted(folder.iterdir())])
     with torch.no_grad():
         return [str(labels[c]) for c in network.eval()(images).argmax(dim=1).tolist()]

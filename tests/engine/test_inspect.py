@@ -9,11 +9,18 @@ from deitlt.cli import main
 from deitlt.commands import inspect
 from deitlt.commands.inspect import caption, device_operations, student_examples, teacher_examples, visibly
 from deitlt.data import LongTailDataModule
-from deitlt.transforms import BatchMixing, TeacherView, device_view, multi_crop_view, paired_view, weak_view
+from deitlt.transforms import (
+    Mixup,
+    TeacherInput,
+    batch_transform,
+    multi_crop_transform,
+    paired_transform,
+    weak_transform,
+)
 
 NAMES = ("ant", "bee", "cat")
 PACO = (
-    *("teacher=cifar_paco", "teacher/model=paco_resnet8", "teacher/views=paco_weak", "teacher.drw=null"),
+    *("teacher=cifar_paco", "teacher/model=paco_resnet8", "teacher/transforms=paco_weak", "teacher.drw=null"),
     "teacher.image_size=16",
 )
 
@@ -61,7 +68,7 @@ def test_three_pictures_are_written_and_named(tiny, tmp_path, capfd):
         (["student/distillation=none", "stages=[student]"], {"views.png"}),
         (["stages=[baseline]"], {"views.png"}),
         (["stages=[baseline,teacher]"], {"views.png", "teacher_views.png"}),
-        (["student/distillation=soft", "student.teacher_view.renormalise=true"], {"views.png", "teacher_views.png"}),
+        (["student/distillation=soft", "student.teacher_input.renormalise=true"], {"views.png", "teacher_views.png"}),
     ],
 )
 def test_what_is_drawn_follows_from_the_stages(words, names, tiny, shown):
@@ -102,7 +109,7 @@ def test_both_halves_of_pacos_pairs_are_shown(tiny, shown):
 
 
 def test_a_view_stands_beside_its_own_original():
-    pair = partial(paired_view, first=weak_view, second=weak_view, padding=0, flip=0.0)
+    pair = partial(paired_transform, first=weak_transform, second=weak_transform, padding=0, flip=0.0)
     for example in teacher_examples(digits(train=pair), 0):
         for name in ("view 1", "view 2"):
             small = example.pictures[name].reshape(8, 2, 8, 2, 3).mean((1, 3))
@@ -110,14 +117,14 @@ def test_a_view_stands_beside_its_own_original():
 
 
 def test_a_teacher_of_mixed_views_is_shown_them_mixed():
-    examples = teacher_examples(digits(mixing=partial(BatchMixing, probability=0.01)), 0)
+    examples = teacher_examples(digits(mixing=partial(Mixup, probability=0.01)), 0)
     assert all(" + " in example.caption for example in examples)
 
 
 def test_of_several_crops_the_images_show_one_in_turn():
-    crops = partial(multi_crop_view, local_size=8, rand_augment=None)
+    crops = partial(multi_crop_transform, local_size=8, rand_augment=None)
     datamodule = digits(train=crops, teacher_sees="global")
-    examples = student_examples(datamodule, TeacherView(16), 0)
+    examples = student_examples(datamodule, TeacherInput(16), 0)
     assert [example.pictures["student's view"].shape[0] for example in examples] == [16, 16, 8, 8, 8, 8, 16, 16]
     assert {example.pictures["teacher's view"].shape[0] for example in examples} == {16}
     assert examples[2].caption.startswith("view 3 of 6: ")
@@ -126,26 +133,26 @@ def test_of_several_crops_the_images_show_one_in_turn():
 
 
 def test_transmix_is_shown_by_cutmix():
-    examples = student_examples(digits(mixing=partial(BatchMixing, attention=True)), None, 0)
+    examples = student_examples(digits(mixing=partial(Mixup, attention=True)), None, 0)
     assert all("by area" in example.caption for example in examples)
-    by_area = student_examples(digits(mixing=BatchMixing), None, 0)
+    by_area = student_examples(digits(mixing=Mixup), None, 0)
     assert not any("by area" in example.caption for example in by_area)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_both_images_of_a_mixture_can_be_seen(seed):
-    mixing = visibly(BatchMixing(2, mixup=0.8, cutmix=0, probability=0.1, smoothing=0))
+    mixing = visibly(Mixup(2, mixup=0.8, cutmix=0, probability=0.1, smoothing=0))
     images = torch.stack([torch.zeros(3, 8, 8), torch.ones(3, 8, 8)])
     mixed = mixing(images, torch.tensor([0, 1]), np.random.default_rng(seed))
     assert 0.25 < float(mixed.images[0].mean()) < 0.75
 
 
 def test_only_what_is_on_is_mixed():
-    assert (visibly(BatchMixing(2, mixup=0.8)).mixup, visibly(BatchMixing(2)).cutmix) == (inspect.EVENLY,) * 2
-    assert visibly(BatchMixing(2, mixup=0.0)).mixup == 0
-    assert visibly(BatchMixing(2, cutmix=0.0)).cutmix == 0
-    assert visibly(BatchMixing(2, attention=True)).mixup == 0
-    assert visibly(BatchMixing(2, attention=True, cutmix=0.0)).mixup == inspect.EVENLY
+    assert (visibly(Mixup(2, mixup=0.8)).mixup, visibly(Mixup(2)).cutmix) == (inspect.EVENLY,) * 2
+    assert visibly(Mixup(2, mixup=0.0)).mixup == 0
+    assert visibly(Mixup(2, cutmix=0.0)).cutmix == 0
+    assert visibly(Mixup(2, attention=True)).mixup == 0
+    assert visibly(Mixup(2, attention=True, cutmix=0.0)).mixup == inspect.EVENLY
 
 
 def test_a_caption_names_the_classes_that_were_mixed():
@@ -158,13 +165,13 @@ def test_a_caption_names_the_classes_that_were_mixed():
 def test_what_train_refuses_inspect_refuses(complain, tiny):
     assert "is not a folder" in complain("inspect", *tiny, "data=folder", "data.root=nowhere")
     assert "is not a whole number" in complain("inspect", *tiny, "student.epochs=abc")
-    crops = ("student/views=multicrop", "student.views.train.local_size=16")
+    crops = ("student/transforms=multicrop", "student.transforms.train.local_size=16")
     assert "local_size=16 must be" in complain("inspect", *tiny, *crops)
 
 
 def test_operations_are_shown_where_the_device_makes_them():
-    operations = device_operations(digits(train=device_view), seed=0)
+    operations = device_operations(digits(train=batch_transform), seed=0)
     assert len(operations) == 15 + 5
     assert operations[0].pictures["timm"].shape == (16, 16, 3)
-    assert device_operations(digits(train=partial(device_view, rand_augment=None)), seed=0) == []
-    assert device_operations(digits(train=weak_view), seed=0) == []
+    assert device_operations(digits(train=partial(batch_transform, rand_augment=None)), seed=0) == []
+    assert device_operations(digits(train=weak_transform), seed=0) == []

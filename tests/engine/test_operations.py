@@ -3,7 +3,7 @@ import pytest
 
 from deitlt.engine.operations import operation_examples
 from deitlt.reports.sample_figures import view_grid
-from deitlt.transforms import IMAGENET, device_view
+from deitlt.transforms import IMAGENET, batch_transform
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def picture():
 
 @pytest.fixture
 def examples(picture):
-    return operation_examples(device_view(32, IMAGENET, "padded"), picture, views=3)
+    return operation_examples(batch_transform(32, IMAGENET, "padded"), picture, views=3)
 
 
 def test_all_operations_are_beside_timms_and_alike(examples):

@@ -51,12 +51,12 @@ def test_the_search_holds_images_out_and_its_best_command_says_so(tmp_path):
 def test_the_best_command_says_all_that_a_sweeps_own_file_sets_and_where_that_lies(tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "own.yaml").write_text(
-        "# @package _global_\nstudent: {drw: null, gradient_clip: 2.0, views: {mixing: null}}\n"
+        "# @package _global_\nstudent: {drw: null, gradient_clip: 2.0, transforms: {mixing: null}}\n"
         "data: {num_workers: 0, group_cuts: [5, 9]}\nwatch_test: true\nobjective: {direction: minimize}\n"
     )
     sweep = prepare_sweep(["-m", "--config-dir", str(tmp_path), "sweep=own", "seed=0,1", "paths.sweep_dir=x"])
     assert sweep.settings[:2] == ["--config-dir", str(tmp_path)]
-    nulls = {"student.drw=null", "student.views.mixing=null"}
+    nulls = {"student.drw=null", "student.transforms.mixing=null"}
     others = {"student.gradient_clip=2.0", "data.num_workers=0", "data.group_cuts=[5,9]", "watch_test=true"}
     assert set(sweep.settings[2:]) == nulls | others
     command = best_command(SweepJob("0", ["sweep=own", "seed=1"], "finished", "x", value=1.0), sweep.settings)
@@ -66,7 +66,7 @@ def test_the_best_command_says_all_that_a_sweeps_own_file_sets_and_where_that_li
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         again = compose("train", overrides=words[4:])
     assert again.student.drw is None
-    assert again.student.views.mixing is None
+    assert again.student.transforms.mixing is None
     assert again.data.group_cuts == [5, 9]
 
 

@@ -80,8 +80,8 @@ def test_what_a_step_holds_beside_activations_counts(stage):
 
 
 def test_further_views_of_an_image_take_their_share(stage):
-    views = stage("student").recipe["views"]
-    crops = {"_target_": "deitlt.transforms.multi_crop_view", "local_crops": 2, "local_size": 8}
+    views = stage("student").recipe["transforms"]
+    crops = {"_target_": "deitlt.transforms.multi_crop_transform", "local_crops": 2, "local_size": 8}
     several = StepMemory(stage("student", views={**views, "train": {**views["train"], **crops}}))
     alone = StepMemory(stage("student"))
     of_several, of_one = (Line.through((8, step(8)), (16, step(16))).per_image for step in (several, alone))

@@ -13,7 +13,7 @@ from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_making import make_stage
 from deitlt.engine.teacher_inputs import KINDS, choose_evenly, input_kinds, teacher_agreement, teacher_inputs
 
-PLAIN = ("student.views.train.rand_augment=null", "student.views.train.erasing=0")
+PLAIN = ("student.transforms.train.rand_augment=null", "student.transforms.train.erasing=0")
 
 
 @pytest.fixture
@@ -55,10 +55,10 @@ def test_the_choice_depends_on_the_seed_and_is_in_no_order():
     assert {int(labels[choose_evenly(labels, 1, seed)[0]]) for seed in range(30)} == {0, 1, 2}
 
 
-@pytest.mark.parametrize("views", ["small", "device_small", "paper", "device", "multicrop", "three_augment"])
+@pytest.mark.parametrize("views", ["small", "batch_small", "paper", "batch", "multicrop", "three_augment"])
 def test_each_kind_shows_the_same_images_in_the_same_order(student, views):
-    smaller = ["student.views.train.local_size=8"] if views == "multicrop" else []
-    made = student(f"student/views={views}", *smaller)
+    smaller = ["student.transforms.train.local_size=8"] if views == "multicrop" else []
+    made = student(f"student/transforms={views}", *smaller)
     assert input_kinds(made[0]) == KINDS
     found = {kind: gathered(made, kind, images=20) for kind in KINDS}
     labels = found["clean"][1]
@@ -80,7 +80,7 @@ def test_clean_is_the_evaluation_view_of_training_images(student):
 
 
 def test_cropped_is_the_shift_alone_where_the_recipe_shifts(student):
-    made = student("student.views.train.erasing=1")
+    made = student("student.transforms.train.erasing=1")
     (clean, _), (cropped, _) = gathered(made, "clean"), gathered(made, "cropped")
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (made[1].normalisation.mean, made[1].normalisation.std))
     black = -mean / std
@@ -94,7 +94,7 @@ def test_cropped_is_the_shift_alone_where_the_recipe_shifts(student):
 def test_augmented_is_the_whole_view(student):
     made = student(*PLAIN)
     assert torch.equal(gathered(made, "augmented")[0], gathered(made, "cropped")[0])
-    erasing = student("student.views.train.erasing=1")
+    erasing = student("student.transforms.train.erasing=1")
     assert torch.equal(gathered(erasing, "cropped")[0], gathered(made, "cropped")[0])
     assert all(
         not torch.equal(strong, weak)
@@ -103,7 +103,7 @@ def test_augmented_is_the_whole_view(student):
 
 
 def test_mixed_images_keep_most_of_the_image_whose_class_is_asked_for(student):
-    words = ("student.views.mixing.probability=0", "student.views.mixing.mixup=0")
+    words = ("student.transforms.mixing.probability=0", "student.transforms.mixing.mixup=0")
     made = student(*PLAIN, *words)
     unmixed, mixed = gathered(made, "augmented", images=60)[0], gathered(made, "mixed", images=60)[0]
     kept = (unmixed == mixed).all(dim=1).float().mean(dim=(1, 2))
@@ -113,7 +113,7 @@ def test_mixed_images_keep_most_of_the_image_whose_class_is_asked_for(student):
 
 
 def test_blended_images_are_nearer_to_the_image_whose_class_is_asked_for(student):
-    made = student(*PLAIN, "student.views.mixing.cutmix=0")
+    made = student(*PLAIN, "student.transforms.mixing.cutmix=0")
     unmixed, mixed = gathered(made, "augmented", images=60)[0], gathered(made, "mixed", images=60)[0]
     black = unmixed.amin()
     assert (mixed - black >= 0.5 * (unmixed - black) - 1e-5).all()  # what it is blended with is black or brighter
@@ -121,7 +121,7 @@ def test_blended_images_are_nearer_to_the_image_whose_class_is_asked_for(student
 
 
 def test_partners_come_from_the_long_tail(student):
-    made = student(*PLAIN, "data.max_count=100", "data.imbalance_factor=0.01", "student.views.mixing.mixup=0")
+    made = student(*PLAIN, "data.max_count=100", "data.imbalance_factor=0.01", "student.transforms.mixing.mixup=0")
     _, data = made
     asked = []
     mix = data.mixing_factory
@@ -142,14 +142,14 @@ def test_partners_come_from_the_long_tail(student):
 
 
 def test_a_recipe_without_a_crop_or_without_mixing_lacks_that_kind(student):
-    assert input_kinds(student("student.views.mixing=null")[0]) == ("clean", "cropped", "augmented")
-    off = ("student.views.mixing.mixup=0", "student.views.mixing.cutmix=0")
+    assert input_kinds(student("student.transforms.mixing=null")[0]) == ("clean", "cropped", "augmented")
+    off = ("student.transforms.mixing.mixup=0", "student.transforms.mixing.cutmix=0")
     assert input_kinds(student(*off)[0]) == ("clean", "cropped", "augmented")
     assert input_kinds(student(stage="teacher")[0]) == ("clean", "augmented")  # its weak view has no choice of crops
 
 
 def test_the_streams_of_training_go_on_as_before(student):
-    made = student("student/views=paper")
+    made = student("student/transforms=paper")
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
     for kind in KINDS:
         gathered(made, kind)
@@ -159,7 +159,7 @@ def test_the_streams_of_training_go_on_as_before(student):
 
 
 def test_agreement_falls_with_what_the_teacher_does_not_know(student):
-    made = student("student.views.train.erasing=1")
+    made = student("student.transforms.train.erasing=1")
     clean, labels = gathered(made, "clean", images=50)
     known = {picture.numpy().tobytes(): int(label) for picture, label in zip(clean, labels, strict=True)}
 

@@ -19,8 +19,13 @@ def trained_with(words, tiny, teacher, run):
 
 @pytest.mark.parametrize("sees", ["global", "both"])
 def test_multi_crop_trains_into_the_deferred_phase_and_its_fusions_are_measured(sees, tiny, held_out_teacher, tmp_path):
-    views = ["student/views=multicrop", "student.views.train.local_size=8", f"student.views.teacher_sees={sees}"]
-    metrics = trained_with([*views, "data.val_fraction=0.2"], tiny, held_out_teacher, tmp_path / "run")
+    crops = ["student/transforms=multicrop", "student.transforms.train.local_size=8"]
+    metrics = trained_with(
+        [*crops, f"student.transforms.teacher_sees={sees}", "data.val_fraction=0.2"],
+        tiny,
+        held_out_teacher,
+        tmp_path / "run",
+    )
     student = metrics["student"]
     assert set(student) == {"cls", "dist", "avg", "mean_prob", *FUSED}
     assert set(metrics["student_ema"]) == set(student)
@@ -32,16 +37,16 @@ def test_multi_crop_trains_into_the_deferred_phase_and_its_fusions_are_measured(
 
 @pytest.mark.parametrize("views", ["transmix", "three_augment"])
 def test_other_views_train_too(views, tiny, teacher, tmp_path):
-    words = [f"student/views={views}", "student.views.mixing.probability=1", "student.views.mixing.mixup=0"]
+    mixing = ("student.transforms.mixing.probability=1", "student.transforms.mixing.mixup=0")
+    words = [f"student/transforms={views}", *mixing]
     metrics = trained_with(words, tiny, teacher, tmp_path / "run")
     assert set(metrics["student"]) == {"cls", "dist", "avg", "mean_prob"}  # nothing is fitted without held-out images
 
 
-@pytest.mark.parametrize("views", ["device_small", pytest.param("device_unscaled", marks=pytest.mark.slow)])
-def test_views_made_on_the_device_train_the_same_wherever_the_images_live(views, tiny, teacher, tmp_path):
+def test_views_made_on_the_device_train_the_same_wherever_the_images_live(tiny, teacher, tmp_path):
     runs = {
         cache: trained_with(
-            [f"student/views={views}", f"data.cache_on_device={cache}", f"data.num_workers={workers}"],
+            ["student/transforms=batch_small", f"data.cache_on_device={cache}", f"data.num_workers={workers}"],
             tiny,
             teacher,
             tmp_path / cache,
@@ -54,7 +59,7 @@ def test_views_made_on_the_device_train_the_same_wherever_the_images_live(views,
 
 
 def test_a_teacher_trains_on_views_made_on_the_device(tiny, tmp_path):
-    words = ["teacher/views=device", "stages=[teacher]", f"paths.output_dir={tmp_path / 'run'}"]
+    words = ["teacher/transforms=batch", "stages=[teacher]", f"paths.output_dir={tmp_path / 'run'}"]
     assert main(["train", *tiny, *words]) == 0
     assert 0 <= json.loads((tmp_path / "run" / "metrics.json").read_text())["teacher"]["all"] <= 100
 
@@ -64,17 +69,17 @@ def load_state(run):
 
 
 def test_local_crops_that_the_student_cannot_take(complain, tiny, teacher):
-    words = ["student/views=multicrop", "student.views.train.local_size=10", "stages=[student]", teacher]
+    words = ["student/transforms=multicrop", "student.transforms.train.local_size=10", "stages=[student]", teacher]
     said = complain("train", *tiny, *words)
-    assert "student.views.train.local_size=10 cannot be cut into patches of 4 pixels" in said
-    assert "student.views.train.local_size=8" in said
+    assert "student.transforms.train.local_size=10 cannot be cut into patches of 4 pixels" in said
+    assert "student.transforms.train.local_size=8" in said
 
 
 @pytest.mark.parametrize("description", ["5", "rand-n0-m9"])
 def test_what_is_no_rand_augment_is_answered_in_a_sentence(complain, tiny, teacher, description):
     words = [
-        "student/views=device_small",
-        f"student.views.train.rand_augment={description}",
+        "student/transforms=batch_small",
+        f"student.transforms.train.rand_augment={description}",
         "stages=[student]",
         teacher,
     ]

@@ -21,7 +21,7 @@ from deitlt.losses import BinaryCrossEntropyLoss, DistillationLoss, LDAMLoss, Pa
 from deitlt.models import create_paco_teacher, create_student, create_teacher
 from deitlt.modules import FrozenTeacher, PaCoTeacherModule, StudentModule, TeacherModule
 from deitlt.optim import ascend, restore
-from deitlt.transforms import IMAGENET, BatchMixing, TeacherView
+from deitlt.transforms import IMAGENET, Mixup, TeacherInput
 from deitlt.types import Batch, Normalisation
 
 CIFAR = Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
@@ -32,7 +32,7 @@ sgd = partial(create_optimizer_v2, opt="momentum", lr=0.1, momentum=0.9, fused=T
 
 
 def frozen_teacher(classes=10):
-    view = TeacherView(8, student=IMAGENET, teacher=CIFAR)
+    view = TeacherInput(8, student=IMAGENET, teacher=CIFAR)
     order = torch.arange(classes).flip(0)
     return FrozenTeacher(create_teacher(classes, "cifar_resnet8"), view, class_order=order)
 
@@ -63,7 +63,7 @@ def student(info, kind="hard", teacher=None):
 @pytest.mark.parametrize("mixed", [True, False])
 def test_a_students_step_waits_for_nothing(make_trainer, tmp_path, mixed):
     def run(batches):
-        mixing = partial(BatchMixing, attention=True) if mixed else None
+        mixing = partial(Mixup, attention=True) if mixed else None
         teacher = frozen_teacher()
         data = digits(batches, mixing=mixing, teacher_input=teacher.input)
         drw = DeferredReweighting(0, data.info.counts, stop_mixing=False)
@@ -113,7 +113,7 @@ def on_meta(teacher, classes):
     images = torch.empty(6, 3, 16, 16, device="meta")
     targets = torch.empty(6, dtype=torch.int64, device="meta")
     small = torch.empty(6, 3, 8, 8, device="meta")
-    mixing = BatchMixing(classes, mixup=0.0, attention=True)
+    mixing = Mixup(classes, mixup=0.0, attention=True)
 
     def complete(images):
         return training_batch(images, targets, mixing, teacher.input, "both", np.random.default_rng(0))
@@ -179,7 +179,7 @@ def test_a_look_at_the_loss_copies_nothing_to_its_device(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="only CUDA tells of its own waiting")
 def test_a_step_on_a_gpu_waits_for_nothing(info):
     images, targets = torch.rand(6, 3, 16, 16, device="cuda"), torch.tensor([0, 1, 2, 3, 0, 1], device="cuda")
-    teacher, mixing = frozen_teacher(4), BatchMixing(4, mixup=0.0)
+    teacher, mixing = frozen_teacher(4), Mixup(4, mixup=0.0)
     module = student(info, teacher=teacher).to("cuda")
     module.log = lambda *args, **kwargs: None
     optimizer = module.configure_optimizers()

@@ -156,13 +156,13 @@ def test_dropout_of_the_keys_does_not_shift_the_stream_of_the_second_pass(make_t
 
 def test_a_single_view_is_refused_before_it_is_cut_in_two(make_trainer, module):
     single = [Batch(batch.images, torch.arange(8) % 3) for batch in pairs(1)]
-    with pytest.raises(ConfigError, match="two views of each image; type teacher/views=paco_cifar"):
+    with pytest.raises(ConfigError, match="two views of each image; type teacher/transforms=paco_cifar"):
         make_trainer().fit(module(), loader(single))
 
 
 def test_mixed_targets_are_refused(make_trainer, module):
     mixed = [Batch(batch.images, torch.full((8, 4), 0.25)) for batch in pairs(1)]
-    with pytest.raises(ConfigError, match=r"type teacher\.views\.mixing=null"):
+    with pytest.raises(ConfigError, match=r"type teacher\.transforms\.mixing=null"):
         make_trainer().fit(module(), loader(mixed))
 
 

@@ -37,9 +37,13 @@ def metrics():
 
 
 _STAGE = {"drw": {"start_epoch": 2}, "epochs": 4, "model": {"name": "deit_tiny", "depth": 4}, "sam": {"enabled": True}}
-_STRONG = {"train": {"_target_": "deitlt.transforms.student_view"}, "mixing": {"mixup": 0.8}, "teacher_sees": "both"}
-_WEAK = {"train": {"_target_": "deitlt.transforms.weak_view"}, "mixing": None}
-_DISTILLED = {**_STAGE, "distillation": {"kind": "hard"}, "views": _STRONG}
+_STRONG = {
+    "train": {"_target_": "deitlt.transforms.student_transform"},
+    "mixing": {"mixup": 0.8},
+    "teacher_sees": "both",
+}
+_WEAK = {"train": {"_target_": "deitlt.transforms.weak_transform"}, "mixing": None}
+_DISTILLED = {**_STAGE, "distillation": {"kind": "hard"}, "transforms": _STRONG}
 _TRAINER = {"accelerator": "cpu", "devices": 1, "precision": "32-true"}
 _CURVES = """epoch,step,train/rho,train/loss,train/loss_cls,train/loss_dist,train/lr,{}
 0,6,0.1,2.4,2.0,2.8,0.1,20,10,
@@ -88,7 +92,7 @@ def make_run(tmp_path, metrics):
 
     def make(name="run", sam=True, views=_WEAK, analyses=None, history=(), **changes):
         folder = tmp_path / name
-        teacher = {**_STAGE, "sam": {"enabled": sam}, "views": views}
+        teacher = {**_STAGE, "sam": {"enabled": sam}, "transforms": views}
         stages = {"teacher": teacher, "student": _DISTILLED, "baseline": _STAGE}
         for stage, recipe in stages.items():
             (folder / stage / "analysis").mkdir(parents=True)

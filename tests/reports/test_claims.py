@@ -116,7 +116,7 @@ def test_a_flat_teacher_is_judged_beside_one_without_sam(verdict, make_run, stud
 @pytest.mark.parametrize("method", ["deit", "no_ood", "deit_lt"])  # its views say what a teacher is, not a name
 def test_students_of_either_kind_of_teacher_are_compared(verdict, make_run, student_analysis, method):
     out = make_run("out", analyses={"student": student_analysis(shift=5.0)})
-    same = {part: out.stages["student"]["recipe"]["views"][part] for part in ("train", "mixing")}
+    same = {part: out.stages["student"]["recipe"]["transforms"][part] for part in ("train", "mixing")}
     inside = make_run("in", analyses={"student": student_analysis()}, method=method, views=same)
     said, numbers = verdict([out, inside], "diverge")
     assert said == IN_PART
@@ -229,7 +229,7 @@ def test_a_claim_of_two_halves_holds_where_both_were_measured(make_run, student_
 
     history = [student_analysis(1), student_analysis(4)]
     out = make_run("out", analyses={"student": student_analysis(shift=5.0)}, history=history)
-    same = {part: out.stages["student"]["recipe"]["views"][part] for part in ("train", "mixing")}
+    same = {part: out.stages["student"]["recipe"]["transforms"][part] for part in ("train", "mixing")}
     inside = make_run("in", analyses={"student": student_analysis()}, views=same)
     assert (found(out, inside).verdict, list(found(out, inside).notes)) == (HOLDS, [])
     assert found(out).verdict == IN_PART
@@ -244,7 +244,7 @@ OTHER = [{"images": 256, "split": "test"}, {"images": 10000, "split": "train"}]
 def test_numbers_of_other_images_are_not_compared(verdict, make_run, student_analysis, other):
     first, second = student_analysis() | {"images": 10000, "split": "test"}, student_analysis(shift=3.0) | other
     taught = make_run(analyses={"student": first, "baseline": second})
-    same_views = taught.stages["student"]["recipe"]["views"]
+    same_views = taught.stages["student"]["recipe"]["transforms"]
     foreign = make_run("foreign", sam=False, views=same_views, analyses={"student": second})
     alone = make_run("vit", analyses={"student": second})
     del alone.metrics["student"]["dist"]
@@ -268,5 +268,5 @@ def test_of_several_samples_the_one_of_most_runs_is_compared(verdict, make_run, 
 def test_teachers_whose_views_nobody_wrote_down_are_not_compared(make_run, student_analysis):
     runs = [make_run(name, views=None, analyses={"student": student_analysis()}) for name in "ab"]
     assert [is_out_of_distribution(run) for run in runs] == [None, None]
-    only_mixing = {**runs[0].stages["student"]["recipe"]["views"], "mixing": None}
+    only_mixing = {**runs[0].stages["student"]["recipe"]["transforms"], "mixing": None}
     assert is_out_of_distribution(make_run("mixing", views=only_mixing)) is True

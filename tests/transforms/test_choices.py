@@ -1,4 +1,4 @@
-"""Every choice of `teacher/views` and `student/views`, as its file has it, on large, small and grey images."""
+"""Every choice of `teacher/transforms` and `student/transforms`, as its file has it, on images of every kind."""
 
 import numpy as np
 import pytest
@@ -10,19 +10,20 @@ from PIL import Image
 
 from deitlt.config.compose import config_dir
 from deitlt.data.loading import isolated_rng
-from deitlt.transforms import IMAGENET, DeviceView
+from deitlt.transforms import IMAGENET, BatchTransform
 
-CHOICES = [(p.parts[-3], p.stem) for kind in ("teacher", "student") for p in config_dir().glob(f"{kind}/views/*.yaml")]
+FILES = [path for kind in ("teacher", "student") for path in config_dir().glob(f"{kind}/transforms/*.yaml")]
+CHOICES = [(path.parts[-3], path.stem) for path in FILES]
 CROPS = {"paco_cifar": 2, "paco_weak": 2, "paco_imagenet": 2, "multicrop": 6}
 
 
 def view_of(kind, name, image_size, *words):
-    local = [f"student.views.train.local_size={image_size // 2}"] if name == "multicrop" else []
-    choice = [f"{kind}/views={name}", "paths.output_dir=here", *words, *local]
+    local = [f"student.transforms.train.local_size={image_size // 2}"] if name == "multicrop" else []
+    choice = [f"{kind}/transforms={name}", "paths.output_dir=here", *words, *local]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        views = OmegaConf.to_container(compose("train", overrides=choice)[kind].views, resolve=True)
+        views = OmegaConf.to_container(compose("train", overrides=choice)[kind].transforms, resolve=True)
     made = instantiate(views["train"], _convert_="all")(image_size=image_size, normalisation=IMAGENET)
-    if isinstance(made, DeviceView):
+    if isinstance(made, BatchTransform):
         return lambda picture: (of_a_batch(made, picture),)
     return lambda picture: several if isinstance(several := made(picture), tuple) else (several,)
 
@@ -66,8 +67,8 @@ def test_a_view_depends_on_its_own_streams_alone(kind, name, picture):
 @pytest.mark.parametrize(("kind", "name"), [("teacher", "paco_cifar"), ("teacher", "paco_imagenet")])
 def test_a_recipes_flip_and_padding_reach_both_views(kind, name):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        config = compose("train", overrides=["paths.output_dir=here", "experiment=digits", f"{kind}/views={name}"])
-    train = config[kind].views.train
+        config = compose("train", overrides=["paths.output_dir=here", "experiment=digits", f"{kind}/transforms={name}"])
+    train = config[kind].transforms.train
     assert (train.flip, train.padding) == (0.0, 2)
     assert "flip" not in train.first
     assert "flip" not in train.second

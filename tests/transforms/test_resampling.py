@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import resized_crop
 
-from deitlt.transforms.resampling import NOWHERE, Axis, resample, resampling_matrix
+from deitlt.transforms.batch_crops import NOWHERE, Axis, resample, resampling_matrix
 
 MODES = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 BOXES = [(0, 0, 24, 32), (3, 5, 7, 9), (10, 20, 14, 12), (23, 31, 1, 1), (0, 7, 24, 3)]  # top, left, height, width

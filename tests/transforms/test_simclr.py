@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from deitlt.errors import ConfigError
-from deitlt.transforms import IMAGENET, simclr_view
+from deitlt.transforms import IMAGENET, simclr_transform
 from deitlt.types import Normalisation
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -28,7 +28,7 @@ def share(square):
     """The share of views, of 300, with one option changed, of which `happened` is true."""
 
     def share_of(happened, **options):
-        view = simclr_view(24, PLAIN, **{**STILL, **options})
+        view = simclr_transform(24, PLAIN, **{**STILL, **options})
         return sum(bool(happened(view(square))) for _ in range(300)) / 300
 
     return share_of
@@ -36,7 +36,7 @@ def share(square):
 
 @pytest.fixture
 def still(square):
-    return simclr_view(24, PLAIN, **STILL)(square)
+    return simclr_transform(24, PLAIN, **STILL)(square)
 
 
 def test_without_any_change_the_picture_stays(square, still):
@@ -71,7 +71,7 @@ def test_hue_changes_only_if_asked_for():
 
     def hues(hue):
         options = {**STILL, "jitter_probability": 1.0, "jitter": (0.4, 0.4, 0.4, hue)}
-        view = simclr_view(8, PLAIN, **options)
+        view = simclr_transform(8, PLAIN, **options)
         return [view(red)[:, 0, 0] for _ in range(50)]
 
     assert all(abs(x[1] - x[2]) < 0.01 for x in hues(0.0))
@@ -80,7 +80,7 @@ def test_hue_changes_only_if_asked_for():
 
 @pytest.mark.parametrize("size", [8, 16, 40])
 def test_a_view_has_the_size_that_was_asked_for(picture, size):
-    view = simclr_view(size, IMAGENET, blur=1.0)
+    view = simclr_transform(size, IMAGENET, blur=1.0)
     for _ in range(5):
         x = view(picture)
         assert x.shape == (3, size, size)
@@ -90,5 +90,5 @@ def test_a_view_has_the_size_that_was_asked_for(picture, size):
 
 @pytest.mark.parametrize("name", ["jitter_probability", "grayscale", "blur"])
 def test_what_is_no_probability_is_named(name):
-    with pytest.raises(ConfigError, match=rf"teacher\.views\.train\.second\.{name}=2 is no probability"):
-        simclr_view(32, IMAGENET, **{name: 2})
+    with pytest.raises(ConfigError, match=rf"teacher\.transforms\.train\.second\.{name}=2 is no probability"):
+        simclr_transform(32, IMAGENET, **{name: 2})

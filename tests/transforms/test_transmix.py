@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from deitlt.transforms import BatchMixing, attention_targets
+from deitlt.transforms import Mixup, attention_targets
 from deitlt.types import Pasted
 
 
@@ -40,7 +40,7 @@ def test_mixing_hands_on_where_cutmix_pasted_and_only_then(options, handed_on):
     images, targets = torch.rand(4, 3, 8, 8), torch.arange(4)
     for seed in range(5):
         stream = np.random.default_rng(seed)
-        mixed = BatchMixing(4, smoothing=0.0, attention=True, **options)(images, targets, stream)
+        mixed = Mixup(4, smoothing=0.0, attention=True, **options)(images, targets, stream)
         assert (mixed.pasted is not None) == handed_on
         if mixed.pasted is not None:
             expected = torch.where(mixed.pasted.mask, images.flip(0), images)
@@ -51,5 +51,5 @@ def test_mixing_hands_on_where_cutmix_pasted_and_only_then(options, handed_on):
 
 
 def test_without_attention_nothing_is_handed_on():
-    mixed = BatchMixing(4, mixup=0.0)(torch.rand(4, 3, 8, 8), torch.arange(4), np.random.default_rng(0))
+    mixed = Mixup(4, mixup=0.0)(torch.rand(4, 3, 8, 8), torch.arange(4), np.random.default_rng(0))
     assert mixed.pasted is None

@@ -111,7 +111,7 @@ class TimmLoop:
 
     def _loss(self) -> Loss:
         """images [B, 3, H, W] and targets -> the loss, as timm's tasks have it."""
-        criterion = nn.CrossEntropyLoss() if self.bench.stage.recipe["views"]["mixing"] is None else _soft()
+        criterion = nn.CrossEntropyLoss() if self.bench.stage.recipe["transforms"]["mixing"] is None else _soft()
         module = self.bench.module
         if not isinstance(module, StudentModule) or module.teacher is None:
             return partial(_plain_loss, self.model, criterion)
@@ -151,8 +151,8 @@ def _decay(average: dict[str, Any]) -> dict[str, Any]:
 
 def _loader(bench: Bench) -> Any:
     """timm's loader of as many batches an epoch as the bench has, with the recipe's options."""
-    data, views = bench.datamodule, bench.stage.recipe["views"]
-    view, mixing = views["train"], views["mixing"]
+    data, chosen = bench.datamodule, bench.stage.recipe["transforms"]
+    view, mixing = chosen["train"], chosen["mixing"]
     source = data.splits.train
     images = bench.batches * bench.batch_images
     chosen = np.resize(np.random.default_rng(0).permutation(len(source)), images)

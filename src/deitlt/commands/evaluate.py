@@ -17,7 +17,7 @@ from deitlt.engine.trained import TrainedNetwork, load_trained
 from deitlt.errors import DataError
 from deitlt.metrics import Fusion, TokenAccuracy, fusions_for
 from deitlt.modules import RAW
-from deitlt.transforms import evaluation_view
+from deitlt.transforms import evaluation_transform
 
 
 def main(config: DictConfig) -> None:
@@ -50,7 +50,7 @@ def open_data(config: DictConfig, card: ModelCard) -> LongTailDataModule:
     datamodule = open_card_data(
         chosen,
         image_size=card.image_size,
-        evaluation=partial(evaluation_view, crop_share=card.crop_share),
+        evaluation=partial(evaluation_transform, crop_share=card.crop_share),
         eval_batch_size=config.batch_size,
         num_workers=config.num_workers,
     )

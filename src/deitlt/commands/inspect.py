@@ -22,7 +22,7 @@ from deitlt.engine.teachers import check_teacher
 from deitlt.reports.class_figures import class_histogram
 from deitlt.reports.figures import save_figure
 from deitlt.reports.sample_figures import ViewExample, view_grid
-from deitlt.transforms import BatchMixing, DeviceView, TeacherView, denormalise
+from deitlt.transforms import BatchTransform, Mixup, TeacherInput, denormalise
 from deitlt.types import Batch, Normalisation
 
 Picture = NDArray[Any]  # [H, W, 3]
@@ -61,7 +61,7 @@ def main(config: DictConfig) -> None:
     Console().print(*pictures, sep="\n", highlight=False, soft_wrap=True, markup=False)
 
 
-def student_examples(datamodule: LongTailDataModule, teacher: TeacherView | None, seed: int) -> list[ViewExample]:
+def student_examples(datamodule: LongTailDataModule, teacher: TeacherInput | None, seed: int) -> list[ViewExample]:
     """One batch of images from all over the classes, as the student sees it and the teacher is asked about it.
 
     Where an image has several views, the first image shows the first of them, the next image the second.
@@ -102,7 +102,7 @@ def device_operations(datamodule: LongTailDataModule, seed: int) -> list[ViewExa
         seed: of the choice of the image and of its views.
     """
     view: object = datamodule.train_transform()
-    if not isinstance(view, DeviceView) or view.augment is None:
+    if not isinstance(view, BatchTransform) or view.augment is None:
         return []
     source, most = datamodule.splits.train, int(np.argmax(datamodule.info.counts))
     chosen = int(np.random.default_rng(seed).choice(np.flatnonzero(source.labels == most)))
@@ -116,12 +116,12 @@ def _student_page(
     title, asked = f"What the {stage.name} trains on", None
     if stage.distils:
         assert teacher is not None
-        title, asked = f"{title}, and what its teacher is asked about", _teacher_view(stage, data, teacher)
+        title, asked = f"{title}, and what its teacher is asked about", _teacher_input(stage, data, teacher)
     return title, student_examples(data, asked, stage.seed)
 
 
 def _student_example(
-    datamodule: LongTailDataModule, teacher: TeacherView | None, batch: Batch, i: int, original: Picture
+    datamodule: LongTailDataModule, teacher: TeacherInput | None, batch: Batch, i: int, original: Picture
 ) -> ViewExample:
     rows = _rows(batch, i)
     part, row = rows[i % len(rows)]
@@ -156,7 +156,7 @@ def _viewed_batch(datamodule: LongTailDataModule, seed: int) -> tuple[list[Pictu
     return [np.asarray(source[i]) for i in chosen], datamodule.complete(views, targets, rng)
 
 
-def visibly(mixing: BatchMixing) -> BatchMixing:
+def visibly(mixing: Mixup) -> Mixup:
     """The same mixing at every batch and about half and half; with TransMix the CutMix that it is about."""
     by_attention = mixing.attention and mixing.cutmix > 0
     return replace(
@@ -188,14 +188,14 @@ def _shown_stages(config: DictConfig, run: RunFolder) -> dict[str, StageConfig]:
     return stages
 
 
-def _teacher_view(stage: StageConfig, data: LongTailDataModule, teacher: LongTailDataModule) -> TeacherView:
+def _teacher_input(stage: StageConfig, data: LongTailDataModule, teacher: LongTailDataModule) -> TeacherInput:
     """How the teacher will see the student's images: the one that is given, or the recipe's, untrained yet."""
     image_size, normalisation = teacher.image_size, teacher.normalisation
     if (given := stage.run["teacher"]["checkpoint"]) is not None:
         card = check_teacher(find_checkpoint(given, ("teacher",)), data, stage.run["teacher"]).card
         image_size, normalisation = card.image_size, card.normalisation
-    options = stage.recipe["teacher_view"]
-    return TeacherView(
+    options = stage.recipe["teacher_input"]
+    return TeacherInput(
         image_size,
         options["antialias"],
         data.normalisation if options["renormalise"] else None,

@@ -19,7 +19,7 @@ from deitlt.engine.run_folder import write_text
 from deitlt.engine.trained import TrainedNetwork, load_trained
 from deitlt.errors import ConfigError, DataError
 from deitlt.metrics import logits_by_token
-from deitlt.transforms import evaluation_view
+from deitlt.transforms import evaluation_transform
 
 
 def main(config: DictConfig) -> None:
@@ -64,7 +64,7 @@ def predict(
     """A row for each file: the class and probability of the mean answer, then each token's likeliest classes."""
     card = trained.card
     source = FileImages(files, [0] * len(files))
-    images = EvaluationImages(source, evaluation_view(card.image_size, card.normalisation, card.crop_share))
+    images = EvaluationImages(source, evaluation_transform(card.image_size, card.normalisation, card.crop_share))
     order = EvaluationSampler(source, 1, 0)
     loader = DataLoader(images, batch_size=batch_size, sampler=order, num_workers=num_workers)
     top = min(top, len(card.class_names))

@@ -37,7 +37,9 @@ LEAST = {
     "rows": 2,
     "workers": 1,
     "repeats": 1,
-    **dict.fromkeys(("views.batch", "views.batches", "epoch.batches", "profile.batches", "profile.warmup"), 1),
+    **dict.fromkeys(
+        ("transforms.batch", "transforms.batches", "epoch.batches", "profile.batches", "profile.warmup"), 1
+    ),
     **dict.fromkeys(("ranks.batch", "ranks.batches", "ranks.warmup"), 1),
     "ranks.devices": 2,
     "trainer.num_nodes": 1,
@@ -60,7 +62,7 @@ PARTS = ("attention", "rank", "diversity", "winners", "calibration", "agreement"
 CHOICES = {
     "trainer.precision": ("auto", "32-true", "bf16-mixed", "16-mixed"),
     "trainer.compile": ("auto", "true", "false"),
-    "student.teacher_view.precision": ("32-true", "bf16-mixed"),
+    "student.teacher_input.precision": ("32-true", "bf16-mixed"),
     "trainer.strategy": ("auto", "ddp"),
     "objective.direction": ("maximize", "minimize"),
     "on_broken": ("error", "skip"),
@@ -68,7 +70,7 @@ CHOICES = {
     "data.cache_on_device": ("auto", "true", "false"),
     "label_order": LABEL_ORDERS,
     "teacher.label_order": LABEL_ORDERS,
-    "student.views.teacher_sees": ("both", "global"),
+    "student.transforms.teacher_sees": ("both", "global"),
     "logger.wandb.mode": ("online", "offline", "disabled"),
     "compare": ("timm",),
     "training.measured": ("teacher", "sam_teacher", "student", "sam_student", "baseline", "sam_baseline"),  # each
@@ -185,9 +187,9 @@ def check_required(run: DictConfig) -> None:
 def check_targets(run: DictConfig) -> None:
     """Raise ConfigError where smoothing would make every class a right answer, each target being above 0."""
     threshold = OmegaConf.select(run, "student.loss.threshold")
-    smoothing = OmegaConf.select(run, "student.views.mixing.smoothing", default=0)
+    smoothing = OmegaConf.select(run, "student.transforms.mixing.smoothing", default=0)
     if threshold == 0 and smoothing:
         raise ConfigError(
-            f"student.loss.threshold=0 with student.views.mixing.smoothing={smoothing} makes every class right; "
-            "type student.views.mixing.smoothing=0 with it."
+            f"student.loss.threshold=0 with student.transforms.mixing.smoothing={smoothing} makes every class right; "
+            "type student.transforms.mixing.smoothing=0 with it."
         )

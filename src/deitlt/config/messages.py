@@ -23,6 +23,9 @@ from deitlt.errors import UserError, nearest, sentence
 # Choices that come with packages of their own.
 PLUGINS = (r"hydra/sweeper/optuna", r"hydra/launcher/(joblib|submitit_local|submitit_slurm)")
 
+# Words of groups and keys that have another name now.
+RENAMED = {"views": "transforms", "teacher_view": "teacher_input"}
+
 # What Hydra says of an override that cannot stand so -> what to type.
 _MISUSED = (
     (r"An item is already at '([^']+)'", "{0} is a key already; type {0}=VALUE without the plus sign."),
@@ -88,6 +91,8 @@ def _unknown_key(error: Exception, config_name: str, overrides: list[str]) -> st
     if match is None:
         return _first_line(error)
     key = match[1]
+    if (new := re.sub(r"\w+", lambda word: RENAMED.get(word[0], word[0]), key)) != key:
+        return f"{key} is now called {new}; type {new} instead."
     known = _known_keys(config_name, overrides)
     if "/" in key:
         known = [str(p.relative_to(config_dir())) for p in config_dir().rglob("*") if p.is_dir()]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deitlt.errors import ConfigError
-from deitlt.transforms import BatchMixing
+from deitlt.transforms import Mixup
 from deitlt.types import Batch
 
 TeacherInputs = Callable[[Tensor], Tensor]
@@ -19,7 +19,7 @@ TeacherSees = Literal["both", "global"]
 def training_batch(
     crops: Tensor | Sequence[Tensor],
     targets: Tensor,
-    mixing: BatchMixing | None,
+    mixing: Mixup | None,
     teacher_input: TeacherInputs | None,
     teacher_sees: TeacherSees,
     rng: np.random.Generator,
@@ -59,10 +59,10 @@ def check_teacher_sees(teacher_sees: str) -> TeacherSees:
         return "both"
     if teacher_sees == "global":
         return "global"
-    raise ConfigError(f"student.views.teacher_sees={teacher_sees} is no choice; type =global or =both.")
+    raise ConfigError(f"student.transforms.teacher_sees={teacher_sees} is no choice; type =global or =both.")
 
 
-def _mixed(crops: Sequence[Tensor], targets: Tensor, mixing: BatchMixing | None, rng: np.random.Generator) -> Batch:
+def _mixed(crops: Sequence[Tensor], targets: Tensor, mixing: Mixup | None, rng: np.random.Generator) -> Batch:
     """Crops of one size, one after the other, mixed: V crops of B images -> V * B rows."""
     images, labels = torch.cat(list(crops)), targets.repeat(len(crops))
     if mixing is None:

@@ -30,7 +30,7 @@ from deitlt.data.loading import (
 from deitlt.data.samplers import EpochSampler, EvaluationSampler, KeyedSampler, ShuffledSampler
 from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed, sort_classes
 from deitlt.errors import ConfigError
-from deitlt.transforms import IMAGENET, BatchMixing, evaluation_view, weak_view
+from deitlt.transforms import IMAGENET, Mixup, evaluation_transform, weak_transform
 from deitlt.types import Batch, DataInfo, ImageBatch, Normalisation
 
 TRANSFORMS = 1  # names the generator of a batch's transforms; that of its mixing has no name
@@ -43,7 +43,7 @@ class Transforms:
     Args:
         train: (image_size, normalisation) -> transform of one picture, or of a batch on its device.
         evaluation: the same for evaluation, of one picture.
-        mixing: num_classes -> `BatchMixing`; None never mixes.
+        mixing: num_classes -> `Mixup`; None never mixes.
         image_size: pixels a side; None for the data set's own.
         statistics: normalise with ImageNet's mean and deviation, or with the data set's 'own'.
 
@@ -51,9 +51,9 @@ class Transforms:
         ConfigError: `statistics` is another word.
     """
 
-    train: Callable[[int, Normalisation], AnyTransform] = weak_view
-    evaluation: Callable[[int, Normalisation], ImageTransform] = evaluation_view
-    mixing: Callable[[int], BatchMixing] | None = None
+    train: Callable[[int, Normalisation], AnyTransform] = weak_transform
+    evaluation: Callable[[int, Normalisation], ImageTransform] = evaluation_transform
+    mixing: Callable[[int], Mixup] | None = None
     image_size: int | None = None
     statistics: Literal["imagenet", "own"] = "imagenet"
 

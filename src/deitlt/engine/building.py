@@ -24,7 +24,7 @@ from deitlt.models import (
     keep_channels_last,
 )
 from deitlt.modules import ClassifierModule, FrozenTeacher
-from deitlt.transforms import TeacherView
+from deitlt.transforms import TeacherInput
 from deitlt.types import DataInfo
 
 make = partial(instantiate, _convert_="all")  # plain lists and dicts, nothing of OmegaConf, in what is made
@@ -38,19 +38,19 @@ def batch_plan(stage: StageConfig) -> BatchPlan:
 
 def build_data(stage: StageConfig) -> LongTailDataModule:
     """The stage's data module, not yet opened."""
-    recipe, views = stage.recipe, stage.recipe["views"]
+    recipe, chosen = stage.recipe, stage.recipe["transforms"]
     sampler = {"sampler": make(recipe["sampler"])} if "sampler" in recipe else {}
     data = make(stage.data)
     datamodule: LongTailDataModule = data.func.from_keys(
         **{**data.keywords, **sampler},
         image_size=recipe["image_size"],
         statistics=recipe["statistics"],
-        train=make(views["train"]),
-        evaluation=make(views["evaluation"]),
-        mixing=None if views["mixing"] is None else make(views["mixing"]),
+        train=make(chosen["train"]),
+        evaluation=make(chosen["evaluation"]),
+        mixing=None if chosen["mixing"] is None else make(chosen["mixing"]),
         batch_size=batch_plan(stage).batch_size,
         drop_last=recipe["drop_last"],
-        teacher_sees=views.get("teacher_sees", "both"),
+        teacher_sees=chosen.get("teacher_sees", "both"),
         watched=stage.watched,
         seed=stage.seed,
     )
@@ -68,7 +68,7 @@ def build_module(stage: StageConfig, info: DataInfo, teacher: FrozenTeacher | No
         loss = make(recipe["distillation"])(cls_loss=loss)
     if (rows := recipe["model"].get("queue_size")) is not None:
         check_queue_size(rows, batch_plan(stage).images_per_update)
-        _refuse_lone_views(recipe["views"])
+        _refuse_one_view(recipe["transforms"])
     module: ClassifierModule = make(recipe["module"])(
         network=network,
         loss=loss,
@@ -110,22 +110,22 @@ def _refuse_tokens(stage: StageConfig, tokens: tuple[str, ...]) -> None:
         )
 
 
-def _refuse_lone_views(views: Mapping[str, Any]) -> None:
+def _refuse_one_view(chosen: Mapping[str, Any]) -> None:
     """Raise ConfigError where PaCo's teacher would get other images than two unmixed views of each."""
-    target = str(views["train"]["_target_"]).rpartition(".")[2]
-    if target == "paired_view" and views["mixing"] is None:
+    target = str(chosen["train"]["_target_"]).rpartition(".")[2]
+    if target == "paired_transform" and chosen["mixing"] is None:
         return
-    what = "mixed images" if views["mixing"] is not None else f"one {target} of each image"
+    what = "mixed images" if chosen["mixing"] is not None else f"one {target} of each image"
     raise ConfigError(
-        f"PaCo contrasts two unmixed views of each image, and teacher.views gives {what}; type "
-        "teacher/views=paco_cifar, or take an LDAM teacher, as teacher=cifar, where method=no_ood or deit is to give "
-        "it the student's views."
+        f"PaCo contrasts two unmixed views of each image, and teacher.transforms gives {what}; type "
+        "teacher/transforms=paco_cifar, or take an LDAM teacher, as teacher=cifar, where method=no_ood or deit is to "
+        "give it the student's transforms."
     )
 
 
 def _refuse_local_crops(recipe: Mapping[str, Any]) -> None:
     """Raise ConfigError where the views make local crops that the student's patches do not tile."""
-    view, patch_size = recipe["views"]["train"], recipe["model"].get("patch_size")
+    view, patch_size = recipe["transforms"]["train"], recipe["model"].get("patch_size")
     if view.get("local_crops") and patch_size is not None:
         check_local_size(view["local_size"], patch_size)
 
@@ -141,7 +141,7 @@ def build_card(stage: StageConfig, datamodule: LongTailDataModule) -> ModelCard:
         image_size=datamodule.image_size,
         mean=list(view.mean),
         std=list(view.std),
-        crop_share=stage.recipe["views"]["evaluation"]["crop_share"],
+        crop_share=stage.recipe["transforms"]["evaluation"]["crop_share"],
         logit_scale=_logit_scale(stage.recipe),
         protocol=stage.protocol,
         class_names=list(info.class_names),
@@ -165,8 +165,8 @@ def build_teacher(stage: StageConfig, datamodule: LongTailDataModule) -> FrozenT
         return None
     assert stage.teacher is not None
     found = check_teacher(Path(stage.teacher), datamodule, stage.run["teacher"])
-    options = stage.recipe["teacher_view"]
-    view = TeacherView(
+    options = stage.recipe["teacher_input"]
+    view = TeacherInput(
         found.card.image_size,
         antialias=options["antialias"],
         student=datamodule.normalisation if options["renormalise"] else None,

@@ -29,7 +29,7 @@ def card_by_recipe(
         datamodule.info,
         image_size=recipe["image_size"],
         normalisation=IMAGENET if recipe["statistics"] == "imagenet" else datamodule.spec.normalisation,
-        crop_share=recipe["views"]["evaluation"]["crop_share"],
+        crop_share=recipe["transforms"]["evaluation"]["crop_share"],
         logit_scale=float(recipe["loss"].get("scale", LDAM_SCALE)),
         data=data,
     )

@@ -11,17 +11,16 @@ from timm.data.auto_augment import LEVEL_TO_ARG, NAME_TO_OP
 
 from deitlt.data.loading import isolated_rng
 from deitlt.reports.sample_figures import ViewExample
-from deitlt.transforms import DeviceView, denormalise, student_view
-from deitlt.transforms.device_geometry import draw_warps
-from deitlt.transforms.device_policy import ARGUMENTS, STEPS, Layer, Operation
-from deitlt.transforms.device_rand_augment import BatchRandAugment
+from deitlt.transforms import BatchTransform, denormalise, student_transform
+from deitlt.transforms.operations import Layer, Operation, draw_warps
+from deitlt.transforms.randaugment import ARGUMENTS, STEPS, BatchRandAugment
 
 Pixels = NDArray[Any]  # [H, W, 3]
 WHOLE_NUMBERS = (Operation.POSTERIZE, Operation.SOLARIZE, Operation.SOLARIZE_ADD)
 LOUDER = 8  # times a difference is shown
 
 
-def operation_examples(view: DeviceView, picture: Pixels, views: int = 5, seed: int = 0) -> list[ViewExample]:
+def operation_examples(view: BatchTransform, picture: Pixels, views: int = 5, seed: int = 0) -> list[ViewExample]:
     """timm's result, ours, and their difference for each operation; then whole views, each with its own draws.
 
     Args:
@@ -70,19 +69,15 @@ def _timms(
     return np.asarray(made), " ".join((name, *(f"{word:.3g}" for word in words)))
 
 
-def _whole_views(view: DeviceView, picture: Pixels, views: int, seed: int) -> list[ViewExample]:
+def _whole_views(view: BatchTransform, picture: Pixels, views: int, seed: int) -> list[ViewExample]:
     """Views by timm and views on the device, which do not share their draws."""
     assert view.augment is not None
-    alone = student_view(
+    alone = student_transform(
         view.image_size,
         view.normalisation,
-        view.crop,
-        view.scale,
-        view.padding,
-        view.flip,
-        view.augment.policy.description,
-        view.erasing,
-        view.interpolation,
+        rand_augment=view.augment.policy.description,
+        erasing=view.erasing,
+        **vars(view.begin),
     )
     images = torch.from_numpy(picture.copy()).permute(2, 0, 1).repeat(views, 1, 1, 1)
     together = view(images, np.random.default_rng(seed))

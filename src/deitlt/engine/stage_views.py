@@ -7,7 +7,7 @@ from deitlt.engine.building import build_data, build_teacher
 from deitlt.engine.stage_config import StageConfig
 from deitlt.reports.figures import save_figure
 from deitlt.reports.sample_figures import view_grid
-from deitlt.transforms import TeacherView
+from deitlt.transforms import TeacherInput
 
 
 def draw_views(stage: StageConfig, path: Path) -> Path:
@@ -26,6 +26,6 @@ def draw_views(stage: StageConfig, path: Path) -> Path:
     teacher = build_teacher(stage, data)
     if teacher is None:
         return save_figure(view_grid(student_examples(data, None, stage.seed), title), path)
-    assert isinstance(teacher.input, TeacherView)
+    assert isinstance(teacher.input, TeacherInput)
     title = f"{title}, and what its teacher is asked about"
     return save_figure(view_grid(student_examples(data, teacher.input, stage.seed), title), path)

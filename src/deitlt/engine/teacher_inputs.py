@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from inspect import signature
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -17,23 +16,21 @@ from deitlt.data import LongTailDataModule
 from deitlt.data.images import ImageDataset, Subset
 from deitlt.data.loading import Delivery, make_delivery
 from deitlt.data.samplers import SampleKey, choose_evenly
-from deitlt.engine.building import make
 from deitlt.engine.stage_config import StageConfig
-from deitlt.transforms import BatchMixing, student_view
+from deitlt.transforms import Mixup, student_transform
+from deitlt.transforms.image import CropOptions
 
 InputKind = Literal["clean", "cropped", "augmented", "mixed"]
 KINDS: tuple[InputKind, ...] = get_args(InputKind)
 AT_ONCE = 64  # images
-# Of a view's options those of its crop and flip; whatever else it does is left out of 'cropped'.
-_CROP = ("crop", "scale", "padding", "flip", "interpolation")
 _PARTNERS, _VIEWS, _MIXING = range(1, 4)  # name the streams; 0 is that of the choice of images
 
 
 def input_kinds(stage: StageConfig) -> tuple[InputKind, ...]:
-    """The kinds that a student's recipe has: 'cropped' if its view has one of our crops, 'mixed' if it mixes."""
-    views = stage.recipe["views"]
-    mixing = views["mixing"]
-    absent = set() if "crop" in _crop_options(views["train"]) else {"cropped"}
+    """The kinds that a student's recipe has: 'cropped' if its transform has one of our crops, 'mixed' if it mixes."""
+    chosen = stage.recipe["transforms"]
+    mixing = chosen["mixing"]
+    absent = set() if "crop" in _crop_options(chosen["train"]) else {"cropped"}
     if mixing is None or not (mixing.get("mixup", 1) or mixing.get("cutmix", 1)):
         absent.add("mixed")
     return tuple(kind for kind in KINDS if kind not in absent)
@@ -129,7 +126,7 @@ def _mixed(
         yield torch.stack(mixed), labels[: len(places)]
 
 
-def _greater_share(mixing: BatchMixing, pair: Tensor, stream: np.random.Generator) -> Tensor:
+def _greater_share(mixing: Mixup, pair: Tensor, stream: np.random.Generator) -> Tensor:
     """pair: [2, 3, H, W] -> of its two mixtures that in which the first has the greater share: [3, H, W].
 
     Args:
@@ -152,18 +149,17 @@ def _delivery(
     if kind == "clean":
         view: Any = datamodule.evaluation_transform()
     elif kind == "cropped":
-        options = _crop_options(stage.recipe["views"]["train"])
-        view = student_view(*size, rand_augment=None, erasing=0.0, **options)
+        options = _crop_options(stage.recipe["transforms"]["train"])
+        view = student_transform(*size, rand_augment=None, erasing=0.0, **options)
     else:
         view = datamodule.train_transform()
     part = Subset(source, chosen)
     return make_delivery(part, view, datamodule.loader.cache_on_device, device, stage.seed, rank=0)
 
 
-def _crop_options(view: Mapping[str, Any]) -> dict[str, Any]:
-    """What a view of the recipe is told about its crop and flip, or takes if it is told nothing."""
-    known = signature(make(view)).parameters
-    return {name: known[name].default for name in _CROP if name in known}
+def _crop_options(transform: Mapping[str, Any]) -> dict[str, Any]:
+    """What a transform of the recipe is told about its crop and flip; the rest is left out of 'cropped'."""
+    return {name: transform[name] for name in CropOptions.__annotations__ if name in transform}
 
 
 def _batch(

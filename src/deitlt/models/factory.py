@@ -147,8 +147,8 @@ def check_local_size(local_size: int, patch_size: int) -> None:
     """Raise ConfigError where patches do not tile a local crop."""
     if local_size % patch_size:
         raise ConfigError(
-            f"student.views.train.local_size={local_size} cannot be cut into patches of {patch_size} pixels; "
-            f"type student.views.train.local_size={max(1, local_size // patch_size) * patch_size}."
+            f"student.transforms.train.local_size={local_size} cannot be cut into patches of {patch_size} pixels; "
+            f"type student.transforms.train.local_size={max(1, local_size // patch_size) * patch_size}."
         )
 
 

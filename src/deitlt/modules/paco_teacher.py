@@ -109,7 +109,7 @@ class PaCoTeacherModule(ClassifierModule):
 def _refuse_other_views(batch: Batch) -> None:
     """A single view, cut in two, would train on pairs of different images, and nobody would notice."""
     if batch.targets.ndim != 1:
-        raise ConfigError("PaCo contrasts classes, and mixed images have several; type teacher.views.mixing=null.")
+        raise ConfigError("PaCo contrasts classes, and mixed images have several; type teacher.transforms.mixing=null.")
     first, second = batch.targets.tensor_split(2)
     if not torch.equal(first, second):
-        raise ConfigError("PaCo needs two views of each image; type teacher/views=paco_cifar or =paco_imagenet.")
+        raise ConfigError("PaCo needs two views of each image; type teacher/transforms=paco_cifar or =paco_imagenet.")

@@ -26,7 +26,7 @@ _ACCURACIES: Final = (("all", "accuracy"), ("tail", "tail accuracy"))
 _BESIDE: Final = ", runs beside runs"
 # How the keys begin that make the difference that a claim is about.
 _TRANSFORMS: Final = ("transforms", "views")  # of a recipe; the second is how older runs called it
-_TEACHING: Final = ("teacher.", "student.distillation.", "student.model.distilled.", "student.teacher_view.",
+_TEACHING: Final = ("teacher.", "student.distillation.", "student.model.distilled.", "student.teacher_input.",
                     *(f"student.{node}.teacher_sees." for node in _TRANSFORMS))  # fmt: skip
 _SAM: Final = ("teacher.sam.",)
 _TEACHERS_IMAGES: Final = (*(f"teacher.{node}." for node in _TRANSFORMS), "teacher.statistics.")

@@ -1,40 +1,44 @@
 """What an image becomes on its way to the student, to the teacher, and to evaluation."""
 
-from deitlt.transforms.auto_augment import auto_augment_view
-from deitlt.transforms.cutout import Cutout
-from deitlt.transforms.device import DeviceView, device_view
-from deitlt.transforms.evaluation import evaluation_view
-from deitlt.transforms.imagenet import imagenet_view
-from deitlt.transforms.mixing import BatchMixing, Mixed
-from deitlt.transforms.multi_crop import multi_crop_view
-from deitlt.transforms.paired import paired_view
-from deitlt.transforms.several import SeveralViews
-from deitlt.transforms.simclr import simclr_view
-from deitlt.transforms.statistics import IMAGENET, denormalise
-from deitlt.transforms.student import student_view
-from deitlt.transforms.teacher import TeacherView
-from deitlt.transforms.three_augment import three_augment_view
-from deitlt.transforms.transmix import attention_targets
-from deitlt.transforms.weak import weak_view
+from deitlt.transforms.batch import BatchTransform, batch_transform
+from deitlt.transforms.image import (
+    IMAGENET,
+    CropFlip,
+    ImageTransform,
+    auto_augment_transform,
+    denormalise,
+    evaluation_transform,
+    image_transform,
+    imagenet_transform,
+    simclr_transform,
+    student_transform,
+    three_augment_transform,
+    weak_transform,
+)
+from deitlt.transforms.mixup import Mixed, Mixup, attention_targets
+from deitlt.transforms.multi_view import MultiView, multi_crop_transform, paired_transform
+from deitlt.transforms.teacher_input import TeacherInput
 
 __all__ = [
     "IMAGENET",
-    "BatchMixing",
-    "Cutout",
-    "DeviceView",
+    "BatchTransform",
+    "CropFlip",
+    "ImageTransform",
     "Mixed",
-    "SeveralViews",
-    "TeacherView",
+    "Mixup",
+    "MultiView",
+    "TeacherInput",
     "attention_targets",
-    "auto_augment_view",
+    "auto_augment_transform",
+    "batch_transform",
     "denormalise",
-    "device_view",
-    "evaluation_view",
-    "imagenet_view",
-    "multi_crop_view",
-    "paired_view",
-    "simclr_view",
-    "student_view",
-    "three_augment_view",
-    "weak_view",
+    "evaluation_transform",
+    "image_transform",
+    "imagenet_transform",
+    "multi_crop_transform",
+    "paired_transform",
+    "simclr_transform",
+    "student_transform",
+    "three_augment_transform",
+    "weak_transform",
 ]

@@ -53,7 +53,7 @@ TOPICS = {
         Topic("students", "recipes of a student, its network, and what DIST learns", _STUDENT),
         Topic("models", "networks; with a pattern such as 'deit*' timm's, too", ("teacher/model", "student/model")),
         Topic("losses", "what teacher and student learn the truth by", ("teacher/loss", "student/loss")),
-        Topic("views", "what teacher and student see of an image", ("teacher/views", "student/views")),
+        Topic("transforms", "what teacher and student see of an image", ("teacher/transforms", "student/transforms")),
         Topic("sweeps", "ready sweeps, for deitlt train -m", ("sweep",), "train -m"),
         Topic(PARTS, "what deitlt benchmark measures", (), "benchmark"),
     )

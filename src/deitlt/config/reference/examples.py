@@ -41,13 +41,16 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("inspect experiment=digits", "the tail, and what teacher and student see"),
         ("inspect experiment=cifar10_lt_if100 data.imbalance_factor=0.02", "the same with a shorter tail"),
         ("inspect experiment=folder_cpu data.root=FOLDER", "your images"),
-        ("inspect experiment=digits student/views=multicrop student.views.train.local_size=8", "other views"),
+        (
+            "inspect experiment=digits student/transforms=multicrop student.transforms.train.local_size=8",
+            "other transforms",
+        ),
         ("inspect experiment=digits method=deit", "a baseline's"),
     ),
     "benchmark": (
         ("benchmark experiment=digits", "images/s of input, step and the whole"),
         ("benchmark experiment=cifar10_lt_if100 generated=50000", "of a recipe whose data are not here"),
-        ("benchmark part=views", "views in workers and on the device"),
+        ("benchmark part=transforms", "transforms in workers and on the device"),
         ("benchmark part=recipe experiment=cifar10_lt_if100 generated=50000", "how long all of it would take"),
         ("benchmark part=all output=all.json", "every figure of docs/speed.md"),
     ),
