@@ -2,8 +2,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
-from deitlt.data import samplers
+from deitlt.config.compose import config_dir
+from deitlt.data import ClassBalancedSampler, LongTailDataModule, samplers
+from deitlt.data.images import ArrayImages
 from deitlt.data.samplers import (
     EpochSampler,
     EvaluationSampler,
@@ -12,6 +17,8 @@ from deitlt.data.samplers import (
     RepeatedAugmentationSampler,
     SampleKey,
     ShuffledSampler,
+    choose_evenly,
+    image_probabilities,
 )
 from deitlt.errors import ConfigError
 
@@ -75,12 +82,6 @@ def test_shuffled_sampler_shows_every_image_once_but_for_filling(n, world):
     assert 0 <= sum(times.values()) - n < world
 
 
-def test_shuffled_sampler_fills_up_from_the_front():
-    whole = list(ShuffledSampler(range(10), 1, 0, seed=3))
-    last = [list(ShuffledSampler(range(10), 4, rank, seed=3))[-1] for rank in range(4)]
-    assert last == [*whole[8:], *whole[:2]]
-
-
 def test_copies_of_an_image_go_to_different_ranks():
     first, second, third = (list(FullRepeatedAugmentationSampler(range(50), 3, rank)) for rank in range(3))
     assert first == second == third
@@ -130,3 +131,111 @@ def test_an_order_that_is_dealt_in_parts_is_the_same(n, world, repeats, monkeypa
     repeated = np.repeat(EpochSampler(range(n), 1, 0, seed=1)._order(), repeats)
     even = np.resize(repeated, len(whole[0]) * world)  # an order that is too short goes on from its front
     assert whole == [even[rank::world].tolist() for rank in range(world)]
+
+
+COUNTS = (400, 90, 25, 1)
+
+
+@pytest.fixture
+def images():
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(4), COUNTS))
+    return ArrayImages(np.zeros((len(labels), 1, 1, 3), np.uint8), labels)
+
+
+def epochs_of(sampler, epochs):
+    for epoch in epochs:
+        sampler.set_epoch(epoch)
+        yield list(sampler)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.25, 0.5, 1.0])
+def test_classes_come_as_often_as_equation_1_says(images, power):
+    sampler = ClassBalancedSampler(images, 1, 0, power=power)
+    drawn = np.concatenate(list(epochs_of(sampler, range(40))))
+    shares = np.bincount(images.labels[drawn], minlength=4) / len(drawn)
+    expected = np.array(COUNTS) ** power / (np.array(COUNTS) ** power).sum()
+    assert shares == pytest.approx(expected, abs=0.015)
+
+
+def test_images_of_a_class_are_equally_likely(images):
+    probabilities = image_probabilities(images.labels, 0.0)
+    assert probabilities.sum() == pytest.approx(1)
+    for label, count in enumerate(COUNTS):
+        assert probabilities[images.labels == label] == pytest.approx(0.25 / count)
+
+
+def test_a_class_without_images_takes_no_part():
+    probabilities = image_probabilities(np.array([0, 0, 2]), 0.0)
+    assert probabilities == pytest.approx([0.25, 0.25, 0.5])
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_ranks_share_one_epoch_of_as_many_draws_as_images(images, world):
+    samplers = [ClassBalancedSampler(images, world, rank, seed=3) for rank in range(world)]
+    shares = [list(sampler) for sampler in samplers]
+    assert {len(share) for share in shares} == {len(samplers[0])} == {-(-len(images) // world)}
+    dealt = [index for row in zip(*shares, strict=True) for index in row]
+    whole = list(ClassBalancedSampler(images, 1, 0, seed=3))
+    assert dealt[: len(images)] == whole
+    assert len(whole) == len(images)
+
+
+def test_draws_depend_on_seed_and_epoch_alone(images):
+    orders = {
+        (seed, epoch): tuple(order)
+        for seed in (0, 1, 2**31)
+        for epoch, order in enumerate(epochs_of(ClassBalancedSampler(images, 1, 0, seed=seed), range(3)))
+    }
+    assert len(set(orders.values())) == 9
+    again = ClassBalancedSampler(images, 1, 0, seed=1)
+    assert tuple(next(epochs_of(again, [2]))) == orders[1, 2]
+
+
+def test_each_showing_of_a_rare_image_is_a_draw_of_its_own(images):
+    draws = list(KeyedSampler(ClassBalancedSampler(images, 1, 0)))
+    rare = int(np.flatnonzero(images.labels == 3)[0])
+    repeats = [draw.repeat for draw in draws if draw.index == rare]
+    assert repeats == list(range(len(repeats)))
+    assert len(repeats) > 80  # a quarter of 516
+    assert len(set(draws)) == len(draws)
+
+
+@pytest.mark.parametrize("power", [-0.5, 1.5])
+def test_a_power_that_cannot_be_is_named(images, power):
+    with pytest.raises(ConfigError, match=rf"data\.sampler\.power={power} must be from 0 to 1; type data\.sampler"):
+        ClassBalancedSampler(images, 1, 0, power=power)
+
+
+@pytest.mark.parametrize(("name", "power"), [("class_balanced", 0.0), ("square_root", 0.5)])
+def test_the_choices_are_made_by_the_data_module(name, power):
+    group = config_dir() / "data" / "sampler"
+    choice = OmegaConf.merge(OmegaConf.load(group / "class_balanced.yaml"), OmegaConf.load(group / f"{name}.yaml"))
+    choice.pop("defaults", None)
+    assert choice.power == power
+    module = LongTailDataModule.from_keys("digits", imbalance_factor=0.05, max_count=60, sampler=instantiate(choice))
+    targets = np.concatenate([batch[1].numpy() for batch in module.train_dataloader()])
+    expected = np.array(module.info.counts) ** power
+    shares = np.bincount(targets, minlength=10) / len(targets)
+    assert shares == pytest.approx(expected / expected.sum(), abs=0.06)
+
+
+@pytest.mark.parametrize(("images", "expected"), [(3, [1, 1, 1]), (5, [2, 2, 1]), (7, [4, 2, 1]), (99, [40, 2, 1])])
+def test_rare_classes_are_chosen_whole_before_frequent_ones_have_more(images, expected):
+    labels = np.repeat([0, 1, 2], [40, 2, 1])
+    chosen = choose_evenly(labels, images, seed=3)
+    assert len(set(chosen.tolist())) == len(chosen) == sum(expected)
+    assert np.bincount(labels[chosen]).tolist() == expected
+
+
+def test_batches_are_the_chosen_images_as_evaluation_sees_them_and_move_no_stream():
+    datamodule = LongTailDataModule.from_keys("digits", image_size=16, max_count=20, imbalance_factor=0.1)
+    source, chosen = datamodule.splits.test, np.array([7, 3, 11])
+    torch.manual_seed(5)
+    expected = torch.rand(2)
+    torch.manual_seed(5)
+    batches = list(datamodule.evaluation_batches(source, chosen, batch_size=2))
+    assert torch.equal(torch.rand(2), expected)
+    assert [len(images) for images, _ in batches] == [2, 1]
+    view = datamodule.evaluation_transform()
+    assert torch.equal(batches[1][0][0], view(source[11]))
+    assert torch.cat([labels for _, labels in batches]).tolist() == source.labels[chosen].tolist()

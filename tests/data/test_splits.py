@@ -1,10 +1,14 @@
+import pickle
+
 import numpy as np
 import pytest
 
+from deitlt.data.datamodule import LongTailDataModule
 from deitlt.data.datasets import DataSplits
 from deitlt.data.images import ArrayImages
-from deitlt.data.splits import SplitOptions, long_tailed
+from deitlt.data.splits import SplitOptions, authors_order, long_tailed, sort_classes
 from deitlt.errors import ConfigError, DataError
+from deitlt.losses import effective_number_weights
 
 
 def fake(labels, classes=None):
@@ -139,3 +143,152 @@ def test_class_without_an_image_and_a_single_class():
         long_tailed(sized(5, 0, 5), SplitOptions(), None)
     with pytest.raises(DataError, match="1 class, but"):
         long_tailed(sized(5), SplitOptions(), None)
+
+
+COUNTS = (2, 9, 4, 9, 4, 1)
+SORTED = (1, 3, 2, 4, 0, 5)
+
+
+def numbered(labels):
+    """Images whose one pixel tells their own label and number."""
+    pixels = np.stack([labels, np.arange(len(labels)), labels], axis=-1).astype(np.uint8)
+    return ArrayImages(pixels[:, None, None, :], labels)
+
+
+@pytest.fixture
+def splits():
+    train = np.random.RandomState(0).permutation(np.repeat(np.arange(6), COUNTS))
+    return DataSplits(numbered(train), numbered(np.repeat(np.arange(6), 2)), tuple("abcdef"))
+
+
+def own_label(source, index):
+    return source[index].getpixel((0, 0))[0]
+
+
+def test_classes_are_sorted_by_falling_count_and_stable_among_ties(splits):
+    result = long_tailed(sort_classes(splits, "count"), SplitOptions(), (2, 4))
+    assert result.info.counts == (9, 9, 4, 4, 2, 1)
+    assert result.info.labels == SORTED
+    assert result.info.class_names == tuple("bdceaf")
+    assert result.info.groups == {"head": (0, 1), "mid": (2, 3), "tail": (4, 5)}
+
+
+@pytest.mark.parametrize("order", ["count", "authors"])
+def test_every_image_of_every_split_keeps_its_own_class(splits, order):
+    options = SplitOptions(imbalance_factor=0.3, max_count=8, val_fraction=0.3)
+    result = long_tailed(sort_classes(splits, order), options, None)
+    seen = []
+    for source in (result.train, result.val, result.test):
+        assert len(source) == len(source.labels) > 0
+        for i, label in enumerate(source.labels):
+            assert own_label(source, i) == result.info.labels[label]
+        seen += [source[i].getpixel((0, 0))[1] for i in range(len(source)) if source is not result.test]
+    assert len(seen) == len(set(seen))
+    assert np.bincount(result.train.labels).tolist() == list(result.info.counts)
+    assert np.bincount(result.test.labels).tolist() == [2] * 6
+
+
+def test_the_profile_gives_most_images_to_the_class_that_has_most(splits):
+    result = long_tailed(sort_classes(splits, "count"), SplitOptions(imbalance_factor=1 / 9), None)
+    assert result.info.counts == (9, 5, 3, 2, 1, 1)  # 9 * 9**(-c/5), and no more than there are
+
+
+def test_labels_are_the_data_sets_own_without_sorting(splits):
+    assert sort_classes(splits, "label") is splits
+    assert long_tailed(splits, SplitOptions(), None).info.labels == (0, 1, 2, 3, 4, 5)
+
+
+def test_an_order_from_a_file(splits, tmp_path):
+    (tmp_path / "order.txt").write_text("5\n4\n3 2\n1\n0\n")
+    assert sort_classes(splits, str(tmp_path / "order.txt")).labels == (5, 4, 3, 2, 1, 0)
+
+
+@pytest.mark.parametrize("content", ["0 1 2 3 4", "0 1 2 3 4 4", "0 1 2 3 4 6", "a b c d e f", "", "0 1 2 3 4 -5"])
+def test_an_order_that_lacks_a_label_is_refused(splits, tmp_path, content):
+    (tmp_path / "order.txt").write_text(content)
+    with pytest.raises(DataError, match=r"order\.txt must hold each label 0 to 5 once"):
+        sort_classes(splits, str(tmp_path / "order.txt"))
+
+
+def test_an_order_that_is_none_is_named(splits):
+    with pytest.raises(ConfigError, match=r"data\.class_order=counts is none of label, count, authors, nor a file"):
+        sort_classes(splits, "counts")
+
+
+def test_a_name_that_became_absolute_is_told_as_it_was_typed(splits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"^data\.class_order=orders/sizes is none"):
+        sort_classes(splits, str(tmp_path / "orders" / "sizes"))
+    with pytest.raises(ConfigError, match=r"^data\.class_order=/nowhere/sizes is none"):
+        sort_classes(splits, "/nowhere/sizes")
+
+
+def test_the_module_sorts_any_data_set_where_that_is_asked_for():
+    options = {"max_count": 30, "imbalance_factor": 0.25}
+    plain = LongTailDataModule.from_keys(**options)
+    labels = np.bincount(plain._read().train.labels)
+    info = LongTailDataModule.from_keys(**options, class_order="count").info
+    assert plain.info.labels == tuple(range(10))
+    assert info.labels == tuple(np.argsort(-labels, kind="stable"))
+    assert info.class_names == tuple(str(label) for label in info.labels)
+
+
+def test_a_sorted_source_is_pickled_without_its_labels(splits):
+    source = sort_classes(splits, "count").train
+    assert "labels" not in source.__getstate__()
+    again = pickle.loads(pickle.dumps(source))
+    assert again.labels.tolist() == source.labels.tolist()
+
+
+# What NumPy 2.4 gave with its vector instructions off (NPY_DISABLE_CPU_FEATURES), so its plain introsort.
+@pytest.mark.parametrize("name", ["imagenet_lt", "inat18"])
+def test_the_authors_order_of_the_published_counts(golden, name):
+    counts = golden("class_weights")[f"{name.replace('_', '')}_counts_by_original_label"]
+    order = authors_order(counts)
+    np.testing.assert_array_equal(order, golden("authors_order")[name])
+    stable = np.argsort(-counts, kind="stable")
+    np.testing.assert_array_equal(counts[order], counts[stable])
+    assert (order != stable).sum() > len(counts) / 2  # most classes have ties
+
+
+def test_the_authors_order_of_short_and_of_unfortunate_keys(golden):
+    reference = golden("authors_order")
+    keys, orders, start = reference["short_keys"], reference["short_orders"], 0
+    for size in range(1, 60):
+        found = authors_order(-keys[start : start + size])
+        np.testing.assert_array_equal(found, orders[start : start + size])
+        start += size
+    worst = authors_order(-reference["worst_keys"])  # so unbalanced that heaps sort parts of it
+    np.testing.assert_array_equal(worst, reference["worst_order"])
+    assert authors_order(np.zeros(0, int)).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "cuts", "sizes"), [("imagenetlt", (390, 835), (390, 445, 165)), ("inat18", (842, 4543), (842, 3701, 3599))]
+)
+def test_published_groups_of_classes_sorted_by_count(golden, name, cuts, sizes):
+    counts = golden("class_weights")[f"{name}_counts_by_original_label"]
+    images = ArrayImages(np.zeros((int(counts.sum()), 1, 1, 3), np.uint8), np.repeat(np.arange(len(counts)), counts))
+    splits = DataSplits(images, images, tuple(map(str, range(len(counts)))))
+    info = long_tailed(sort_classes(splits, "count"), SplitOptions(), cuts).info
+    assert tuple(len(info.groups[group]) for group in ("head", "mid", "tail")) == sizes
+    assert [c for group in ("head", "mid", "tail") for c in info.groups[group]] == list(range(len(counts)))
+    assert counts[list(info.labels)].tolist() == list(info.counts)
+    shots = long_tailed(sort_classes(splits, "count"), SplitOptions(groups="shots"), cuts).info
+    assert len(shots.groups["head"]) == (counts > 100).sum()
+    assert len(shots.groups["tail"]) == (counts < 20).sum()
+
+
+def test_effective_number_weights_of_imagenet_lt_in_sorted_order(golden):
+    reference = golden("class_weights")
+    counts = np.sort(reference["imagenetlt_counts_by_original_label"])[::-1]
+    weights = effective_number_weights(counts.tolist()).double().numpy()
+    np.testing.assert_allclose(weights, reference["imagenetlt_w64_mapped"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["imagenetlt", "inat18"])
+def test_effective_number_weights_of_the_published_counts(golden, name):
+    counts = golden("class_weights")[f"{name}_counts_by_original_label"].astype(np.float64)
+    formula = (1 - 0.9999) / (1 - 0.9999**counts)
+    weights = effective_number_weights(counts.astype(int).tolist()).double().numpy()
+    np.testing.assert_allclose(weights, formula * len(counts) / formula.sum(), rtol=1e-5)

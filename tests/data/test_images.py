@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deitlt.data.images import ArrayImages, FileImages, Subset
+from deitlt.data.datasets import DataRequest
+from deitlt.data.file_checks import find_broken
+from deitlt.data.folder import read_folder
+from deitlt.data.images import ArrayImages, FileImages, Subset, drop
 from deitlt.errors import DataError
 
 
@@ -51,11 +54,6 @@ def test_what_is_no_image_raises_data_error(tmp_path, content):
         FileImages([tmp_path / "a.png"], [0])[0]
 
 
-def test_missing_file_raises_data_error():
-    with pytest.raises(DataError, match="nowhere"):
-        FileImages(["/nowhere.png"], [0])[0]
-
-
 def test_subset_of_a_subset_is_a_view_of_the_whole():
     whole = array_images()
     part = Subset(Subset(whole, [5, 3, 1]), [2, 0])
@@ -65,12 +63,35 @@ def test_subset_of_a_subset_is_a_view_of_the_whole():
     assert part[1].getpixel((0, 0)) == (5, 5, 5)
 
 
-def test_empty_subset():
-    assert len(Subset(array_images(), [])) == 0
-
-
 def test_sources_pickle(tmp_path: Path, write_image):
     source = Subset(FileImages([write_image(tmp_path / "a.png"), write_image(tmp_path / "b.png")], [0, 1]), [1])
     copy = pickle.loads(pickle.dumps(source))
     assert isinstance(copy[0], Image.Image)
     assert copy.labels.tolist() == [1]
+
+
+def test_finds_and_drops_broken_files(image_folder):
+    cut = image_folder / "train/cat/1.jpg"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    (image_folder / "train/dog/2.webp").write_bytes(b"")
+    source = read_folder(DataRequest(image_folder)).train
+    broken = find_broken(source)
+    assert broken == [str(cut), str(image_folder / "train/dog/2.webp")]
+    kept = drop(source, broken)
+    assert kept.labels.tolist() == [0, 0, 1]
+    assert [kept[i].mode for i in range(3)] == ["RGB"] * 3
+    assert find_broken(kept) == []
+
+
+def test_each_file_is_named_once_and_every_copy_dropped(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    source = FileImages([tmp_path / "a.png"] * 3, [0, 1, 0])
+    assert find_broken(source) == [str(tmp_path / "a.png")]
+    assert len(drop(source, find_broken(source))) == 0
+
+
+def test_subset_is_searched_alone(tmp_path, write_image):
+    (tmp_path / "a.png").write_bytes(b"x")
+    source = FileImages([tmp_path / "a.png", write_image(tmp_path / "b.png")], [0, 1])
+    assert find_broken(Subset(source, [1])) == []
+    assert find_broken(Subset(source, [0])) == [str(tmp_path / "a.png")]

@@ -2,6 +2,7 @@ import pickle
 import socket
 import tarfile
 import urllib.error
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,93 @@ import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import calculate_md5
 
-import deitlt.data.datasets as cifar
-from deitlt.data.datasets import DataRequest, get_dataset
-from deitlt.errors import DataError
+from deitlt.data import datasets
+from deitlt.data.datasets import DataRequest, DataSplits, get_dataset, list_datasets, read_digits, register_dataset
+from deitlt.data.images import ArrayImages
+from deitlt.data.splits import SplitOptions, long_tailed
+from deitlt.errors import ConfigError, DataError
+
+
+def read_nothing(request: DataRequest) -> DataSplits:
+    empty = ArrayImages(np.zeros((0, 1, 1, 3), np.uint8), [])
+    return DataSplits(empty, empty, ())
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch):
+    monkeypatch.setattr(datasets, "_SPECS", dict(datasets._SPECS))
+
+
+def test_built_in_sets_are_listed_sorted():
+    assert list_datasets() == ["cifar10", "cifar100", "digits", "folder", "imagenet_lt", "inat18", "lists", "places_lt"]
+
+
+def test_own_data_set_can_be_registered_twice_the_same():
+    spec = replace(get_dataset("folder"), name="mine", read=read_nothing)
+    register_dataset(spec)
+    register_dataset(spec)
+    assert get_dataset("mine").read(DataRequest(Path())).class_names == ()
+
+
+def test_name_of_another_data_set_is_refused():
+    with pytest.raises(ConfigError, match=r"'digits' is registered already"):
+        register_dataset(replace(get_dataset("folder"), name="digits"))
+
+
+def test_unknown_name_says_the_nearest():
+    with pytest.raises(ConfigError, match=r"data\.name=cifar11 .*did you mean 'cifar10"):
+        get_dataset("cifar11")
+    with pytest.raises(ConfigError, match="type one of cifar10, cifar100, digits, folder"):
+        get_dataset("zzz")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "cuts"),
+    [("cifar10", 32, (3, 7)), ("cifar100", 32, (36, 71)), ("digits", 8, (3, 7)), ("folder", 224, None)],
+)
+def test_specs(name, size, cuts):
+    spec = get_dataset(name)
+    assert (spec.name, spec.image_size, spec.group_cuts) == (name, size, cuts)
+    assert len(spec.description) < 90
+
+
+REQUEST = DataRequest(root=Path("/nowhere"))
+
+
+def pixels(source):
+    return np.stack([np.asarray(source[i]) for i in range(len(source))])
+
+
+def test_test_set_is_balanced_and_apart_from_the_training_set():
+    splits = read_digits(REQUEST)
+    assert np.bincount(splits.test.labels).tolist() == [50] * 10
+    assert len(splits.train) == 1297
+    assert not set(splits.train.indices) & set(splits.test.indices)
+    assert splits.class_names == tuple("0123456789")
+
+
+def test_every_opening_is_the_same():
+    first, second = read_digits(REQUEST), read_digits(REQUEST)
+    assert np.array_equal(first.test.indices, second.test.indices)
+    assert np.array_equal(pixels(first.test), pixels(second.test))
+
+
+def test_normalisation_fits_the_pixels():
+    splits = read_digits(REQUEST)
+    values = np.concatenate([pixels(splits.train), pixels(splits.test)]) / 255
+    assert values.shape == (1797, 8, 8, 3)
+    assert values.max() == 1
+    normalisation = get_dataset("digits").normalisation
+    np.testing.assert_allclose(normalisation.mean, values.mean((0, 1, 2)), atol=1e-4)
+    np.testing.assert_allclose(normalisation.std, values.std((0, 1, 2)), atol=1e-4)
+
+
+def test_demo_split_falls_from_120_to_6():
+    options = SplitOptions(imbalance_factor=0.05, max_count=120)
+    result = long_tailed(read_digits(REQUEST), options, (3, 7))
+    assert (result.info.counts[0], result.info.counts[-1]) == (120, 6)
+    assert len(result.train) == sum(result.info.counts)
+
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -108,5 +193,5 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
 
 
 def test_authors_statistics():
-    assert cifar.CIFAR_NORMALISATION.mean == (0.4914, 0.4822, 0.4465)
-    assert cifar.CIFAR_NORMALISATION.std == (0.2023, 0.1994, 0.2010)
+    assert datasets.CIFAR_NORMALISATION.mean == (0.4914, 0.4822, 0.4465)
+    assert datasets.CIFAR_NORMALISATION.std == (0.2023, 0.1994, 0.2010)

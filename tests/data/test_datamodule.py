@@ -255,28 +255,12 @@ def test_evaluation_is_neither_mixed_nor_labelled(make_trainer):
     assert torch.equal(first.images[0], expected)
 
 
-def test_evaluation_while_training_is_not_mixed(make_trainer):
-    module = Keeping()
-    datamodule = digits(watched=("test",), teacher_input=halve, **STRONG)
-    make_trainer(limit_val_batches=1.0).fit(module, datamodule=datamodule)
-    assert all(isinstance(batch, ImageBatch) for _, batch in module.evaluated)
-    assert all(isinstance(batch, Batch) for batch in module.batches[0])
-
-
 def test_what_the_data_are_is_known_after_opening_them():
     info = digits().info
     assert info.num_classes == 10
     assert info.counts[0] == 30
     assert info.counts[9] == 7
     assert info.groups == {"head": (0, 1, 2), "mid": (3, 4, 5, 6), "tail": (7, 8, 9)}
-
-
-def test_data_are_opened_once(make_trainer):
-    datamodule = digits()
-    splits = datamodule.splits
-    datamodule.setup("fit")
-    batches(make_trainer, datamodule)
-    assert datamodule.splits is splits
 
 
 def test_size_and_statistics_are_the_data_sets_own_unless_asked_for():
@@ -327,11 +311,6 @@ def test_broken_files_are_skipped_where_that_is_asked_for(broken_folder):
 def test_a_check_may_be_left_out(broken_folder):
     assert folder(broken_folder, verify=False).check_files() == []
     assert digits().check_files() == []
-
-
-def test_whole_folder_passes(image_folder):
-    assert folder(image_folder).check_files() == []
-    assert folder(image_folder, on_broken="skip").check_files() == []
 
 
 def test_unknown_choices_are_named():
