@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from deitlt.errors import ConfigError
-from deitlt.models import create_paco_teacher, create_teacher
+from deitlt.models import create_paco_teacher
 
 
 def small_teacher(num_classes=3, name="cifar_resnet8", **options):
@@ -44,12 +44,6 @@ def test_inference_is_the_query_encoders_features_through_the_centres():
     assert torch.equal(network(pictures()), logits)
 
 
-def test_a_network_without_a_classifier_answers_pooled_features():
-    backbone = create_teacher(0, "cifar_resnet8").eval()
-    assert torch.equal(backbone(pictures()), backbone.forward_features(pictures()))
-    assert not any(name.startswith("linear") for name, _ in backbone.named_parameters())
-
-
 def test_the_projection_is_that_of_the_published_files():
     shapes = {name: tuple(value.shape) for name, value in small_teacher(dim=32).encoder_q.fc.state_dict().items()}
     assert shapes["0.weight"] == (64, 64)
@@ -80,15 +74,10 @@ def test_a_move_takes_the_key_encoder_a_little_towards_the_query_encoder():
     assert all(torch.equal(a, b) for a, b in zip(queries, network.encoder_q.parameters(), strict=True))
 
 
-def test_the_queue_begins_empty():
-    network = small_teacher()
-    assert (network.queue_labels == -1).all()
-    assert (network.queue == 0).all()
-
-
 @pytest.mark.parametrize("sizes", [(4, 4, 4), (3, 3, 3, 3), (8, 8), (5, 8, 1)])
 def test_keys_replace_the_oldest_around_the_end(sizes):
     network, rows = small_teacher(), unit_rows(sum(sizes))
+    assert (network.queue_labels == -1).all()
     labels = torch.arange(len(rows))
     start = 0
     for size in sizes:

@@ -123,12 +123,6 @@ def test_it_is_evaluated_as_any_teacher(make_trainer, module):
     assert float(trainer.callback_metrics["test/all"]) == pytest.approx(100 * right.double().mean())
 
 
-def test_weights_reach_the_loss(module):
-    weighted = module()
-    weighted.reweight(torch.tensor([1.0, 2.0, 3.0, 4.0]))
-    assert torch.equal(weighted.loss.class_weights, torch.tensor([1.0, 2.0, 3.0, 4.0]))
-
-
 class DroppingKeys(torch.nn.Module):
     """A backbone that draws from the random stream."""
 

@@ -35,14 +35,6 @@ def test_each_update_uses_the_rate_of_its_time(make_trainer, student_module, stu
     assert used == pytest.approx([SCHEDULE(time) for time in times], rel=1e-12)
 
 
-def test_with_accumulation_the_last_update_has_the_rate_of_the_epochs_last_batch(
-    make_trainer, teacher_module, student_batches
-):
-    module = teacher_module(optimizer=noting, schedule=lambda time: time)
-    used = used_rates(make_trainer, module, student_batches(8), 4)
-    assert used == pytest.approx([0, 7 / 8, 1, 1 + 7 / 8, 2, 2 + 7 / 8])
-
-
 def test_every_group_of_parameters_moves(make_trainer, student_module, student_batches):
     def two_groups(network):
         tokens = [network.vit.cls_token, network.vit.dist_token]

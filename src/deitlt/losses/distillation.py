@@ -1,4 +1,4 @@
-"""The student's loss: the class token learns the truth, the distillation token learns the teacher."""
+"""The student's loss: the class token learns the targets, the distillation token the teacher."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ DISTILLATION_KINDS = ("hard", "soft", "none")
 
 
 class DistillationTerms(NamedTuple):
-    """A student's loss and its two parts, scalars; ``loss = cls + dist``, the factors are in the parts."""
+    """A student's loss and its parts, scalars: ``loss = cls + dist``, each already multiplied by its factor."""
 
     loss: Tensor
     cls: Tensor
@@ -27,21 +27,21 @@ class DistillationTerms(NamedTuple):
 
 
 def hard_distillation(dist: Tensor, teacher: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy to the teacher's decisions, weighted by the class that the teacher chose.
+    """Cross-entropy to the teacher's hard labels, weighted by the class of the label.
 
     Args:
         dist: [B, C], the distillation token's logits.
-        teacher: [B] decisions, or [B, C] logits whose argmax decides.
+        teacher: [B] hard labels, or [B, C] logits.
         weights: [C] or None.
     """
-    decisions = teacher.argmax(dim=1) if teacher.ndim == 2 else teacher
-    return weighted_cross_entropy(dist, decisions, weights)
+    labels = teacher.argmax(dim=1) if teacher.ndim == 2 else teacher
+    return weighted_cross_entropy(dist, labels, weights)
 
 
 def soft_distillation(dist: Tensor, teacher: Tensor, tau: float, weights: Tensor | None = None) -> Tensor:
     """``tau^2 / (B C) * sum_i KL(softmax(t_i / tau + log w) || softmax(s_i / tau))``.
 
-    The class weights enter as a shift of the teacher's logits, so that its target stays a distribution.
+    The class weights shift the teacher's logits, so the target stays a distribution.
 
     Args:
         dist: [B, C], the distillation token's logits s.
@@ -58,19 +58,18 @@ def soft_distillation(dist: Tensor, teacher: Tensor, tau: float, weights: Tensor
 
 
 class DistillationLoss(Reweightable):
-    """``(1 - a) * CLS(f_cls(x), y) + a * w[t] * D(f_dist(x), t)``, t the teacher's answer to the same image.
+    """``(1 - a) * CLS(f_cls(x), y) + a * w[t] * D(f_dist(x), t)``, t the teacher's target for the same image.
 
     Touvron et al., "Training data-efficient image transformers & distillation through attention", ICML 2021,
     eq. 2 (``soft``) and 3 (``hard``); Rangwani et al., "DeiT-LT", CVPR 2024, with the weights w of deferred
-    re-weighting. ``none`` has no teacher: a student with two tokens learns the truth with both (the
-    control), a student with a class token alone has CLS as its whole loss.
+    re-weighting. ``none`` has no teacher: a student with two tokens learns the targets with both (the control), a
+    student with a class token alone has CLS as its whole loss. Another distillation overrides `distill`.
 
-    The class weights, from the constructor or from `reweight`, weigh the distillation token, and with
-    ``weigh_cls`` the class token, too; a student that has one token gets them there, in place of the CLS
-    loss's own.
+    The class weights, from the constructor or from `reweight`, weigh the distillation token, and with ``weigh_cls``
+    the class token as well; a student with one token gets them there, instead of the CLS loss's own.
 
     Args:
-        kind: ``hard`` (the teacher's decisions), ``soft`` (its probabilities) or ``none``.
+        kind: ``hard`` (the teacher's hard labels), ``soft`` (its probabilities) or ``none``.
         alpha: the distillation token's share of the loss, in [0, 1].
         tau: the temperature of ``soft``.
         cls_loss: the class token's loss; cross-entropy without weights if None.
@@ -114,14 +113,14 @@ class DistillationLoss(Reweightable):
         Args:
             student: cls [B, C], and dist [B, C] or None.
             targets: [B] class ids or [B, C] class probabilities.
-            teacher: [B] decisions or [B, C] logits; None where nobody teaches.
+            teacher: [B] hard labels or [B, C] logits; None without a teacher.
 
         Raises:
-            ConfigError: no distillation token to teach, or decisions where ``soft`` needs logits.
+            ConfigError: no distillation token to teach, or hard labels where ``soft`` needs logits.
         """
         if student.dist is None:
             return self._class_token_alone(student.cls, targets)
-        cls = (1 - self.alpha) * self._truth(student.cls, targets, self.weigh_cls)
+        cls = (1 - self.alpha) * self._class_token(student.cls, targets, self.weigh_cls)
         dist = self.alpha * self.distill(student.dist, targets, teacher)
         return DistillationTerms(cls + dist, cls, dist)
 
@@ -131,10 +130,10 @@ class DistillationLoss(Reweightable):
                 f"student.distillation.kind={self.kind} needs a student with a distillation token, and this "
                 "one has none: choose a distilled student/model, or type student/distillation=none"
             )
-        cls = self._truth(logits, targets, weigh=True)
+        cls = self._class_token(logits, targets, weigh=True)
         return DistillationTerms(cls, cls, cls.new_zeros(()))
 
-    def _truth(self, logits: Tensor, targets: Tensor, weigh: bool) -> Tensor:
+    def _class_token(self, logits: Tensor, targets: Tensor, weigh: bool) -> Tensor:
         """The class token's loss, under the deferred weights if they are set and `weigh`."""
         deferred = self.class_weights if weigh else None
         weights = self.cls_loss.class_weights if deferred is None else deferred
@@ -144,12 +143,12 @@ class DistillationLoss(Reweightable):
         """The distillation token's loss, without alpha; a subclass may replace it. Arguments as in `forward`."""
         if self.kind == "none":
             return weighted_cross_entropy(dist, targets, self.class_weights)
-        assert teacher is not None, "a batch for distillation came without the teacher's answers"
+        assert teacher is not None, "distillation without the teacher's targets"
         if self.kind == "hard":
             return hard_distillation(dist, teacher, self.class_weights)
         if teacher.ndim != 2:
             raise ConfigError(
-                "student.distillation.kind=soft needs the teacher's logits, and got its decisions alone: "
+                "student.distillation.kind=soft needs the teacher's logits, and got its hard labels alone: "
                 "type student/distillation=hard, or let the teacher answer while the student trains"
             )
         return soft_distillation(dist, teacher, self.tau, self.class_weights)

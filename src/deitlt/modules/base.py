@@ -1,4 +1,4 @@
-"""What teacher and student share: schedule, optimiser, and an evaluation by token and group."""
+"""What all modules share: learning-rate schedule, optimiser, and evaluation by token and group."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ OptimizerFactory = Callable[[nn.Module], Optimizer]
 class Results:
     """One evaluation of one network: accuracies in percent, by token.
 
-    accuracy: token -> name ('all', 'balanced', 'head', 'mid', 'tail', 'top5') -> percent, without what
-    does not exist. per_class: token -> recall of each class, None for a class without an image.
+    accuracy: token -> name ('all', 'balanced', 'head', 'mid', 'tail', 'top5') -> percent; undefined ones are absent.
+    per_class: token -> recall of each class, None for a class without an image.
     """
 
     accuracy: dict[str, dict[str, float]]
@@ -35,13 +35,13 @@ class ClassifierModule(L.LightningModule):
 
     Args:
         network: images [B, 3, H, W] -> `TokenLogits`, or logits [B, C].
-        info: what the training data are.
+        info: classes of the training data.
         optimizer: network -> optimiser of its parameters.
         schedule: time in epochs -> learning rate.
-        tokens: which answers are measured: 'cls', 'dist', 'avg'.
+        tokens: which logits are measured: 'cls', 'dist', 'avg'.
     """
 
-    names_tokens = True  # metrics are named split/token/name; a teacher has one answer: split/name
+    names_tokens = True  # metrics are split/token/name; a teacher has one output: split/name
 
     def __init__(
         self,

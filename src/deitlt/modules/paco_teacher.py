@@ -34,7 +34,7 @@ class PaCoTeacherModule(ClassifierModule):
     Args:
         network: the encoders, the centres and the queue.
         loss: rows, their labels, the queries' logits -> the mean loss of a batch.
-        info: what the training data are.
+        info: classes of the training data.
         optimizer: network -> optimiser of its parameters that have a gradient.
         schedule: time in epochs -> learning rate.
 

@@ -1,4 +1,4 @@
-"""The teacher's training: one loss on one answer."""
+"""The CNN teacher's training."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ class TeacherModule(ClassifierModule):
     Args:
         network: images [B, 3, H, W] -> logits (or cosines) [B, C].
         loss: logits, targets -> the mean loss of a batch.
-        info: what the training data are.
+        info: classes of the training data.
         optimizer: network -> optimiser of its parameters.
         schedule: time in epochs -> learning rate.
 
@@ -46,7 +46,7 @@ class TeacherModule(ClassifierModule):
         self.loss.reweight(weights)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch, the mean over its images; a teacher's batch has nobody to teach it."""
+        """The loss of one batch, the mean over its images, local crops among them."""
         images = sum(len(part.images) for part in batch.parts)
         losses = [
             self.loss(self.network(part.images), part.targets) * (len(part.images) / images) for part in batch.parts

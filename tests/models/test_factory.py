@@ -5,16 +5,69 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from deitlt.errors import ConfigError
 from deitlt.models import (
-    attend_by_products,
+    CifarResNet,
+    CosineLinear,
     compile_network,
     create_paco_teacher,
     create_student,
     create_teacher,
     keep_channels_last,
+    list_teachers,
     uncompiled,
 )
 from deitlt.models.factory import entrances
+
+
+@pytest.mark.parametrize("depth", [8, 20, 32, 44, 56])
+def test_cifar_resnets_by_name(depth):
+    network = create_teacher(4, f"cifar_resnet{depth}", "cosine")
+    assert isinstance(network, CifarResNet)
+    assert isinstance(network.linear, CosineLinear)
+    assert network.linear.weight.shape == (64, 4)
+    assert len(network.layer1) == (depth - 2) // 6
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "regnetx_002"])
+def test_any_cnn_of_timm_with_a_cosine_head(name):
+    network = create_teacher(5, name, "cosine").eval()
+    classifiers = [m for m in network.modules() if isinstance(m, CosineLinear)]
+    assert len(classifiers) == 1
+    seen = []
+    classifiers[0].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        logits = network(torch.randn(2, 3, 64, 64))
+    assert logits.shape == (2, 5)
+    assert torch.equal(logits, seen[0])  # nothing comes after the cosines
+    assert logits.abs().max() <= 1 + 1e-6
+
+
+def test_names_are_listed_and_filtered():
+    assert list_teachers("cifar_*") == [f"cifar_resnet{depth}" for depth in (8, 20, 32, 44, 56)]
+    assert "resnet50" in list_teachers()
+    assert all(name.startswith("regnety_1") for name in list_teachers("regnety_1*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("cifar_resnet33", "cifar_resnet32"), ("cifar_resnet110", "cifar_resnet"), ("resnet5O", "resnet50")],
+)
+def test_unknown_name_is_named_with_the_nearest(name, nearest):
+    with pytest.raises(ConfigError, match=rf"teacher\.model\.name={name}.*did you mean '{nearest}"):
+        create_teacher(10, name)
+
+
+def test_unknown_head_is_named():
+    with pytest.raises(ConfigError, match=r"teacher\.model\.head=cosin .*=cosine"):
+        create_teacher(10, "cifar_resnet8", "cosin")
+
+
+@pytest.mark.parametrize("name", ["resnetv2_50", "deit_tiny_distilled_patch16_224"])
+def test_a_head_that_cannot_be_a_cosine_is_refused(name):
+    with pytest.raises(ConfigError, match=rf"name={name} has no linear classifier.*head=linear"):
+        create_teacher(5, name, "cosine")
+
 
 SIZES = {"image_size": 8, "patch_size": 4, "width": 16, "depth": 2, "heads": 2}
 IMAGES = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -74,22 +127,15 @@ def test_compiled_drop_path_repeats_its_draws():
     torch.testing.assert_close(first, loss_and_gradients(student(drop_path=0.5), seed=1), rtol=1e-4, atol=1e-6)
 
 
-def test_each_size_of_a_batch_has_one_graph():
-    graphs, network = [], student()
-    compile_network(network, backend=counting(graphs))
-    for images in (IMAGES, IMAGES, IMAGES[:3], IMAGES[..., :4, :4], IMAGES):
-        assert network(images).cls.shape == (len(images), 4)
-    assert len(graphs) == 3
-
-
-def test_an_evaluation_makes_no_graph():
+def test_an_evaluation_makes_no_graph_and_each_size_of_a_batch_has_one():
     graphs, network = [], student().eval()
     compile_network(network, backend=counting(graphs))
     with uncompiled():
         assert torch.equal(network(IMAGES).dist, student().eval()(IMAGES).dist)
     assert graphs == []
-    network(IMAGES)
-    assert len(graphs) == 1
+    for images in (IMAGES, IMAGES, IMAGES[:3], IMAGES[..., :4, :4], IMAGES):
+        assert network(images).cls.shape == (len(images), 4)
+    assert len(graphs) == 3
 
 
 def test_a_copy_is_not_compiled_and_is_a_network_of_its_own():
@@ -101,16 +147,6 @@ def test_a_copy_is_not_compiled_and_is_a_network_of_its_own():
         average.vit.head.bias.add_(1)
     assert torch.equal(average.eval()(IMAGES).cls, student().eval()(IMAGES).cls + 1)
     assert len(graphs) == 1
-
-
-def test_compiled_attention_targets_are_those_of_eager_attention():
-    network = student(drop_path=0.0)
-    compile_network(network, backend=counting([]))
-    network(IMAGES)
-    logits, attention = network.forward_with_attention(IMAGES)
-    expected_logits, expected = student(drop_path=0.0).forward_with_attention(IMAGES)
-    assert torch.equal(attention, expected)
-    assert torch.equal(logits.cls, expected_logits.cls)
 
 
 def channels_last_convolutions(network):
@@ -159,15 +195,3 @@ def test_both_of_pacos_cnns_are_laid_out_and_compiled():
     torch.testing.assert_close(network.keys(IMAGES), plain.keys(IMAGES), rtol=1e-4, atol=1e-5)
     assert len(graphs) == 2
     assert list(network.state_dict()) == list(plain.state_dict())
-
-
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_attention_by_products_is_that_of_the_one_kernel(precision):
-    one, products = student(drop_path=0.0), student(drop_path=0.0)
-    attend_by_products(products)
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
-        expected, found = loss_and_gradients(one), loss_and_gradients(products)
-    tolerance = 1e-5 if precision == torch.float32 else 0.03
-    torch.testing.assert_close(found[0], expected[0], rtol=tolerance, atol=0)
-    assert (found[1] - expected[1]).norm() < tolerance * expected[1].norm()
-    assert not torch.equal(found[1], expected[1])  # it was computed in another way
