@@ -76,17 +76,23 @@ def test_training_is_the_same_bit_for_bit_with_it(make, make_trainer, data, tmp_
     assert len(written(tmp_path)) == 5
 
 
-def test_it_looks_every_few_epochs_and_after_the_last(make_trainer, data, tmp_path):
+def test_it_looks_every_few_epochs_and_after_the_last_and_logs_curves(make_trainer, data, tmp_path):
     datamodule, asked = data(), []
 
     def ask(given):
         asked.append(given)
         return copy.deepcopy(AGREEMENT)
 
-    trainer = make_trainer(callbacks=[watching(tmp_path, agreement=ask)], max_epochs=5)
+    logger = AppendingCSVLogger(tmp_path)
+    trainer = make_trainer(callbacks=[watching(tmp_path, agreement=ask)], max_epochs=5, logger=logger)
     trainer.fit(student(datamodule.info), datamodule=datamodule)
     found = written(tmp_path)
     assert list(found) == [f"epoch_{epoch:04d}.json" for epoch in (0, 2, 4, 5)]
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
+    assert [row["analysis/agreement/mixed/tail"] for row in rows] == ["10", "", "", "", ""]
+    ranks = found["epoch_0002.json"]["rank"]["dist"]["components"]
+    assert [row["analysis/rank/dist/block01"] for row in rows][:2] == ["", str(ranks[1])]
     first = found.pop("epoch_0000.json")
     assert asked == [datamodule]
     assert first["agreement"] == AGREEMENT["agreement"]
@@ -99,48 +105,12 @@ def test_it_looks_every_few_epochs_and_after_the_last(make_trainer, data, tmp_pa
         assert not {"agreement", "winners"} & set(analysis)
 
 
-def test_curves_stand_in_their_epochs_row(make_trainer, data, tmp_path):
-    datamodule, logger = data(), AppendingCSVLogger(tmp_path)
-    callback = watching(tmp_path, agreement=lambda _: copy.deepcopy(AGREEMENT))
-    make_trainer(callbacks=[callback], max_epochs=3, logger=logger).fit(student(datamodule.info), datamodule=datamodule)
-    lines = (tmp_path / "metrics.csv").read_text().splitlines()
-    rows = [dict(zip(lines[0].split(","), line.split(","), strict=True)) for line in lines[1:]]
-    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    assert [row["analysis/agreement/mixed/tail"] for row in rows] == ["10", "", ""]
-    ranks = written(tmp_path)["epoch_0002.json"]["rank"]["dist"]["components"]
-    assert [row["analysis/rank/dist/block01"] for row in rows][:2] == ["", str(ranks[1])]
-    assert all(row["train/loss"] for row in rows)
-
-
-def test_what_broken_heads_decide_is_absent(data, tmp_path):
-    datamodule = data()
-    datamodule.setup()
-    module = student(datamodule.info)
-    for head in (module.network.vit.head, module.network.vit.head_dist):
-        torch.nn.init.constant_(head.bias, torch.nan)
-    callback = watching(tmp_path, parts=("rank", "diversity", "winners"))
-    callback._look(lambda: callback._analyse(module, datamodule, 2))
-    (found,) = written(tmp_path).values()
-    assert set(found["diversity"]) == {"cosine_distance", "per_block"}
-    assert "winners" not in found
-    assert set(found["rank"]) == {"width", "cls", "dist"}
-
-
 def test_the_validation_split_is_looked_at_where_there_is_one(make_trainer, data, tmp_path):
     datamodule = data(val_fraction=0.3)
     make_trainer(callbacks=[watching(tmp_path, images=1000)]).fit(student(datamodule.info), datamodule=datamodule)
     (analysis,) = written(tmp_path).values()
     assert analysis["split"] == "val"
     assert analysis["images"] == len(datamodule.splits.val)
-
-
-@pytest.mark.parametrize("make", [student, teacher])
-def test_of_one_image_there_is_no_rank(make, make_trainer, data, tmp_path):
-    datamodule = data()
-    make_trainer(callbacks=[watching(tmp_path, images=1)]).fit(make(datamodule.info), datamodule=datamodule)
-    (analysis,) = written(tmp_path).values()
-    assert analysis["images"] == 1
-    assert "rank" not in analysis
 
 
 def test_a_student_without_dist_and_a_teacher_are_measured_as_far_as_they_go(make_trainer, data, tmp_path):
@@ -223,20 +193,6 @@ def test_what_fails_is_a_warning_and_leaves_training_as_it_is(make_trainer, data
     assert written(tmp_path) == {}
     (said,) = warned()
     assert "(No space left on device), and training goes on without it; type analysis.every=null" in said
-
-
-def test_blocks_that_cannot_be_watched_are_a_warning(make_trainer, data, tmp_path, warned):
-    datamodule = data()
-    sizes = {"image_size": 8, "patch_size": 4, "width": 16, "depth": 2, "heads": 2}
-    network = create_student(10, "vit_small_patch16_18x2_224", distilled=False, **sizes)
-    module = StudentModule(network, DistillationLoss("none"), datamodule.info, sgd, lambda _: 0.05)
-    trainer = make_trainer(callbacks=[watching(tmp_path, every=1)], max_epochs=2)
-    trainer.fit(module, datamodule=datamodule)
-    assert trainer.current_epoch == 2
-    (said,) = warned()
-    assert "ParallelThingsBlocks, whose attention cannot be watched" in said
-    assert said.endswith("; type analysis.every=null to switch it off.")
-    assert "parts=" not in said
 
 
 @pytest.mark.parametrize("stop", [Preempted, KeyboardInterrupt, SystemExit])

@@ -32,7 +32,7 @@ def weights(network):
     return torch.cat([value.flatten().double() for value in network.state_dict().values()])
 
 
-@pytest.mark.parametrize("accumulate", [1, 3, 4])
+@pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("warmup", [True, False])
 def test_equals_timms_average_once_an_update(make_trainer, student_module, student_batches, accumulate, warmup):
     module, averaging = student_module(), StudentAveraging(0.7, warmup)
@@ -70,12 +70,18 @@ def checkpointed(make_trainer, module, batches, folder, epochs, ckpt_path=None, 
     return averaging, trainer
 
 
-def test_stored_under_its_own_key(make_trainer, student_module, student_batches, tmp_path):
-    averaging, _ = checkpointed(make_trainer, student_module(), student_batches(), tmp_path, 2)
-    stored, average = torch.load(tmp_path / "last.ckpt", weights_only=True), averaging.average.module.state_dict()
-    assert stored["ema"].keys() == average.keys()
-    assert all(torch.equal(value, average[name]) for name, value in stored["ema"].items())
+def test_a_checkpoint_holds_it_under_its_own_key_and_a_test_evaluates_it(
+    make_trainer, student_module, student_batches, tmp_path
+):
+    module = student_module()
+    averaging, trainer = checkpointed(make_trainer, module, student_batches(), tmp_path, 2)
+    average = averaging.average.module
+    stored, kept = torch.load(tmp_path / "last.ckpt", weights_only=True), average.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in stored["ema"].items())
     assert not any("ema" in name for name in stored["state_dict"])
+    torch.nn.init.zeros_(average.vit.head.weight)
+    trainer.test(module, evaluation_batches(), tmp_path / "last.ckpt", verbose=False, weights_only=True)
+    assert all(torch.equal(value, stored["ema"][name]) for name, value in average.state_dict().items())
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
@@ -111,17 +117,3 @@ def test_one_evaluation_tells_of_both(make_trainer, student_module, student_batc
             right = (network.eval()(images).dist.argmax(1) == targets).double().mean()
         assert logged[f"{name}/dist/all"] == pytest.approx(100 * float(right))
     assert set(module.results["test"]) == {"raw", "ema"}
-
-
-def test_a_test_of_a_checkpoint_evaluates_its_average(make_trainer, student_module, student_batches, tmp_path):
-    _, trainer = checkpointed(make_trainer, student_module(), student_batches(), tmp_path, 1)
-    early = trainer.test(student_module(), evaluation_batches(), verbose=False)[0]
-    module = student_module()
-    averaging, trainer = checkpointed(make_trainer, module, student_batches(), tmp_path / "more", 6)
-    with torch.no_grad():
-        for p in averaging.average.module.parameters():
-            p.zero_()
-    trainer.test(module, evaluation_batches(), tmp_path / "last.ckpt", verbose=False, weights_only=True)
-    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)["ema"]
-    assert all(torch.equal(v, stored[name]) for name, v in averaging.average.module.state_dict().items())
-    assert set(early) == {key for key in trainer.callback_metrics if key.startswith("test/")}

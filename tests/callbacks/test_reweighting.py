@@ -79,13 +79,6 @@ def test_mixing_ends_where_the_recipe_says_so(make_trainer, student_module, stud
     assert seen.mixing == {epoch: not (stop_mixing and epoch >= 2) for epoch in range(first, 4)}
 
 
-def test_mixing_begins_again_where_data_are_trained_on_once_more(make_trainer, student_module, student_batches):
-    datamodule = Images(student_batches())
-    for _ in range(2):
-        seen = watch(make_trainer, student_module(), datamodule, DeferredReweighting(2, COUNTS))
-        assert seen.mixing[0]
-
-
 def test_a_module_without_weights_is_refused(make_trainer, student_batches):
     class Plain(L.LightningModule):
         def training_step(self, batch, batch_idx):

@@ -1,4 +1,3 @@
-import csv
 import json
 import os
 import shutil
@@ -84,22 +83,6 @@ def test_it_prints_a_table_and_says_what_is_left_out(run, capfd):
     assert read(run / "student")["epoch"] == 3
 
 
-def test_the_numbers_do_not_depend_on_the_batch(run, tmp_path):
-    for name, size in (("one", 7), ("other", 60)):
-        analyze(f"checkpoint={run}", "stage=student", PASS, "images=60", f"batch_size={size}", f"folder={name}")
-    one, other = read(tmp_path / "one"), read(tmp_path / "other")
-    assert one["diversity"]["disagreement"] == other["diversity"]["disagreement"]
-    assert one["winners"] == other["winners"]
-    assert one["rank"]["dist"]["effective"] == pytest.approx(other["rank"]["dist"]["effective"], rel=1e-4)
-
-
-def test_recalls_are_those_of_the_evaluation(run):
-    analyze(f"checkpoint={run}", "stage=student", "parts=[winners]")
-    with (run / "per_class.csv").open() as file:
-        expected = [float(row["CLS"]) for row in csv.DictReader(file)]
-    assert [found["cls"] for found in read(run / "student")["winners"]["classes"]] == pytest.approx(expected, abs=0.01)
-
-
 def test_one_image_and_classes_with_none(run, capfd):
     analyze(f"checkpoint={run}", "images=1", "stage=student", "parts=all")
     found = read(run / "student")
@@ -130,7 +113,6 @@ BROKEN = {
         "attention_distance, rank, diversity, winners, calibration, sharpness, rollout",
         {"winners"},
     ),
-    "teacher/network.linear.weight": ("calibration, sharpness", set()),
     "teacher/network.conv1.weight": ("rank, calibration, sharpness", set()),
 }
 

@@ -301,9 +301,3 @@ def test_a_server_that_says_nothing_is_given_up(at, monkeypatch):
 def test_nobody_is_asked_where_offline_is_wanted(monkeypatch):
     monkeypatch.setattr(tracking_wandb, "why_not_online", lambda: pytest.fail("a server was asked"))
     assert [settle_mode("offline"), settle_mode("disabled"), settle_mode(None)] == ["offline", "disabled", "offline"]
-
-
-def test_a_server_that_answers_without_a_key_to_show_it(refusing, monkeypatch):
-    monkeypatch.delenv("WANDB_API_KEY")
-    wandb.teardown()
-    assert why_not_online() == "no key is known (type wandb login)"

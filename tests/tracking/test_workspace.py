@@ -5,6 +5,7 @@ import pytest
 import wandb
 
 import deitlt.tracking
+from deitlt.cli import main
 from deitlt.commands.workspace import push_workspace, workspace_json
 from deitlt.errors import ConfigError
 
@@ -61,3 +62,23 @@ def test_a_project_that_there_is_not(workspaces, monkeypatch):
     monkeypatch.setattr(workspaces.internal, "upsert_view2", refuse)
     with pytest.raises(ConfigError, match=r"could not be pushed to typo \(project not found\)"):
         push_workspace("typo", "me")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "deitlt workspace needs a project"),
+        (("a/b/c",), "'a/b/c' names no project of W&B"),
+        (("--jsn",), "unrecognized arguments: --jsn"),
+    ],
+)
+def test_a_workspace_that_cannot_be_pushed_is_one_sentence(words, said, capfd):
+    assert main(["workspace", *words]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert said in line
+    assert "type deitlt workspace [ENTITY/]PROJECT" in line
+
+
+def test_the_workspace_can_be_printed(capfd):
+    assert main(["workspace", "--json"]) == 0
+    assert capfd.readouterr().out == workspace_json()

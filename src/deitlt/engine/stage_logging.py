@@ -1,19 +1,18 @@
 """What a stage tells its loggers: its CSV file, and its run in W&B where that is on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis_pictures import FOLDER
-from deitlt.engine.run_folder import RunFolder, write_json
+from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig
 from deitlt.modules import RAW, ClassifierModule
 from deitlt.reports.class_figures import MOST_CONFUSED, confusion_picture, per_class_accuracy
@@ -21,23 +20,17 @@ from deitlt.reports.figures import save_figure
 from deitlt.reports.sweep import JOB_FILE
 from deitlt.tracking import (
     StageNames,
-    artifact_name,
-    confusion_rows,
     drawing,
-    final_names,
     forgiving,
-    log_checkpoint,
+    log_checkpoints,
+    log_findings,
     log_pictures,
-    log_summary,
-    log_table,
-    per_class_rows,
     pictures_in,
     settle_mode,
     use_checkpoint,
     wandb_runs,
 )
 from deitlt.tracking import stage_loggers as open_loggers
-from deitlt.tracking.artifacts import RECORD
 
 
 def settle_loggers(stages: Sequence[StageConfig]) -> list[StageConfig]:
@@ -102,53 +95,21 @@ def log_result(
         datamodule: its data.
         reported: the checkpoint that was tested.
     """
-    results, folder = module.results["test"], Path(stage.folder)
     for logger in wandb_runs(loggers):
-        found = {network: part.accuracy for network, part in results.items()}
-        log_summary(logger, final_names(found, module.names_tokens))
-        with forgiving("the tables"):
-            recalls = {
-                token if network == RAW else f"{network} {token}": values
-                for network, part in results.items()
-                for token, values in part.per_class.items()
-            }
-            log_table(logger, "per_class", per_class_rows(recalls, datamodule.info))
-            log_table(logger, "confusions", confusion_rows(module))
         pictures = {f"pictures/{name}": picture for name, picture in _pictures(stage, module).items()}
-        log_pictures(logger, pictures | pictures_in(folder / FOLDER, f"pictures/{FOLDER}"))
+        in_folder = pictures_in(Path(stage.folder) / FOLDER, f"pictures/{FOLDER}")
+        log_findings(logger, module, datamodule.info, pictures | in_folder)
         if stage.logger["wandb"].get("artifacts", True):
-            with forgiving("the checkpoints"):
-                log_checkpoints(logger, stage, reported, found[RAW])
-
-
-def log_checkpoints(logger: WandbLogger, stage: StageConfig, reported: Path, accuracy: Mapping[str, Any]) -> None:
-    """Log what a finished stage made: 'last', and 'best' where the protocol chose an epoch.
-
-    The one that the run reports has the run's name as an alias, too, and is logged last, so that it is 'latest'.
-    Beside it, artifact.json says as what it was logged, for the students that will learn from it.
-
-    Args:
-        logger: the stage's.
-        stage: whose checkpoints they are.
-        reported: the checkpoint that was tested.
-        accuracy: of it, by token; plain values.
-    """
-    experiment = (stage.run.get("recipe") or {}).get("experiment")
-    name, run = artifact_name(str(experiment or stage.data["name"]), stage.name), names_of(stage).run
-    metadata = {
-        "stage": stage.name,
-        "protocol": stage.protocol,
-        "seed": stage.seed,
-        "data": stage.data["name"],
-        "imbalance_factor": stage.data["imbalance_factor"],
-    }
-    last = reported.with_name("last.ckpt")
-    if last != reported and last.exists():
-        log_checkpoint(logger, last, name, [f"{run}-last", "last"], metadata)
-    aliases = [run, reported.stem]
-    record = log_checkpoint(logger, reported, name, aliases, metadata | {"accuracy": dict(accuracy)})
-    if record is not None:
-        write_json(reported.with_name(RECORD), record.as_plain())
+            experiment = (stage.run.get("recipe") or {}).get("experiment") or stage.data["name"]
+            metadata = {
+                "stage": stage.name,
+                "protocol": stage.protocol,
+                "seed": stage.seed,
+                "data": stage.data["name"],
+                "imbalance_factor": stage.data["imbalance_factor"],
+                "accuracy": module.results["test"][RAW].accuracy,
+            }
+            log_checkpoints(logger, names_of(stage), str(experiment), reported, metadata)
 
 
 def _pictures(stage: StageConfig, module: ClassifierModule) -> dict[str, Path]:

@@ -1,5 +1,6 @@
 """What is logged of a stage: its loggers, and the tables, pictures and checkpoints that its W&B run gets at its end."""
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +12,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from deitlt.errors import Preempted
 from deitlt.modules import RAW, ClassifierModule
+from deitlt.tracking.artifacts import RECORD, artifact_name, log_checkpoint
 from deitlt.tracking.csv import AppendingCSVLogger
-from deitlt.tracking.wandb import finish, wandb_logger
+from deitlt.tracking.failures import forgiving
+from deitlt.tracking.wandb import finish, log_pictures, log_summary, log_table, wandb_logger
 from deitlt.types import DataInfo
 
 WANDB_ID = "wandb_run_id.txt"  # in a stage's folder: a resumed stage goes on with its run
@@ -99,6 +102,52 @@ def finished(loggers: Sequence[Logger]) -> Iterator[None]:
 def wandb_runs(loggers: Collection[Logger]) -> list[WandbLogger]:
     """W&B's among a trainer's loggers."""
     return [logger for logger in loggers if isinstance(logger, WandbLogger)]
+
+
+def log_findings(logger: WandbLogger, module: ClassifierModule, info: DataInfo, pictures: Mapping[str, Path]) -> None:
+    """Give W&B what a stage found: its summary, its tables by class, and pictures; what fails is warned about.
+
+    Args:
+        logger: the stage's.
+        module: its module, tested.
+        info: the classes.
+        pictures: name, such as 'pictures/per_class' -> file.
+    """
+    results = module.results["test"]
+    found = {network: part.accuracy for network, part in results.items()}
+    log_summary(logger, final_names(found, module.names_tokens))
+    recalls = {
+        token if network == RAW else f"{network} {token}": values
+        for network, part in results.items()
+        for token, values in part.per_class.items()
+    }
+    with forgiving("the tables"):
+        log_table(logger, "per_class", per_class_rows(recalls, info))
+        log_table(logger, "confusions", confusion_rows(module))
+    log_pictures(logger, pictures)
+
+
+def log_checkpoints(logger: WandbLogger, names: StageNames, recipe: str, reported: Path, metadata: Plain) -> None:
+    """Log what a finished stage made: 'last', and 'best' where the protocol chose an epoch.
+
+    The one that the run reports has the run's name as an alias, too, and is logged last, so that it is 'latest'.
+    Beside it, artifact.json says as what it was logged, for the students that will learn from it.
+
+    Args:
+        logger: the stage's.
+        names: the stage's.
+        recipe: what the artifact is called after, such as 'cifar10_lt_if100': each run adds a version.
+        reported: the checkpoint that was tested.
+        metadata: plain values; its 'accuracy' is of the reported checkpoint alone.
+    """
+    name, last = artifact_name(recipe, names.stage), reported.with_name("last.ckpt")
+    with forgiving("the checkpoints"):
+        if last != reported and last.exists():
+            common = {key: value for key, value in metadata.items() if key != "accuracy"}
+            log_checkpoint(logger, last, name, [f"{names.run}-last", "last"], common)
+        record = log_checkpoint(logger, reported, name, [names.run, reported.stem], metadata)
+        if record is not None:
+            reported.with_name(RECORD).write_text(json.dumps(record.as_plain(), indent=2))
 
 
 def final_names(networks: Mapping[str, Mapping[str, Mapping[str, float]]], names_tokens: bool) -> dict[str, float]:
