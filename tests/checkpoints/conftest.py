@@ -1,4 +1,4 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))  # foreign_files, makers of files that deitlt did not write
+sys.path.insert(0, str(Path(__file__).parent))  # external_files, makers of files that deitlt did not write

@@ -1,11 +1,14 @@
+"""A student's first weights, and whether they or a teacher saw images that the run holds out."""
+
 import huggingface_hub.constants
 import pytest
 import timm
 import torch
-from foreign_files import student_file, transformer
+from external_files import make_spec, student_file, transformer
 from timm.layers import resample_abs_pos_embed
 
-from deitlt.checkpoints import ModelCard, initialise
+from deitlt.checkpoints import check_start, check_unseen, initialise
+from deitlt.data import LongTailDataModule
 from deitlt.errors import CheckpointError, ConfigError
 from deitlt.models import CifarResNet, create_student
 
@@ -25,6 +28,22 @@ def source(tmp_path):
     return save
 
 
+@pytest.fixture
+def ours(tmp_path):
+    """Writes a student as deitlt does, of the classes a to e; its weights and path."""
+
+    def save(data=None):
+        network = student()
+        torch.nn.init.normal_(network.vit.head.weight)
+        classes = {"class_names": list("abcde"), "labels": list(range(5)), "counts": [5, 4, 3, 2, 1]}
+        spec = make_spec("student", SIZES, **classes, groups={"head": list(range(5))}, data=data or {})
+        state = {f"network.{name}": value for name, value in network.state_dict().items()}
+        torch.save({"deitlt": spec.as_plain(), "state_dict": state}, tmp_path / "ours.ckpt")
+        return weights_of(network), str(tmp_path / "ours.ckpt")
+
+    return save
+
+
 def student(num_classes=5, **changes):
     torch.manual_seed(5)
     return create_student(num_classes, **(SIZES | changes))
@@ -34,22 +53,15 @@ def weights_of(network):
     return {name.removeprefix("vit."): value.clone() for name, value in network.state_dict().items()}
 
 
-def test_as_many_classes_take_everything(source):
+@pytest.mark.parametrize(("num_classes", "fresh"), [(5, []), (7, HEADS)])
+def test_as_many_classes_take_everything_and_heads_of_other_classes_stay_fresh(source, num_classes, fresh):
     vit, path = source()
-    network = student()
-    assert initialise(network, path) == []
-    found = weights_of(network)
-    assert all(torch.equal(found[name], value) for name, value in vit.state_dict().items())
-
-
-def test_heads_of_other_classes_stay_fresh_and_are_named(source):
-    vit, path = source()
-    network = student(num_classes=7)
+    network = student(num_classes)
     before = weights_of(network)
-    assert initialise(network, path) == HEADS
+    assert initialise(network, path) == fresh
     found = weights_of(network)
     for name, value in vit.state_dict().items():
-        assert torch.equal(found[name], before[name] if name in HEADS else value)
+        assert torch.equal(found[name], before[name] if name in fresh else value)
 
 
 def test_positions_of_another_grid_are_resampled(source):
@@ -81,6 +93,16 @@ def test_a_plain_vit_takes_a_distilled_ones_trunk(source):
     assert torch.equal(network.vit.pos_embed[:, 1:], vit.pos_embed[:, 2:])
 
 
+def test_heads_follow_the_names_of_the_classes_or_stay_fresh(ours):
+    weights, path = ours()
+    network = student()
+    assert initialise(network, path, list("badce")) == []
+    assert torch.equal(network.vit.head.weight, weights["head.weight"][[1, 0, 3, 2, 4]])
+    network = student()
+    assert initialise(network, path, list("vwxyz")) == HEADS
+    assert torch.equal(weights_of(network)["cls_token"], weights["cls_token"])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -91,7 +113,7 @@ def test_a_plain_vit_takes_a_distilled_ones_trunk(source):
         ({"name": "deit3_base_patch16_224", "distilled": False}, r"it has no blocks\.0\.ls1\.gamma"),
     ],
 )
-def test_another_size_is_told(source, changes, message):
+def test_another_size_is_told_and_changes_nothing(source, changes, message):
     _, path = source()
     network = student(**changes)
     before = weights_of(network)
@@ -116,57 +138,62 @@ def test_timms_weights_come_without_their_heads(monkeypatch):
     assert torch.equal(network.vit.norm.weight, vit.norm.weight)
 
 
-def test_without_a_network_timms_weights_are_one_sentence(monkeypatch, tmp_path):
+def test_timms_weights_that_cannot_be_had_are_one_sentence(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match=r"timm:deit_tiny_patch16_224 could not be fetched .*student\.init=null"):
         initialise(student(), "timm:deit_tiny_patch16_224")
+    for name, advice in (("deit_tini_patch16_224", "deit_tiny_patch16_224"), ("resnet50", "type timm:deit")):
+        with pytest.raises(ConfigError, match=f"timm:{name} is no pretrained vision transformer of timm; .*{advice}"):
+            initialise(student(), f"timm:{name}")
+
+
+DATA = {"name": "digits", "root": "data", "split_seed": 0, "imbalance_factor": 0.1, "imbalance_kind": "exp"}
+DATA |= {"max_count": 20, "val_fraction": 0.2}
+ALL = DATA | {"val_fraction": 0.0}
+NOBODY_KNOWS = "does not say whether it was trained on images that are held out here"
+
+
+def told(known, data):
+    """What is said of a teacher of some training data."""
+    return check_unseen("teacher", "r1", known, data)
 
 
 @pytest.mark.parametrize(
-    ("name", "advice"), [("deit_tini_patch16_224", "deit_tiny_patch16_224"), ("resnet50", "type timm:deit")]
+    ("change", "named"),
+    [
+        ({"val_fraction": 0.1}, "data.val_fraction=0.1"),
+        ({"split_seed": 1}, "data.split_seed=1"),
+        ({"imbalance_factor": None}, "data.imbalance_factor=null"),
+        ({"max_count": 30}, "data.max_count=30"),
+    ],
 )
-def test_what_timm_has_no_pretrained_transformer_of_is_told(name, advice):
-    with pytest.raises(ConfigError, match=f"timm:{name} is no pretrained vision transformer of timm; .*{advice}"):
-        initialise(student(), f"timm:{name}")
+def test_a_network_from_which_other_images_were_held_out_is_refused(change, named, ours):
+    with pytest.raises(CheckpointError) as error:
+        told(DATA | change, DATA)
+    assert f"The teacher in r1 was trained with {named}, so that with " in str(error.value)
+    assert str(error.value).endswith(f"holds out; type teacher.checkpoint=null to train one, or {named}.")
+    with pytest.raises(CheckpointError, match=r"The student in .*ours\.ckpt was trained with"):
+        check_start(ours(DATA | change)[1], DATA)
 
 
-@pytest.fixture
-def own_source(tmp_path):
-    """Writes a student as deitlt does, of the classes a to e; its weights and path."""
-    network = student()
-    card = ModelCard(
-        kind="student",
-        maker="create_student",
-        model=SIZES,
-        image_size=16,
-        mean=[0.5] * 3,
-        std=[0.5] * 3,
-        crop_share=1.0,
-        logit_scale=1.0,
-        protocol="last",
-        class_names=list("abcde"),
-        labels=list(range(5)),
-        authors_labels=[],
-        counts=[5, 4, 3, 2, 1],
-        groups={"head": list(range(5))},
-        data={},
-    )
-    torch.nn.init.normal_(network.vit.head.weight)
-    state = {f"network.{name}": value for name, value in network.state_dict().items()}
-    torch.save({"deitlt": card.as_plain(), "state_dict": state}, tmp_path / "ours.ckpt")
-    return weights_of(network), str(tmp_path / "ours.ckpt")
+def test_a_network_that_has_not_seen_the_held_out_images_passes(ours):
+    for known, data in ((DATA, DATA), (DATA | {"val_fraction": 0.3, "root": "moved"}, DATA), (ALL, ALL), ({}, ALL)):
+        assert told(known, data) is None
+        assert check_start(ours(known)[1], data) is None
+    assert check_start(None, DATA) is None
 
 
-def test_heads_follow_the_names_of_the_classes(own_source):
-    weights, path = own_source
-    network = student()
-    assert initialise(network, path, list("badce")) == []
-    assert torch.equal(network.vit.head.weight, weights["head.weight"][[1, 0, 3, 2, 4]])
+def test_a_line_says_so_where_nobody_knows_what_a_network_has_seen():
+    folder = DATA | {"name": "folder"}
+    for known, data in (({}, DATA), (DATA | {"name": "other"}, DATA), (folder | {"root": "elsewhere"}, folder)):
+        assert told(known, data) == f"teacher: r1 {NOBODY_KNOWS}"
+    timms = "timm:deit_tiny_patch16_224"
+    assert check_start(timms, DATA) == f"student: {timms} {NOBODY_KNOWS}"
 
 
-def test_heads_of_as_many_other_classes_stay_fresh(own_source):
-    weights, path = own_source
-    network = student()
-    assert initialise(network, path, list("vwxyz")) == HEADS
-    assert torch.equal(weights_of(network)["cls_token"], weights["cls_token"])
+def test_what_is_held_out_with_a_share_is_held_out_with_a_larger_one():
+    options = {key: value for key, value in DATA.items() if key != "val_fraction"}
+    smaller, larger = (LongTailDataModule.from_keys(**options, val_fraction=share) for share in (0.2, 0.3))
+    kept = [set(map(int, module.splits.train.indices)) for module in (smaller, larger)]
+    assert kept[1] < kept[0]

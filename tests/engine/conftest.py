@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # same_runs
 sys.path.insert(0, str(Path(__file__).parents[1] / "tracking"))  # wandb_records, the reader of offline runs
-sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoints"))  # foreign_checkpoints, files of others
+sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoints"))  # external_files, files of others
 
 
 @pytest.fixture(autouse=True)

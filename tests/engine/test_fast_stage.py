@@ -12,7 +12,7 @@ from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
 from deitlt.config.compose import config_dir
 from deitlt.engine import building
-from deitlt.engine.building import build_card, build_data, build_module
+from deitlt.engine.building import build_data, build_module, build_spec
 from deitlt.engine.devices import choose_compile, choose_precision
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig
@@ -135,9 +135,9 @@ def test_the_card_says_what_a_network_is_and_not_how_it_was_trained(stage_of):
     stage = stage_of("student", "student.model.checkpointing=true")
     assert built(stage).network.vit.grad_checkpointing
     data = build_data(stage)
-    card = build_card(stage, data)
-    assert "checkpointing" not in card.model
-    assert {"name", "depth", "width"} <= set(card.model)
+    spec = build_spec(stage, data)
+    assert "checkpointing" not in spec.model
+    assert {"name", "depth", "width"} <= set(spec.model)
 
 
 def test_an_older_runs_configuration_still_makes_a_stage(stage_of, compose_train, tiny, tmp_path):

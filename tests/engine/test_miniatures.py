@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from miniatures import make_imagenet_lt, make_inat18, make_places_lt
 
-from deitlt.checkpoints import read_card
+from deitlt.checkpoints import read_spec
 from deitlt.cli import main
 
 MAKERS = {"imagenet_lt": make_imagenet_lt, "inat18": make_inat18, "places_lt": make_places_lt}
@@ -47,8 +47,8 @@ def test_a_recipe_trains_teacher_and_student_from_its_own_file(recipe, sizes, tm
     assert metrics["counts"] == sorted(metrics["counts"], reverse=True)
     assert set(metrics["student"]) == {"cls", "dist", "avg", "mean_prob"}
     assert 0 <= metrics["teacher"]["all"] <= 100
-    teacher, student = (read_card(run / stage / "last.ckpt") for stage in ("teacher", "student"))
-    assert teacher.maker == ("create_paco_teacher" if recipe.endswith("_paco") else "create_teacher")
+    teacher, student = (read_spec(run / stage / "last.ckpt") for stage in ("teacher", "student"))
+    assert teacher.target.endswith("create_paco_teacher" if recipe.endswith("_paco") else "create_teacher")
     assert sorted(student.labels) == list(range(6))
     assert student.labels != sorted(student.labels)  # the lists' labels are not in the order of sizes
     assert student.labels == teacher.labels

@@ -83,10 +83,10 @@ def test_each_epoch_has_one_row_in_the_table_of_metrics(trained):
 
 
 def test_the_checkpoint_says_what_it_was_trained_on(trained):
-    card = read_checkpoint(trained / "student" / "last.ckpt")["deitlt"]
-    assert card["kind"] == "student"
-    assert card["counts"] == metrics_of(trained)["counts"]
-    assert card["model"]["width"] == 16
+    spec = read_checkpoint(trained / "student" / "last.ckpt")["deitlt"]
+    assert spec["kind"] == "student"
+    assert spec["counts"] == metrics_of(trained)["counts"]
+    assert spec["model"]["width"] == 16
 
 
 def test_a_given_teacher_is_not_trained_again_and_differences_are_printed(trained, tiny, tmp_path, capfd):

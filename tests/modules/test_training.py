@@ -64,11 +64,11 @@ def test_only_the_network_is_optimised(student_module):
 
 def test_a_checkpoint_holds_the_card(make_trainer, student_module, student_batches, tmp_path):
     module = student_module()
-    module.card = {"kind": "student", "counts": [1, 2]}
+    module.spec = {"kind": "student", "counts": [1, 2]}
     trainer = make_trainer()
     trainer.fit(module, student_batches(1))
     trainer.save_checkpoint(tmp_path / "a.ckpt")
-    assert torch.load(tmp_path / "a.ckpt", weights_only=True)["deitlt"] == module.card
+    assert torch.load(tmp_path / "a.ckpt", weights_only=True)["deitlt"] == module.spec
 
 
 def with_local():

@@ -21,7 +21,7 @@ from deitlt.data import DataRequest, LongTailDataModule
 from deitlt.data.datasets import DataSplits
 from deitlt.data.images import ArrayImages, FileImages
 from deitlt.data.samplers import EpochSampler
-from deitlt.engine.building import build_card, build_data, build_module, build_teacher
+from deitlt.engine.building import build_data, build_module, build_spec, build_teacher
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage import quieten
 from deitlt.engine.stage_config import STAGES, StageConfig
@@ -259,5 +259,5 @@ def _teacher_checkpoint(config: DictConfig, folder: Path, workload: Workload) ->
     stage = measured_stage(config, "teacher", folder)
     datamodule = _open_data(stage, folder, workload)
     module = build_module(stage, datamodule.info)
-    torch.save({"state_dict": module.state_dict(), "deitlt": build_card(stage, datamodule).as_plain()}, path)
+    torch.save({"state_dict": module.state_dict(), "deitlt": build_spec(stage, datamodule).as_plain()}, path)
     return path

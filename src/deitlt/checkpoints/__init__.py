@@ -1,35 +1,48 @@
-"""Reading checkpoints safely, writing them whole, and making networks of them."""
+"""Checkpoints: read safely and written whole, what they say of their networks, deitlt's own and external ones."""
 
-from deitlt.checkpoints.card import ModelCard, read_card
-from deitlt.checkpoints.fetching import WANDB, fetch_checkpoint
-from deitlt.checkpoints.finding import find_checkpoint
-from deitlt.checkpoints.foreign_card import foreign_card
-from deitlt.checkpoints.foreign_writing import authors_student_state
-from deitlt.checkpoints.initial import TIMM, initialise
-from deitlt.checkpoints.label_order import as_index, foreign_order, order_by_name
-from deitlt.checkpoints.loading import load_student, load_teacher, read_stored
-from deitlt.checkpoints.reading import read_checkpoint
-from deitlt.checkpoints.stored import StoredNetwork
-from deitlt.checkpoints.writing import AtomicCheckpointIO, write_atomically
+from deitlt.checkpoints.external import authors_student_state
+from deitlt.checkpoints.initial import TIMM, check_start, check_unseen, initialise
+from deitlt.checkpoints.io import (
+    WANDB,
+    AtomicCheckpointIO,
+    fetch_checkpoint,
+    find_checkpoint,
+    read_checkpoint,
+    write_atomically,
+)
+from deitlt.checkpoints.loading import (
+    CheckedTeacher,
+    TrainedNetwork,
+    check_teacher,
+    load_student,
+    load_teacher,
+    load_trained,
+    open_known_data,
+    read_stored,
+)
+from deitlt.checkpoints.spec import ModelSpec, StoredNetwork, read_spec
 
 __all__ = [
     "TIMM",
     "WANDB",
     "AtomicCheckpointIO",
-    "ModelCard",
+    "CheckedTeacher",
+    "ModelSpec",
     "StoredNetwork",
-    "as_index",
+    "TrainedNetwork",
     "authors_student_state",
+    "check_start",
+    "check_teacher",
+    "check_unseen",
     "fetch_checkpoint",
     "find_checkpoint",
-    "foreign_card",
-    "foreign_order",
     "initialise",
     "load_student",
     "load_teacher",
-    "order_by_name",
-    "read_card",
+    "load_trained",
+    "open_known_data",
     "read_checkpoint",
+    "read_spec",
     "read_stored",
     "write_atomically",
 ]

@@ -1,12 +1,12 @@
-"""A student that starts from trained weights instead of fresh ones, in whole or in part.
+"""What a student starts from: trained weights instead of fresh ones, and whether it or its teacher saw held-out images.
 
 The paper trains its students from scratch; a run that does not says so among its differences.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -14,19 +14,27 @@ from timm.layers import resample_abs_pos_embed
 from timm.models import is_model_in_modules, is_model_pretrained
 from torch import Tensor
 
-from deitlt.checkpoints.finding import find_checkpoint
-from deitlt.checkpoints.foreign_students import INNER
-from deitlt.checkpoints.label_order import order_by_name
+from deitlt.checkpoints.external import INNER
+from deitlt.checkpoints.io import find_checkpoint
 from deitlt.checkpoints.loading import read_stored
-from deitlt.checkpoints.stored import Weights
+from deitlt.checkpoints.spec import Kind, Weights, order_by_name
 from deitlt.errors import CheckpointError, ConfigError, nearest
 from deitlt.models import StudentNetwork
 
 TIMM = "timm:"  # before a name of timm's, whose pretrained weights are fetched
+_MODULES = ("vision_transformer", "deit")  # timm's, with the transformers that a student can be
 _HEADS = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
 _POSITIONS = "pos_embed"
 _OPTIONAL = (*_HEADS, "dist_token")  # what one transformer may have and another lack
 _SIZES = {"cls_token": "width", "patch_embed.proj.weight": "patch_size"}
+# What says which images are held out, beside their share: one seed holds out the same images first.
+SPLIT = ("split_seed", "imbalance_factor", "imbalance_kind", "max_count", "class_order")
+_LISTS = ("train_csv", "train_list")  # may name other images
+_USERS = ("folder", "lists")  # data whose folder may be anything
+# What to type to do without a network that has seen them.
+_INSTEAD = {"teacher": "teacher.checkpoint=null to train one", "student": "student.init=null as in the paper"}
+
+Known = Mapping[str, Any]  # the configuration of the data that a checkpoint was trained on; empty where nobody knows
 
 
 def initialise(network: StudentNetwork, source: str, class_names: Sequence[str] | None = None) -> list[str]:
@@ -38,9 +46,9 @@ def initialise(network: StudentNetwork, source: str, class_names: Sequence[str] 
 
     Args:
         network: the student, which is changed.
-        class_names: the student's classes; None where they are not known.
         source: a checkpoint of deitlt's or the authors', a run's folder, or `timm:NAME` for timm's
             pretrained weights.
+        class_names: the student's classes; None where they are not known.
 
     Returns:
         timm's names of the parameters that stay fresh.
@@ -50,9 +58,10 @@ def initialise(network: StudentNetwork, source: str, class_names: Sequence[str] 
         ConfigError: if timm knows no such model, or its weights cannot be fetched.
     """
     given = _of_timm(source.removeprefix(TIMM)) if source.startswith(TIMM) else _of_file(source, class_names)
-    own: Weights = {name.removeprefix(INNER): value for name, value in network.state_dict().items()}
+    own: Weights = network.vit.state_dict()
     _check_names(given, own, source)
-    taken = {name: value for name, value in given.items() if name in own and _fits(name, value, own)}
+    # Heads are taken only for as many classes; all else must fit.
+    taken = {n: v for n, v in given.items() if n in own and (n not in _HEADS or v.shape == own[n].shape)}
     _check_shapes(taken, own, source)
     if _POSITIONS in taken:
         taken[_POSITIONS] = _positions(taken[_POSITIONS], own[_POSITIONS], network)
@@ -65,45 +74,28 @@ def _of_file(source: str, class_names: Sequence[str] | None) -> Weights:
     if stored.kind != "student":
         raise CheckpointError(f"student.init={source} holds a {stored.kind}; type student.init=FILE of a student.")
     weights = {name.removeprefix(INNER): value for name, value in stored.weights.items()}
-    if stored.card is None or class_names is None:
+    if stored.spec is None or class_names is None:
         return weights
-    order = order_by_name(stored.card.class_names, class_names)
+    order = order_by_name(stored.spec.class_names, class_names)
     heads = {} if order is None else {name: weights[name][order] for name in _HEADS if name in weights}
     return {name: value for name, value in weights.items() if name not in _HEADS} | heads
 
 
 def _of_timm(name: str) -> Weights:
     """timm's pretrained transformer, without its heads."""
-    known = [m for m in timm.list_models(pretrained=True) if is_model_in_modules(m, ("vision_transformer", "deit"))]
-    if not is_model_in_modules(name, ("vision_transformer", "deit")) or not is_model_pretrained(name):
+    if not is_model_in_modules(name, _MODULES) or not is_model_pretrained(name):
+        known = timm.list_models(pretrained=True, module=_MODULES)
         advice = nearest(name, known, f"type {TIMM}deit_base_patch16_224, say.")
         raise ConfigError(f"student.init={TIMM}{name} is no pretrained vision transformer of timm; {advice}")
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # each attempt would say that there is no network
     try:
-        with _quiet_hub():
-            vit = timm.create_model(name, pretrained=True)
+        vit = timm.create_model(name, pretrained=True)
     except (OSError, RuntimeError) as error:  # what the hub's client raises where there is no network
         raise ConfigError(
             f"student.init={TIMM}{name} could not be fetched ({type(error).__name__}); go online, "
             "type student.init=FILE of weights that are here, or student.init=null as in the paper."
         ) from error
     return {name: value for name, value in vit.state_dict().items() if name not in _HEADS}
-
-
-@contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Each of the hub's attempts would say that there is no network; the last one's error says it once."""
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        hub.setLevel(level)
-
-
-def _fits(name: str, value: Tensor, own: Weights) -> bool:
-    """Heads are taken only for as many classes; all else must fit."""
-    return name not in _HEADS or value.shape == own[name].shape
 
 
 def _check_names(given: Weights, own: Weights, source: str) -> None:
@@ -142,12 +134,52 @@ def _positions(theirs: Tensor, ours: Tensor, network: StudentNetwork) -> Tensor:
     Tokens before the patches keep the student's own vectors where the source has none for them.
     """
     rows, columns = network.vit.patch_embed.grid_size
-    own_tokens, tokens = ours.shape[1] - rows * columns, _tokens_before_patches(theirs.shape[1])
+    own_tokens, length = ours.shape[1] - rows * columns, theirs.shape[1]
+    tokens = length - int(length**0.5) ** 2  # of class and distillation: what is left of a square grid
     patches = resample_abs_pos_embed(theirs[:, tokens:], [rows, columns], num_prefix_tokens=0)
     shared = min(tokens, own_tokens)
     return torch.cat([theirs[:, :shared], ours[:, shared:own_tokens], patches], dim=1)
 
 
-def _tokens_before_patches(length: int) -> int:
-    """How many of the embeddings belong to class and distillation token: what is left of a square grid."""
-    return length - int(length**0.5) ** 2
+def check_start(source: str | None, data: Known) -> str | None:
+    """`check_unseen` of `student.init`, the weights that a student starts from; None where it starts from nothing."""
+    if source is None or not data["val_fraction"]:
+        return None
+    known: Known = {}
+    if not source.startswith(TIMM):
+        stored = read_stored(find_checkpoint(Path(source).expanduser(), ("student",)))
+        source, known = str(stored.path), {} if stored.spec is None else stored.spec.data
+    return check_unseen("student", source, known, data)
+
+
+def check_unseen(kind: Kind, path: str | Path, known: Known, data: Known) -> str | None:
+    """Look whether a network was trained on images that a run holds out: the run would be chosen by what it was told.
+
+    Args:
+        kind: 'teacher' or 'student'.
+        path: its checkpoint.
+        known: the configuration of its training data; empty where nobody knows.
+        data: the run's configuration of the data.
+
+    Returns:
+        A line for the terminal where nobody knows; None where it has not seen them.
+
+    Raises:
+        CheckpointError: if it has, or may have.
+    """
+    if not data["val_fraction"]:
+        return None
+    same = ("name", *_LISTS, *(("root",) if data["name"] in _USERS else ()))
+    if any(known.get(key) != data.get(key) for key in same):
+        return f"{kind}: {path} does not say whether it was trained on images that are held out here"
+    changed = [key for key in SPLIT if known.get(key) != data.get(key)]
+    if not known.get("val_fraction") or (not changed and known["val_fraction"] < data["val_fraction"]):
+        changed = ["val_fraction"]
+    if not changed:
+        return None
+    key = changed[0]
+    theirs, ours = (f"data.{key}={'null' if of.get(key) is None else of[key]}" for of in (known, data))
+    raise CheckpointError(
+        f"The {kind} in {path} was trained with {theirs}, so that with {ours} it has seen images that this run holds "
+        f"out; type {_INSTEAD[kind]}, or {theirs}."
+    )

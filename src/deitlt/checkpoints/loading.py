@@ -1,22 +1,37 @@
-"""Checkpoints as networks that answer images, whoever wrote them."""
+"""Checkpoints as networks, whoever wrote them: to use, to teach, their classes in the order of the data."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from deitlt.checkpoints.card import KEY, card_of
-from deitlt.checkpoints.finding import find_checkpoint
-from deitlt.checkpoints.foreign import recognise
-from deitlt.checkpoints.reading import Checkpoint, read_checkpoint
-from deitlt.checkpoints.stored import MAKERS, Kind, StoredNetwork, Weights
-from deitlt.errors import CheckpointError
-from deitlt.models import StudentNetwork
+from deitlt.checkpoints.external import recognise, spec_by_recipe
+from deitlt.checkpoints.io import Checkpoint, find_checkpoint, read_checkpoint
+from deitlt.checkpoints.spec import (
+    KEY,
+    TARGETS,
+    Kind,
+    ModelSpec,
+    StoredNetwork,
+    Weights,
+    as_index,
+    external_order,
+    order_by_name,
+    spec_of,
+)
+from deitlt.data import DataRequest, LongTailDataModule, SplitOptions
+from deitlt.errors import CheckpointError, ConfigError, DataError
+from deitlt.models import StudentNetwork, in_class_order
+from deitlt.types import DataInfo, TokenLogits
 
 PREFIX = "network."  # of the network's weights among a module's
 
 
 def load_teacher(path: str | Path) -> nn.Module:
-    """A teacher ready to answer: images [B, 3, H, W] -> logits [B, C], cosines if its head is of that kind.
+    """A teacher in evaluation mode: images [B, 3, H, W] -> logits [B, C], cosines if its head is of that kind.
 
     Reads deitlt's own files, the authors' PaCo and LDAM teachers, and timm's. Classes stay in the file's order.
 
@@ -27,7 +42,7 @@ def load_teacher(path: str | Path) -> nn.Module:
 
 
 def load_student(path: str | Path, ema: bool = False) -> StudentNetwork:
-    """A student ready to answer: images [B, 3, H, W] -> `TokenLogits`.
+    """A student in evaluation mode: images [B, 3, H, W] -> `TokenLogits`.
 
     Reads deitlt's own files, the authors', and timm's transformers.
 
@@ -50,16 +65,14 @@ def read_stored(path: str | Path) -> StoredNetwork:
         CheckpointError: if the file is missing, unsafe, broken, or of nobody's making that is known.
     """
     path = Path(path)
-    checkpoint = read_checkpoint(path, foreign=True)
+    checkpoint = read_checkpoint(path, external=True)
     if KEY not in checkpoint:
         return recognise(checkpoint, path)
-    card = card_of(checkpoint, path)
-    if MAKERS.get(card.maker) != card.kind:
-        raise CheckpointError(f"{path} asks for {card.maker!r}, which makes no {card.kind}; update deitlt.")
-    average = checkpoint.get("ema")
-    return StoredNetwork(
-        path, card.maker, len(card.class_names), card.model, _weights(checkpoint, path), average, "deitlt", card
-    )
+    spec = spec_of(checkpoint, path)
+    if TARGETS.get(spec.target) != spec.kind:
+        raise CheckpointError(f"{path} asks for {spec.target!r}, which makes no {spec.kind}; update deitlt.")
+    weights, average = _weights(checkpoint, path), checkpoint.get("ema")
+    return StoredNetwork(path, spec.target, len(spec.class_names), spec.model, weights, average, spec)
 
 
 def _of_kind(kind: Kind, path: str | Path) -> StoredNetwork:
@@ -74,3 +87,153 @@ def _weights(checkpoint: Checkpoint, path: Path) -> Weights:
     if not isinstance(stored, dict):
         raise CheckpointError(f"{path} holds no weights; type the path of another .ckpt file.")
     return {name.removeprefix(PREFIX): value for name, value in stored.items() if name.startswith(PREFIX)}
+
+
+@dataclass(frozen=True)
+class CheckedTeacher:
+    """A teacher that can label the data.
+
+    stored: its network, not yet made. spec: what it is; where its file does not say, what the recipe says.
+    class_order: [C], where each class of the data stands among its logits; None where the order is the same.
+    """
+
+    stored: StoredNetwork
+    spec: ModelSpec
+    class_order: Tensor | None
+
+
+def check_teacher(path: Path, datamodule: LongTailDataModule, recipe: Mapping[str, Any]) -> CheckedTeacher:
+    """Read a teacher's file, deitlt's or another's, and compare its classes with those of the data.
+
+    Args:
+        path: the file.
+        datamodule: the data that it is to label.
+        recipe: the configuration's node `teacher`, which says what an external file does not.
+
+    Raises:
+        CheckpointError: if the file is no teacher's, or knows other classes.
+    """
+    stored, info = read_stored(path), datamodule.info
+    if stored.kind != "teacher":
+        raise CheckpointError(f"{path} holds a {stored.kind}, no teacher; type teacher.checkpoint=FILE of a teacher.")
+    if stored.num_classes != info.num_classes:
+        raise CheckpointError(
+            f"The teacher in {path} knows {stored.num_classes} classes, but the data have {info.num_classes}; "
+            "type teacher.checkpoint=FILE of a teacher of these data, or teacher.checkpoint=null to train one."
+        )
+    if stored.spec is None:
+        order = external_order(stored, info, recipe.get("label_order", "auto"), "teacher.label_order")
+        return CheckedTeacher(stored, spec_by_recipe(stored, recipe, datamodule, data={}), as_index(order))
+    own = order_by_name(stored.spec.class_names, info.class_names)
+    if own is None:
+        raise CheckpointError(
+            f"The teacher in {path} knows other classes ({_few(stored.spec.class_names)}) than the data "
+            f"({_few(info.class_names)}); type teacher.checkpoint=null to train one of these data."
+        )
+    return CheckedTeacher(stored, stored.spec, as_index(own))
+
+
+@dataclass(frozen=True)
+class TrainedNetwork:
+    """A network in evaluation mode with what its checkpoint says of it.
+
+    spec: with the classes in the order of `logits`. class_order: [C], where each of them stands among the network's
+    own logits; None where the order is the same.
+    """
+
+    path: Path
+    spec: ModelSpec
+    network: nn.Module
+    device: torch.device
+    class_order: Tensor | None = None
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> TokenLogits:
+        """images: [B, 3, H, W], normalised, on any device -> logits [B, C] of each token, on the CPU."""
+        output = self.network(images.to(self.device))
+        if not isinstance(output, TokenLogits):
+            output = TokenLogits(self.spec.logit_scale * output, None)
+        cls, dist = (None if token is None else in_class_order(token.cpu(), self.class_order) for token in output)
+        assert cls is not None
+        return TokenLogits(cls, dist)
+
+    def in_order_of(self, info: DataInfo) -> "TrainedNetwork":
+        """The network with its classes in the order of these data.
+
+        Raises:
+            DataError: if they are not the classes that the network knows.
+        """
+        order = order_by_name(self.spec.class_names, info.class_names)
+        if order is None:
+            raise DataError(
+                f"The data have the classes {_few(info.class_names)}, but {self.path} knows "
+                f"{_few(self.spec.class_names)}; type data=CHOICE of data with the same classes."
+            )
+        if as_index(order) is None:
+            return self
+        assert self.class_order is None, "a file without a spec gets the data's own order"
+        return replace(self, spec=self.spec.in_order(order), class_order=as_index(order))
+
+    @property
+    def own_spec(self) -> ModelSpec:
+        """The spec with its classes in the order of the network's own logits."""
+        return self.spec if self.class_order is None else self.spec.in_order(self.class_order.argsort().tolist())
+
+
+def load_trained(
+    path: Path,
+    ema: bool,
+    device: torch.device,
+    recipe: Mapping[str, Any] | None = None,
+    label_order: str = "auto",
+) -> TrainedNetwork:
+    """Read a network and place it on a device.
+
+    Args:
+        path: the checkpoint file.
+        ema: of a student, the moving average.
+        device: where it is to lie.
+        recipe: the nodes `data`, `teacher` and `student` of the configuration that an external file was trained with.
+        label_order: of an external file, see `external_order`.
+
+    Raises:
+        ConfigError: for an average of a teacher.
+        CheckpointError: if the file is missing, unsafe or broken, or says too little of itself.
+    """
+    stored = read_stored(path)
+    if ema and stored.kind == "teacher":
+        raise ConfigError(f"ema=true, but {path} holds a teacher, which has no moving average; type ema=false.")
+    spec, order = stored.spec, None
+    if spec is None:
+        if recipe is None:
+            raise CheckpointError(
+                f"{path} was not written by deitlt and does not say which data it knows; type experiment=NAME "
+                "with it, the recipe of those data, such as experiment=cifar10_lt_if100."
+            )
+        data = known_data(recipe["data"])
+        datamodule = open_known_data(data)
+        spec = spec_by_recipe(stored, recipe[stored.kind], datamodule, data)
+        order = as_index(external_order(stored, datamodule.info, label_order, "label_order"))
+    return TrainedNetwork(path, spec, stored.build(ema).to(device), device, order)
+
+
+# What says which images a data set has; a file's other keys are not looked at.
+DATA_KEYS = (*(field.name for kind in (DataRequest, SplitOptions) for field in fields(kind)), "on_broken")
+
+
+def known_data(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `DATA_KEYS`, so that nothing that a file names is called."""
+    return {key: value for key, value in configuration.items() if key in DATA_KEYS}
+
+
+def open_known_data(configuration: Mapping[str, Any], **options: Any) -> LongTailDataModule:
+    """The data of a spec or recipe; `options` are further arguments of the data module.
+
+    Raises:
+        DataError: if the data cannot be read.
+    """
+    return LongTailDataModule.from_keys(**known_data(configuration), **options)
+
+
+def _few(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}, ... ({len(names)})" if len(names) > 3 else ", ".join(names)

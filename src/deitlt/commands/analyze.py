@@ -28,19 +28,17 @@ from deitlt.analysis import (
     split_of,
     training_sharpness,
 )
-from deitlt.checkpoints import find_checkpoint
-from deitlt.commands.evaluate import open_data
+from deitlt.checkpoints import TrainedNetwork, find_checkpoint
 from deitlt.config.trust import refuse_strange_targets
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import choose_evenly
 from deitlt.engine.analysis_callback import ask_teacher
 from deitlt.engine.analysis_pictures import FOLDER, draw_analysis
 from deitlt.engine.building import build_data, build_teacher
-from deitlt.engine.experiments import named_recipe
 from deitlt.engine.ranks import STAGE_FILE
 from deitlt.engine.run_folder import write_json, write_text
 from deitlt.engine.stage_config import STAGES, StageConfig, plain
-from deitlt.engine.trained import TrainedNetwork, load_trained
+from deitlt.engine.trained import open_data, open_trained
 from deitlt.errors import CheckpointError, ConfigError, nearest
 from deitlt.models import StudentNetwork
 from deitlt.reports.run_data import Sample
@@ -67,7 +65,7 @@ class Model:
     @property
     def lacks(self) -> dict[str, str]:
         """Part -> why this network has none of it."""
-        if self.trained.card.kind == "teacher":
+        if self.trained.spec.kind == "teacher":
             return {part: "it is a teacher" for part in PARTS if part not in TEACHER_PARTS}
         network = self.trained.network
         assert isinstance(network, StudentNetwork)
@@ -89,7 +87,7 @@ def main(config: DictConfig) -> None:
         check_parts(parts, models)
     if config.images != ALL and not isinstance(config.images, int):
         raise ConfigError(f"images={config.images} is no number; type images=1000, say, or images=all.")
-    opened = [(model, open_data(config, model.trained.card)) for model in models]
+    opened = [(model, open_data(config, model.trained.spec)) for model in models]
     for _, datamodule in opened:
         split_of(datamodule, config.split)  # before the first network is measured for an hour
     for model, datamodule in opened:
@@ -139,11 +137,9 @@ def check_parts(parts: Collection[str], models: Collection[Model]) -> None:
 
 def _model(config: DictConfig, path: Path, folder: Path) -> Model:
     ema = config.ema and path.parent.name != "teacher"  # of a run's networks the student's alone has one
-    trained = load_trained(
-        str(path), "student", ema, config.accelerator, named_recipe(config), label_order=config.label_order
-    )
+    trained = open_trained(config, path, ema)
     stage = _stage_beside(trained.path, config.data_root)
-    return Model(stage.name if stage is not None else trained.card.kind, trained, stage, folder)
+    return Model(stage.name if stage is not None else trained.spec.kind, trained, stage, folder)
 
 
 def _stage_beside(checkpoint: Path, data_root: str | None) -> StageConfig | None:
@@ -207,11 +203,11 @@ def _analyse(
 def measure(model: Model, datamodule: LongTailDataModule, parts: Collection[str], config: DictConfig) -> Plain:
     """Measure parts that a network has: the analysis in plain values, without what was not measured."""
     trained, info, seconds = model.trained, datamodule.info, dict[str, float]()
-    found: Plain = {"kind": trained.card.kind, "checkpoint": str(trained.path)}
+    found: Plain = {"kind": trained.spec.kind, "checkpoint": str(trained.path)}
     if (epoch := epochs_trained(trained.path)) is not None:
         found["epoch"] = epoch
     found["split"] = config.split
-    order, scale = trained.class_order, trained.card.logit_scale
+    order, scale = trained.class_order, trained.spec.logit_scale
     if of_pass := [part for part in parts if part in PASS_PARTS]:
         source = split_of(datamodule, config.split)
         images = len(source) if config.images == ALL else config.images
@@ -252,7 +248,7 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
 
 def _say_what_is_left_out(model: Model, console: Console) -> None:
     """One line for what a student might be expected to have, and has not."""
-    if model.trained.card.kind == "teacher" or not model.lacks:
+    if model.trained.spec.kind == "teacher" or not model.lacks:
         return
     reasons: dict[str, list[str]] = {}
     for part, reason in model.lacks.items():

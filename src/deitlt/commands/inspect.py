@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from torch import Tensor
 
-from deitlt.checkpoints import find_checkpoint
+from deitlt.checkpoints import check_teacher, find_checkpoint
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import SampleKey
 from deitlt.engine.building import build_data
@@ -18,7 +18,6 @@ from deitlt.engine.operations import operation_examples
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig, check_run
 from deitlt.engine.stage_making import make_stage
-from deitlt.engine.teachers import check_teacher
 from deitlt.reports.class_figures import class_histogram
 from deitlt.reports.figures import save_figure
 from deitlt.reports.sample_figures import ViewExample, view_grid
@@ -192,8 +191,8 @@ def _teacher_input(stage: StageConfig, data: LongTailDataModule, teacher: LongTa
     """How the teacher will see the student's images: the one that is given, or the recipe's, untrained yet."""
     image_size, normalisation = teacher.image_size, teacher.normalisation
     if (given := stage.run["teacher"]["checkpoint"]) is not None:
-        card = check_teacher(find_checkpoint(given, ("teacher",)), data, stage.run["teacher"]).card
-        image_size, normalisation = card.image_size, card.normalisation
+        spec = check_teacher(find_checkpoint(given, ("teacher",)), data, stage.run["teacher"]).spec
+        image_size, normalisation = spec.image_size, spec.normalisation
     options = stage.recipe["teacher_input"]
     return TeacherInput(
         image_size,

@@ -9,11 +9,10 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
-from deitlt.checkpoints import ModelCard, initialise
+from deitlt.checkpoints import ModelSpec, check_teacher, initialise
 from deitlt.data import LongTailDataModule
 from deitlt.engine.batches import BatchPlan, plan_batches
 from deitlt.engine.stage_config import StageConfig
-from deitlt.engine.teachers import check_teacher
 from deitlt.errors import ConfigError
 from deitlt.models import (
     StudentNetwork,
@@ -130,13 +129,13 @@ def _refuse_local_crops(recipe: Mapping[str, Any]) -> None:
         check_local_size(view["local_size"], patch_size)
 
 
-def build_card(stage: StageConfig, datamodule: LongTailDataModule) -> ModelCard:
+def build_spec(stage: StageConfig, datamodule: LongTailDataModule) -> ModelSpec:
     """What the stage's checkpoints say of themselves."""
     info, view = datamodule.info, datamodule.normalisation
     not_of_it = ("_target_", "_partial_", "checkpointing")  # who makes it, and how it was trained
-    return ModelCard(
+    return ModelSpec(
         kind="teacher" if stage.kind == "teacher" else "student",
-        maker=stage.recipe["model"]["_target_"].rpartition(".")[2],
+        target=stage.recipe["model"]["_target_"],
         model={key: value for key, value in stage.recipe["model"].items() if key not in not_of_it},
         image_size=datamodule.image_size,
         mean=list(view.mean),
@@ -167,17 +166,17 @@ def build_teacher(stage: StageConfig, datamodule: LongTailDataModule) -> FrozenT
     found = check_teacher(Path(stage.teacher), datamodule, stage.run["teacher"])
     options = stage.recipe["teacher_input"]
     view = TeacherInput(
-        found.card.image_size,
+        found.spec.image_size,
         antialias=options["antialias"],
         student=datamodule.normalisation if options["renormalise"] else None,
-        teacher=found.card.normalisation if options["renormalise"] else None,
+        teacher=found.spec.normalisation if options["renormalise"] else None,
     )
     network = found.stored.build()
     _make_fast(stage, network, is_cnn=True)
     teacher = FrozenTeacher(
         network,
         view,
-        scale=found.card.logit_scale,
+        scale=found.spec.logit_scale,
         dtype=torch.float32 if options.get("precision", "32-true") == "32-true" else torch.bfloat16,
         class_order=found.class_order,
     )

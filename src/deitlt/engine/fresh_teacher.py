@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from deitlt.data import LongTailDataModule
-from deitlt.engine.building import build_card, build_module
+from deitlt.engine.building import build_module, build_spec
 from deitlt.engine.stage_config import StageConfig
 
 
@@ -20,6 +20,6 @@ def write_fresh_teacher(stage: StageConfig, datamodule: LongTailDataModule, file
     Returns:
         The file.
     """
-    module, card = build_module(stage, datamodule.info), build_card(stage, datamodule)
-    torch.save({"state_dict": module.state_dict(), "deitlt": card.as_plain()}, file)
+    module, spec = build_module(stage, datamodule.info), build_spec(stage, datamodule)
+    torch.save({"state_dict": module.state_dict(), "deitlt": spec.as_plain()}, file)
     return file

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from omegaconf import DictConfig
 
-from deitlt.checkpoints import find_checkpoint, read_card
+from deitlt.checkpoints import check_start, check_teacher, check_unseen, find_checkpoint, read_spec
 from deitlt.config.compose import difference
 from deitlt.data import LongTailDataModule
 from deitlt.engine.auto_batch import settle_batch
@@ -15,8 +15,6 @@ from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig, check_run, plain
 from deitlt.engine.stage_logging import settle_loggers
 from deitlt.engine.stage_making import given_checkpoint, make_stage
-from deitlt.engine.teachers import check_teacher
-from deitlt.engine.unseen import check_start, check_unseen
 from deitlt.errors import ConfigError
 from deitlt.types import DataInfo
 
@@ -74,13 +72,14 @@ def _check_stages(
     for stage in stages:
         rehearse(stage, info)
         if not is_begun(stage):
-            doubts.append(check_start(stage.recipe.get("init"), stage.data, run.config.exists()))
+            doubts.append(check_start(stage.recipe.get("init"), stage.data))
     if (teacher := given_checkpoint(config, "teacher")) is not None:
-        found = check_teacher(find_checkpoint(teacher, ("teacher",)), datamodule, plain(config.teacher))
+        path = find_checkpoint(teacher, ("teacher",))
+        known = check_teacher(path, datamodule, plain(config.teacher)).spec.data
         if any(stage.distils for stage in stages):
-            doubts.append(check_unseen(found, plain(config.data)))
+            doubts.append(check_unseen("teacher", path, known, plain(config.data)))
     if (student := given_checkpoint(config, "student")) is not None:
-        read_card(find_checkpoint(student, ("student",)))
+        read_spec(find_checkpoint(student, ("student",)))
     return [doubt for doubt in dict.fromkeys(doubts) if doubt is not None]  # student and baseline start alike
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deitlt.checkpoints import ModelCard
+from deitlt.checkpoints import ModelSpec
 from deitlt.data import LongTailDataModule
 from deitlt.engine.run_folder import RunFolder, write_json, write_text
 from deitlt.modules import RAW
@@ -51,16 +51,16 @@ def collect(config: DictConfig, info: DataInfo, results: Mapping[str, Plain], ch
     }
 
 
-def collect_evaluation(card: ModelCard, data: LongTailDataModule, results: Mapping[str, Plain], path: str) -> Plain:
+def collect_evaluation(spec: ModelSpec, data: LongTailDataModule, results: Mapping[str, Plain], path: str) -> Plain:
     """The content of metrics.json for one checkpoint that was measured on `data`."""
-    accuracy = results[card.kind]["networks"][RAW]["accuracy"]
+    accuracy = results[spec.kind]["networks"][RAW]["accuracy"]
     return {
         "data": data.spec.name,
-        "imbalance_factor": card.data["imbalance_factor"],
-        card.kind: accuracy["cls"] if card.kind == "teacher" else accuracy,
-        "protocol": "last" if card.protocol and Path(path).name != "best.ckpt" else card.protocol,
-        **_classes(card.info),
-        "checkpoints": {card.kind: path},
+        "imbalance_factor": spec.data["imbalance_factor"],
+        spec.kind: accuracy["cls"] if spec.kind == "teacher" else accuracy,
+        "protocol": "last" if spec.protocol and Path(path).name != "best.ckpt" else spec.protocol,
+        **_classes(spec.info),
+        "checkpoints": {spec.kind: path},
     }
 
 

@@ -16,7 +16,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from deitlt.callbacks import FirstStep
 from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis_callback import build_analysis
-from deitlt.engine.building import build_card, build_data, build_module, build_teacher, initialise_student
+from deitlt.engine.building import build_data, build_module, build_spec, build_teacher, initialise_student
 from deitlt.engine.pruning import find_pruning
 from deitlt.engine.run_folder import PRUNED, write_json
 from deitlt.engine.stage_analysis import draw_stage_analysis
@@ -40,7 +40,7 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     datamodule = build_data(stage)
     teacher = build_teacher(stage, datamodule)
     module = build_module(stage, datamodule.info, teacher)
-    module.card = build_card(stage, datamodule).as_plain()
+    module.spec = build_spec(stage, datamodule).as_plain()
     module.watched = datamodule.watched
     loggers = stage_loggers(stage, last)
     with finished(loggers):

@@ -4,12 +4,10 @@ from os.path import expanduser
 
 from omegaconf import DictConfig, OmegaConf
 
-from deitlt.checkpoints import find_checkpoint, read_stored
+from deitlt.checkpoints import check_start, check_unseen, find_checkpoint, read_stored
 from deitlt.config.compose import make_absolute
 from deitlt.engine.stage_config import plain, stage_recipe
 from deitlt.engine.stage_making import given_checkpoint
-from deitlt.engine.teachers import CheckedTeacher
-from deitlt.engine.unseen import check_start, check_unseen
 
 
 def refuse_seen(config: DictConfig) -> None:
@@ -31,5 +29,5 @@ def refuse_seen(config: DictConfig) -> None:
     if config.teacher.checkpoint is None or all(recipe["distillation"]["kind"] == "none" for recipe in recipes):
         return
     stored = read_stored(find_checkpoint(expanduser(config.teacher.checkpoint), ("teacher",)))
-    if stored.card is not None:
-        check_unseen(CheckedTeacher(stored, stored.card, None), data)
+    if stored.spec is not None:
+        check_unseen("teacher", stored.path, stored.spec.data, data)

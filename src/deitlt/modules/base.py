@@ -58,7 +58,7 @@ class ClassifierModule(L.LightningModule):
         self.schedule = schedule
         self.tokens = tokens
         self.watched: tuple[str, ...] = ("val",)
-        self.card: dict[str, Any] = {}
+        self.spec: dict[str, Any] = {}
         # A plain dict, which nn.Module does not look into: an average is neither trained nor saved with us.
         self._evaluated: dict[str, nn.Module] = {RAW: network}
         self._accuracy: dict[tuple[str, str], TokenAccuracy] = {}
@@ -127,8 +127,8 @@ class ClassifierModule(L.LightningModule):
         self._conclude()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the card beside the weights: what is needed to use them without any configuration."""
-        checkpoint["deitlt"] = self.card
+        """Put the spec beside the weights: what is needed to use them without any configuration."""
+        checkpoint["deitlt"] = self.spec
 
     def _count(self, split: str, batch: ImageBatch) -> None:
         for name, network in self._evaluated.items():

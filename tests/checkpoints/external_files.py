@@ -1,4 +1,4 @@
-"""Files in the layouts of DeiT-LT's authors and of timm, with weights at random."""
+"""Specs, and files in the layouts of DeiT-LT's authors and of timm, with weights at random or of a trained run."""
 
 import argparse
 from pathlib import PosixPath
@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import nn
 
+from deitlt.checkpoints import ModelSpec, authors_student_state, load_student, load_teacher, read_checkpoint
 from deitlt.models import CifarResNet
 
 ARGUMENTS = argparse.Namespace(
@@ -18,6 +19,16 @@ ARGUMENTS = argparse.Namespace(
     epochs=np.int64(1200),
     teacher=argparse.Namespace(path=PosixPath("teacher.pth.tar")),
 )
+
+
+def make_spec(kind, model, **fields):
+    """What a checkpoint says of a network that knows the classes of the fixture `info`."""
+    groups = {"head": [0], "mid": [1, 2], "tail": [3]}
+    classes = {"class_names": ["ant", "bee", "cat", "dog"], "labels": [0, 1, 2, 3], "counts": [40, 20, 8, 2]}
+    statistics = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop_share": 0.875, "logit_scale": 1.0}
+    place = {"image_size": model.get("image_size", 16), "data": {"name": "folder", "root": "/somebody/elses/images"}}
+    rest = {"groups": groups, "authors_labels": [], "protocol": "last", "target": f"deitlt.models.create_{kind}"}
+    return ModelSpec(kind=kind, model=dict(model), **(classes | statistics | place | rest | fields))
 
 
 def scatter(network):
@@ -71,3 +82,49 @@ def paco_file(network, prefix="module.", dim=8):
     queue = {"queue": torch.randn(16, dim), "queue_l": torch.randint(num_classes, (16,)), "queue_ptr": torch.zeros(1)}
     weights = queue | prefixed(encoder, "encoder_q.") | prefixed(other, "encoder_k.") | centres
     return {"epoch": 400, "arch": "resnet32", "state_dict": prefixed(weights, prefix), "optimizer": {}}
+
+
+# A sorted class -> the data set's own label of it, for `data.class_order=FILE`.
+ORIGINAL = (3, 0, 9, 1, 8, 2, 7, 4, 6, 5)
+
+
+def ldam_teacher(run, path):
+    """The run's teacher as the authors' training writes it."""
+    weights = load_teacher(run / "teacher" / "last.ckpt").state_dict()
+    torch.save({"epoch": 200, "arch": "resnet32", "state_dict": prefixed(weights, "module.")}, path)
+    return path
+
+
+def linear_teacher():
+    """A teacher with a linear head for ten classes, at random."""
+    torch.manual_seed(7)
+    network = CifarResNet(10, 8)
+    torch.nn.init.normal_(network.linear.weight)
+    return network
+
+
+def paco_teacher(path, order=range(10)):
+    """`linear_teacher` as PaCo's authors write theirs, its answers for class c under order[c]."""
+    network, original = linear_teacher(), torch.tensor(list(order)).argsort()
+    for parameter in (network.linear.weight, network.linear.bias):
+        parameter.data = parameter.data[original]
+    torch.save(paco_file(network), path)
+    return path
+
+
+def authors_student(run, path):
+    """The run's student and its average, as the authors write theirs, a command line's arguments beside them."""
+    last = run / "student" / "last.ckpt"
+    average = {"model_ema": authors_student_state(load_student(last, ema=True))["model"]}
+    torch.save(authors_student_state(load_student(last)) | average | {"args": ARGUMENTS}, path)
+    return path
+
+
+def permuted_teacher(run, path, order):
+    """The run's own teacher as if its classes stood in another order: its place c has what was class order[c]."""
+    content = read_checkpoint(run / "teacher" / "last.ckpt")
+    content["deitlt"] = ModelSpec(**content["deitlt"]).in_order(order).as_plain()
+    weights = content["state_dict"]
+    weights["network.linear.weight"] = weights["network.linear.weight"][:, list(order)]
+    torch.save(content, path)
+    return path

@@ -1,0 +1,311 @@
+"""A trained network as files for other programs: safetensors, ONNX, a `torch.export` program, the authors' file."""
+
+import importlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from deitlt.checkpoints.external import authors_student_state
+from deitlt.checkpoints.io import write_atomically
+from deitlt.checkpoints.spec import ModelSpec, Weights
+from deitlt.errors import CheckpointError, ConfigError, nearest
+from deitlt.metrics import logits_by_token
+from deitlt.models import PaCoNetwork, StudentNetwork, create_teacher
+from deitlt.types import Normalisation, TokenLogits
+
+NAME = "model"  # of every exported file, before its ending
+INPUT = "pixels"  # of a graph
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the optional extra deitlt[export]
+CHECKED_BATCHES = (1, 3)  # neither is the size that the graph was traced with
+TRACED_BATCH = 2  # 0 and 1 are sizes that the tracer would treat as special
+TOLERANCE = 1e-4  # of the largest logit: what float32 leaves between two ways to sum
+_GRAPH_INPUT = "pixels: float32 [batch, 3, {0}, {0}], RGB in [0, 1]; mean and std are applied inside"
+_WEIGHTS_INPUT = "float32 [batch, 3, {0}, {0}], RGB in [0, 1], then (pixels - mean) / std"
+_WHOLE = "resize the whole picture to {0} x {0} pixels, bicubic"
+_CENTRE = "resize the shorter side to {1} pixels, bicubic, and take the central {0} x {0}"
+
+
+def export(network: nn.Module, spec: ModelSpec, formats: Sequence[str], folder: Path) -> list[Path]:
+    """Write a network in evaluation mode to `folder`, in each format; graphs are compared with it.
+
+    Args:
+        network: a student or teacher, on the CPU.
+        spec: what its checkpoint says of it.
+        formats: keys of `FORMATS`.
+        folder: made if it is not there.
+
+    Returns:
+        Every file that was written, sorted; an ONNX graph over 2 GB has its weights in a second one.
+
+    Raises:
+        ConfigError: as `export_files`.
+        CheckpointError: if a file answers otherwise than the network; then no file is kept.
+    """
+    files = export_files(formats, folder)
+    if isinstance(network, PaCoNetwork):
+        network, spec = _plain_teacher(network, spec)
+    exported = Exported(network, spec)
+    with _draft(folder) as draft:
+        for name, path in files.items():
+            FORMATS[name][1](exported, draft / path.name)
+        written = sorted(path.name for path in draft.iterdir())
+        for file in written:
+            os.replace(draft / file, folder / file)
+    return [folder / file for file in written]
+
+
+def export_files(formats: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Where each format's file will lie, once it is known that it can.
+
+    Raises:
+        ConfigError: if a format is unknown, none is named, a package is missing, or something lies there.
+    """
+    if not formats:
+        raise ConfigError(f"formats=[] names no format; type formats=[{','.join(FORMATS)}], or some of them.")
+    for name in formats:
+        if name not in FORMATS:
+            raise ConfigError(f"formats=[{name}] is no format; {nearest(name, FORMATS)}")
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if "onnx" in formats and missing:
+        raise ConfigError(
+            f"formats=[onnx] needs {' and '.join(missing)}, which this installation lacks; type pip install "
+            "'deitlt[export]', or leave onnx out, as in formats=[safetensors,torch_export]."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output={folder} is a file; type output=FOLDER with a new or empty folder.")
+    files = {name: folder / f"{NAME}.{FORMATS[name][0]}" for name in formats}
+    if there := [path for path in files.values() if path.exists()]:
+        raise ConfigError(f"{there[0]} exists already; delete it, or type output=FOLDER with another folder.")
+    return files
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """A folder beside the files' places, gone at the end; `folder` goes, too, if it was made and stays empty."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    draft = folder / f".export.{os.getpid()}"
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+        for path in made:  # the deepest first
+            if not any(path.iterdir()):
+                path.rmdir()
+
+
+def _plain_teacher(network: PaCoNetwork, spec: ModelSpec) -> tuple[nn.Module, ModelSpec]:
+    """The CNN of PaCo's query encoder with the class centres as its classifier, and a spec that says so.
+
+    Key encoder, projections and queue serve training alone. The result has the names that timm gives such a CNN.
+    """
+    plain = create_teacher(len(spec.class_names), spec.model["name"])
+    weights: Weights = dict(network.encoder_q.backbone.state_dict())
+    lacking = [name for name in plain.state_dict() if name not in weights]
+    centres = {"weight": network.linear.weight, "bias": network.linear.bias}
+    weights |= {name: centres[name.rpartition(".")[2]] for name in lacking}
+    plain.load_state_dict(weights)
+    model = {"name": spec.model["name"], "head": "linear"}
+    return plain.eval(), replace(spec, target="deitlt.models.create_teacher", model=model)
+
+
+class ExportedNetwork(nn.Module):
+    """A student or teacher behind its normalisation, whose outputs have names.
+
+    Args:
+        network: normalised images [B, 3, S, S] -> `TokenLogits`, or logits [B, C].
+        normalisation: statistics that its input is normalised with.
+        logit_scale: factor from a teacher's outputs to logits.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, normalisation: Normalisation, logit_scale: float = 1.0) -> None:
+        super().__init__()
+        self.network = network
+        self.logit_scale = logit_scale
+        self.register_buffer("mean", torch.tensor(normalisation.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(normalisation.std).view(3, 1, 1))
+        self.eval().requires_grad_(False)
+
+    def forward(self, pixels: Tensor) -> dict[str, Tensor]:
+        """pixels: [B, 3, S, S], RGB in [0, 1] -> logits [B, C] by name.
+
+        A student gives `cls`, and with a distillation token `dist` and `avg`, the mean of the two logits; a
+        teacher gives `logits`.
+        """
+        output = self.network((pixels - self.mean) / self.std)
+        if isinstance(output, TokenLogits):
+            return logits_by_token(output)
+        return {"logits": self.logit_scale * output}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What all formats are made of: the trained network, what its checkpoint says of it, and its graph."""
+
+    network: nn.Module
+    spec: ModelSpec
+
+    @cached_property
+    def graph(self) -> ExportedNetwork:
+        """The network from pixels to named logits."""
+        return ExportedNetwork(self.network, self.spec.normalisation, self.spec.logit_scale)
+
+    @cached_property
+    def program(self) -> ExportedProgram:
+        """The graph for any number of images, traced once for all formats that need it."""
+        size = self.spec.image_size
+        example = torch.rand(TRACED_BATCH, 3, size, size)
+        program = torch.export.export(self.graph, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # lines of code, and where they stood in whose files
+        return program
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the logits, in their order."""
+        size = self.spec.image_size
+        with torch.no_grad():
+            return tuple(self.graph(torch.zeros(1, 3, size, size)))
+
+    def metadata(self, inside: bool) -> dict[str, str]:
+        """What the file says of itself, each value as JSON, which every format can carry.
+
+        Args:
+            inside: whether the file holds a graph that normalises by itself and scales its logits, or weights alone.
+
+        Returns:
+            The spec's fields but `data`, with 'input' and 'view' saying in words what an image must be made into.
+        """
+        spec = self.spec
+        content = spec.as_plain()
+        del content["data"]  # where the data lay is nobody's business
+        if inside:
+            del content["logit_scale"]  # it would be applied twice
+        scaled = int(spec.image_size / spec.crop_share)  # as timm rounds
+        content |= {
+            "outputs": list(self.outputs),
+            "input": (_GRAPH_INPUT if inside else _WEIGHTS_INPUT).format(spec.image_size),
+            "view": (_WHOLE if spec.crop_share == 1 else _CENTRE).format(spec.image_size, scaled),
+        }
+        return {key: json.dumps(value) for key, value in content.items()}
+
+
+def write_safetensors(exported: Exported, path: Path) -> None:
+    """The weights under timm's names, with the metadata in the header."""
+    network = exported.network
+    state = (network.vit if isinstance(network, StudentNetwork) else network).state_dict()
+    weights = {name: value.contiguous().clone() for name, value in state.items()}
+    content = to_safetensors(weights, metadata={"format": "pt", **exported.metadata(inside=False)})
+    write_atomically(path, lambda file: file.write(content))
+
+
+def write_torch_export(exported: Exported, path: Path) -> None:
+    """The `torch.export` program, with the metadata as its extra files, read back and compared."""
+    extra: dict[str, Any] = dict(exported.metadata(inside=True))
+    write_atomically(path, lambda file: torch.export.save(exported.program, file, extra_files=extra))
+    program = cast(Callable[[Tensor], dict[str, Tensor]], torch.export.load(path).module())
+    check_outputs(exported.graph, program, exported.spec.image_size, path.name)
+
+
+def write_onnx(exported: Exported, path: Path) -> None:
+    """The ONNX graph for any number of images, with the metadata as its properties, compared by onnxruntime.
+
+    Weights lie in the file itself, or in one beside it where they exceed the 2 GB that it can hold.
+    """
+    outputs = list(exported.outputs)
+    for name in ("onnxscript", "onnx_ir"):  # they would tell of each node that could be simplified
+        logging.getLogger(name).setLevel(logging.WARNING)
+    written = torch.onnx.export(
+        exported.program,
+        input_names=[INPUT],
+        output_names=outputs,
+        dynamic_shapes=({0: "batch"},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert written is not None
+    for node in written.model.graph:
+        node.metadata_props.clear()  # lines of code, and where they stood in whose files
+    written.model.metadata_props.update(exported.metadata(inside=True))
+    written.save(path)
+    runtime: Any = importlib.import_module("onnxruntime")  # only here, for it is optional
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def ask(pixels: Tensor) -> dict[str, Tensor]:
+        found = session.run(outputs, {INPUT: pixels.numpy()})
+        return {name: torch.from_numpy(logits) for name, logits in zip(outputs, found, strict=True)}
+
+    check_outputs(exported.graph, ask, exported.spec.image_size, path.name)
+
+
+def write_authors(exported: Exported, path: Path) -> None:
+    """A student as the authors' evaluation and timm read it: `{"model": weights}` under timm's names.
+
+    Where classes are sorted by count, they are put in the order of the authors' code, whose ties fall otherwise.
+    """
+    assert isinstance(exported.network, StudentNetwork), "the command lets no teacher through"
+    places = {label: place for place, label in enumerate(exported.spec.labels)}
+    order = [places[label] for label in exported.spec.authors_labels]
+    content = authors_student_state(exported.network, order=order or None)
+    write_atomically(path, lambda file: torch.save(content, file))
+
+
+# Name of a format -> its file's ending, and who writes it.
+FORMATS: dict[str, tuple[str, Callable[[Exported, Path], None]]] = {
+    "safetensors": ("safetensors", write_safetensors),
+    "onnx": ("onnx", write_onnx),
+    "torch_export": ("pt2", write_torch_export),
+    "authors": ("pth", write_authors),
+}
+
+
+@torch.no_grad()
+def check_outputs(
+    network: ExportedNetwork, ask: Callable[[Tensor], Mapping[str, Tensor]], image_size: int, name: str
+) -> None:
+    """Compare an exported file's logits with PyTorch's on random pixels, at two batch sizes.
+
+    Args:
+        network: what was exported.
+        ask: the file: pixels [B, 3, S, S] -> logits [B, C] by name.
+        image_size: pixels a side S.
+        name: the file's, for the message.
+
+    Raises:
+        CheckpointError: if names or sizes differ, or logits by more than `TOLERANCE` of the largest.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for batch in CHECKED_BATCHES:
+        pixels = torch.rand(batch, 3, image_size, image_size, generator=generator)
+        expected, found = network(pixels), ask(pixels)
+        if list(found) != list(expected):
+            raise _differs(name, batch, f"it gives {', '.join(found)} in place of {', '.join(expected)}")
+        for token, logits in expected.items():
+            if found[token].shape != logits.shape:
+                raise _differs(name, batch, f"{token} has the shape {tuple(found[token].shape)}")
+            furthest, largest = float((found[token] - logits).abs().max()), float(logits.abs().max())
+            if not furthest <= TOLERANCE * max(1.0, largest):  # so that NaN is refused, too
+                raise _differs(name, batch, f"{token} is off by {furthest:.2g} where logits reach {largest:.2g}")
+
+
+def _differs(name: str, batch: int, how: str) -> CheckpointError:
+    return CheckpointError(
+        f"{name} does not answer {batch} image{'s' if batch > 1 else ''} as PyTorch does: {how}; it was not kept, "
+        "so leave its format out of formats=[safetensors,onnx,torch_export]."
+    )

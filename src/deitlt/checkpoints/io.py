@@ -1,0 +1,251 @@
+"""Checkpoint files: read without running what they hold, written whole or not at all, found in a run or at W&B."""
+
+import errno
+import json
+import os
+import pickle
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from torch.serialization import safe_globals
+
+from deitlt.errors import CheckpointError, TrainingError
+from deitlt.tracking.artifacts import RECORD, ArtifactRecord
+from deitlt.tracking.failures import first_line
+from deitlt.tracking.wandb import why_not_online
+
+if TYPE_CHECKING:
+    from wandb import Artifact
+
+Checkpoint = dict[str, Any]
+NAMES = ("best.ckpt", "last.ckpt")  # the chosen epoch, where a protocol chose one
+WANDB = "wandb:"  # before the name of an artifact
+CACHE = "DEITLT_CACHE"  # environment variable: the folder for what was fetched
+_FORM = "wandb:ENTITY/PROJECT/NAME:ALIAS"
+_NAME = re.compile(r"(?:[\w.-]+/){1,2}[\w.-]+:[\w.-]+", re.ASCII)
+_TIMEOUT = 20  # seconds for each answer of W&B's server
+_SUFFIXES = (".ckpt", ".pt", ".pth", ".tar", ".safetensors")
+
+
+class StandIn:
+    """Replaces an object that a file describes, and keeps nothing of what the file says of it."""
+
+    __slots__ = ()
+
+    def __new__(cls, *arguments: object) -> "StandIn":
+        """Accept whatever the file would call the class with."""
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: object) -> None:
+        """Keep none of the arguments."""
+
+    def __setstate__(self, state: object) -> None:
+        """Keep nothing of the state."""
+
+
+# What external files hold beside weights: the command line's arguments, with paths and NumPy's numbers in them.
+_REPLACED = (
+    "argparse.Namespace",
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath")),
+    *("numpy.dtype", "numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar"),
+)
+
+
+def read_checkpoint(path: str | Path, external: bool = False) -> Checkpoint:
+    """Read a checkpoint onto the CPU with `weights_only=True`.
+
+    Args:
+        path: the file.
+        external: also accept a command line's arguments, as others store them; an inert `StandIn` replaces them.
+
+    Raises:
+        CheckpointError: if the file is missing, no checkpoint, or holds objects that only running code could rebuild.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no checkpoint {path}; type the path of a .ckpt file, or of a run's folder.")
+    try:
+        with warnings.catch_warnings():  # what torch says of a strange pickle, our sentence says
+            warnings.simplefilter("ignore")
+            with safe_globals([(StandIn, name) for name in _REPLACED] if external else []):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise CheckpointError(f"{path} may not be read by you; type chmod +r {path}, or another path.") from error
+    except Exception as error:  # torch has many ways to fail on a broken or truncated file
+        raise CheckpointError(_why_unreadable(path, error)) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, no checkpoint; type the path of a .ckpt file.")
+    return content
+
+
+def _why_unreadable(path: Path, error: Exception) -> str:
+    refused = ("Unsupported global", "GLOBAL", "REDUCE")  # what the unpickler names where it refuses to call
+    if isinstance(error, pickle.UnpicklingError) and any(word in str(error) for word in refused):
+        return (
+            f"{path} wants to run code while it is read, and was refused; "
+            "type the path of a file that holds weights only, such as a .ckpt that deitlt wrote."
+        )
+    return f"{path} is no checkpoint; type the path of a .ckpt file that deitlt wrote."
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Let `write` fill a temporary file beside `path`, bring it to the disk, and rename it to `path`.
+
+    Raises:
+        TrainingError: if the disk is full; what stood at `path` before still does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Opened by name, not by tempfile, whose files nobody but their owner may read.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if _is_full_disk(error):
+            raise TrainingError(_full_disk(path)) from error
+        raise
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    """torch wraps the system's error, so look at its causes, too."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(error, RuntimeError) and "file write failed" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _full_disk(path: Path) -> str:
+    if not path.exists():
+        return f"The disk is full: {path} could not be written; free some space and start anew."
+    return (
+        f"The disk is full: {path} could not be written (the one written before is whole); "
+        f"free some space and type deitlt train resume={path.parent.parent}."
+    )
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes Lightning's checkpoints atomically and reads them with `weights_only=True`."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint whole or not at all."""
+        write_atomically(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read a checkpoint safely, whatever is asked for."""
+        return read_checkpoint(path)
+
+
+def find_checkpoint(path: str | Path, stages: tuple[str, ...], key: str | None = None) -> Path:
+    """The file itself, or the checkpoint of the first of `stages` that has one in a run's or stage's folder.
+
+    A name that begins with 'wandb:' is an artifact's, and is fetched.
+
+    Args:
+        path: the file or folder.
+        stages: names of a run's folders, the first choice first.
+        key: what a user types to choose the stage, where there is such a key beside 'checkpoint'.
+
+    Raises:
+        CheckpointError: if the path does not exist or holds no such checkpoint, or the artifact cannot be had.
+    """
+    if str(path).startswith(WANDB):
+        return fetch_checkpoint(str(path))
+    path = Path(path)
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise CheckpointError(f"There is no checkpoint {path}; type the path of a .ckpt file, or of a run's folder.")
+    for folder in (*(path / stage for stage in stages), path):
+        for name in NAMES:
+            if (folder / name).is_file():
+                return folder / name
+    raise CheckpointError(_absent(path, stages, key))
+
+
+def _absent(path: Path, stages: tuple[str, ...], key: str | None) -> str:
+    """What to type where a folder is no run's, or a run's without these stages."""
+    held = sorted(folder.name for folder in path.iterdir() if any((folder / name).is_file() for name in NAMES))
+    if held:
+        advice = f"type {' or '.join(f'{key}={stage}' for stage in held)}" if key else "type another run's folder"
+        return f"{path} has no {' or '.join(stages)}, but {' and '.join(held)}; {advice}."
+    wanted = " or ".join(str(path / stage / "last.ckpt") for stage in stages)
+    advice = "type checkpoint=RUN with a folder that deitlt train wrote" if key else f"there should be {wanted}"
+    return f"The folder {path} holds no checkpoint; {advice}."
+
+
+def fetch_checkpoint(name: str) -> Path:
+    """The file of a checkpoint that W&B keeps, fetched once for each version of the artifact.
+
+    It is read as carefully afterwards as any other. artifact.json beside it says which version it is.
+
+    Args:
+        name: 'wandb:ENTITY/PROJECT/NAME:ALIAS', or without ENTITY where it is the key's own.
+
+    Returns:
+        The file: best.ckpt where the artifact has one, else last.ckpt, else the first of its checkpoints.
+
+    Raises:
+        CheckpointError: W&B cannot be reached or takes no key, has no such artifact, or it holds no checkpoint.
+    """
+    wanted = name.removeprefix(WANDB)
+    if not _NAME.fullmatch(wanted):
+        raise CheckpointError(f"{name} names no artifact; type {_FORM}, with an alias such as latest.")
+    if (reason := why_not_online()) is not None:
+        raise CheckpointError(f"{name} cannot be fetched: {reason}; type the path of a .ckpt file.")
+    import wandb
+
+    try:
+        artifact = wandb.Api(timeout=_TIMEOUT).artifact(wanted)
+    except Exception as error:  # W&B's errors have no common base
+        raise CheckpointError(f"There is no artifact {wanted} ({first_line(error)}); type {_FORM}.") from error
+    folder = _cache_folder() / re.sub(r"[^\w.-]+", "_", f"{artifact.qualified_name}-{artifact.digest}")
+    return folder / _fetched(artifact, folder, name).file
+
+
+def _cache_folder() -> Path:
+    """$DEITLT_CACHE, else deitlt in the user's cache folder."""
+    own, systems = os.environ.get(CACHE), os.environ.get("XDG_CACHE_HOME")
+    if own:
+        return Path(own).expanduser().absolute()
+    return (Path(systems) if systems else Path.home() / ".cache") / "deitlt" / "artifacts"
+
+
+def _fetched(artifact: "Artifact", folder: Path, name: str) -> ArtifactRecord:
+    """What lies in the folder, fetched now where it does not yet; the record is written last."""
+    if (record := _known(folder)) is not None:
+        return record
+    held = sorted(entry for entry in artifact.manifest.entries if Path(entry).suffix in _SUFFIXES)
+    file = next((wanted for wanted in NAMES if wanted in held), held[0] if held else None)
+    if file is None or file != Path(file).name:
+        raise CheckpointError(f"{name} holds no checkpoint file; type {_FORM} of an artifact with a .ckpt in it.")
+    try:
+        artifact.get_entry(file).download(root=str(folder))
+    except Exception as error:
+        raise CheckpointError(f"{name} could not be fetched ({first_line(error)}); try again.") from error
+    record = ArtifactRecord(artifact.qualified_name, str(artifact.version), artifact.digest, file)
+    content = json.dumps(record.as_plain()).encode()
+    write_atomically(folder / RECORD, lambda place: place.write(content))
+    return record
+
+
+def _known(folder: Path) -> ArtifactRecord | None:
+    """The record of what was fetched into the folder before, if it was fetched whole."""
+    try:
+        record = ArtifactRecord(**json.loads((folder / RECORD).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return record if (folder / Path(record.file).name).is_file() else None
