@@ -338,7 +338,7 @@ def _caption(logits: TokenLogits, label: int, i: int, info: DataInfo) -> str:
 def epochs_trained(checkpoint: Path) -> int | None:
     """How many epochs a checkpoint of ours had finished; None of another's."""
     try:
-        loops = read_checkpoint(checkpoint, foreign=True)["loops"]
+        loops = read_checkpoint(checkpoint, external=True)["loops"]
         return int(loops["fit_loop"]["epoch_progress"]["current"]["processed"])
     except (KeyError, TypeError):
         return None
