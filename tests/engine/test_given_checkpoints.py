@@ -13,7 +13,7 @@ from external_files import ORIGINAL, authors_student, ldam_teacher, linear_teach
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
-from deitlt.engine.building import build_data, build_labeller
+from deitlt.engine.building import build_data, build_teacher
 from deitlt.engine.stage_config import StageConfig
 from deitlt.errors import Preempted
 
@@ -57,10 +57,10 @@ def test_a_student_learns_from_pacos_teacher_of_either_order_the_same(short, ori
     assert equal(found, expected)
     stage = StageConfig.load(folder / "stage.yaml")  # as a fresh process does
     datamodule = build_data(stage)
-    labeller = build_labeller(stage, datamodule)
+    teacher = build_teacher(stage, datamodule)
     images, _ = next(iter(datamodule.test_dataloader()))
     with torch.no_grad():
-        assert torch.equal(labeller(images), linear_teacher().eval()(images).argmax(dim=1))
+        assert torch.equal(teacher.hard_labels(images), linear_teacher().eval()(images).argmax(dim=1))
 
 
 def test_a_student_starts_from_the_authors_weights_and_says_so(trained, short, teacher, capfd):
