@@ -65,7 +65,7 @@ WRONG = {
     ),
     "train student/views=paper": ("student/views is now called student/transforms",),
     "train student.views.train.flip=0": ("type student.transforms.train.flip instead",),
-    "train student/view=paper": ("student/view is no group", "'student/transforms'"),
+    "train student/transform=paper": ("student/transform is no group", "'student/transforms'"),
     "train data=cifar1O": ("data=cifar1O is no choice", "did you mean 'cifar10'"),
     "train student/transforms=multi": ("student/transforms=multi", "did you mean 'multicrop'?"),
     "train experiment=null": ("experiment=null is no choice", "type ~experiment"),

@@ -38,7 +38,7 @@ def replies(line, breaks="="):
         ("deitlt tr", ["train "]),
         ("deitlt train experiment=dig", ["experiment=digits", "experiment=digits_paco"]),
         ("deitlt train student.drw.st", ["student.drw.start_epoch=", "student.drw.stop_mixing="]),
-        ("deitlt train experiment=digits student/vi", ["student/transforms="]),
+        ("deitlt train experiment=digits student/tr", ["student/transforms="]),
     ],
 )
 def test_bash_completes_verbs_choices_and_keys(line, offered):

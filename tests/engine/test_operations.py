@@ -14,7 +14,7 @@ def picture():
 
 @pytest.fixture
 def examples(picture):
-    return operation_examples(batch_transform(32, IMAGENET, "padded"), picture, views=3)
+    return operation_examples(batch_transform(32, IMAGENET, crop="padded"), picture, views=3)
 
 
 def test_all_operations_are_beside_timms_and_alike(examples):
