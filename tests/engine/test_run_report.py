@@ -7,8 +7,8 @@ import yaml
 from rich.console import Console
 
 from deitlt.cli import main
+from deitlt.engine.results import write_run_report
 from deitlt.engine.run_folder import RunFolder
-from deitlt.engine.run_report import write_run_report
 
 
 def said(run, stages=()):

@@ -33,26 +33,12 @@ def test_a_tie_on_the_head_is_no_worse_but_alone_it_claims_nothing(verdict, make
     assert numbers[1].endswith("equal, not as claimed")
 
 
-def test_ties_of_several_seeds_are_counted_by_themselves(verdict, make_run):
-    runs = [make_run(str(seed), seed=seed) for seed in range(2)]
-    runs[1].metrics["student"]["cls"]["head"] = 94.0
-    said, numbers = verdict(runs, "experts")
-    assert said == HOLDS
-    assert numbers[0].endswith(", as claimed in 1 of 2 runs, equal in 1")
-
-
 def test_seeds_are_told_as_means_and_counted(verdict, make_run):
     runs = [make_run(str(seed), seed=seed) for seed in range(2)]
     runs[1].metrics["student"]["dist"]["tail"] = 20.7
     said, numbers = verdict(runs, "experts")
     assert said == IN_PART
     assert numbers[1] == "tail accuracy: DIST 45.0 %, CLS 27.2 %, as claimed in 1 of 2 runs"
-
-
-def test_what_to_do_for_tokens_that_diverge_is_to_analyse_twice(make_run, student_analysis):
-    (found,) = (f for f in findings([make_run(history=[student_analysis(1)])]) if "diverge" in f.claim.title)
-    assert found.verdict == UNKNOWN
-    assert "at least twice while training (analysis.every=1)" in found.claim.needs
 
 
 def test_early_attention_is_that_of_the_patches_in_two_blocks(verdict, make_run, student_analysis):
@@ -63,15 +49,6 @@ def test_early_attention_is_that_of_the_patches_in_two_blocks(verdict, make_run,
     assert numbers == [
         "attention distance of the patches in the first two blocks: DeiT-LT 3.5 px, plain ViT 6.5 px, as claimed"
     ]
-
-
-def test_early_attention_is_compared_with_a_vit_of_another_run(verdict, make_run, student_analysis):
-    taught = make_run(analyses={"student": student_analysis(shift=1.0)})
-    alone = make_run("vit", method="vit", analyses={"student": student_analysis()})
-    del alone.metrics["student"]["dist"]
-    said, numbers = verdict([taught, alone], "local")
-    assert said == FAILS
-    assert "runs beside runs: with a teacher 4.5 px, without 3.5 px, not as claimed" in numbers[0]
 
 
 def test_the_teacher_errs_on_foreign_views(verdict, make_run, student_analysis):
@@ -130,31 +107,6 @@ def test_a_vit_may_be_a_run_of_its_own(verdict, make_run):
     )
 
 
-def test_sharpness_names_its_images_and_is_compared_on_as_many(verdict, make_run):
-    def run(name, sam, eigenvalue, images):
-        found = {"sharpness": {"all": {"eigenvalue": eigenvalue, "images": images}}}
-        return make_run(name, sam=sam, analyses={"teacher": found})
-
-    flat, sharp, other = run("flat", True, 2.0, 200), run("sharp", False, 9.0, 200), run("other", False, 9.0, 100)
-    said, numbers = verdict([flat, sharp], "flatter")
-    assert said == HOLDS
-    assert numbers == [
-        "the teacher's largest Hessian eigenvalue on 200 training images: with SAM 2.0, without 9.0, as claimed"
-    ]
-    assert verdict([flat, other], "flatter") == (UNKNOWN, [])
-
-
-def test_what_is_said_of_the_same_stands_in_one_line(verdict, make_run, student_analysis):
-    analysis = student_analysis()
-    analysis["agreement"]["cropped"] = {"all": 97.0}
-    said, numbers = verdict([make_run(analyses={"student": analysis})], "out of the teacher")
-    assert said == IN_PART
-    assert numbers == [
-        "teacher's decisions that are true: on mixed images 60.0 %, on clean ones 97.0 %, as claimed; "
-        "on cropped images 97.0 %, on clean ones 97.0 %, equal, not as claimed"
-    ]
-
-
 def test_the_lead_is_greatest_in_the_tail_or_the_claim_holds_in_part(verdict, make_run):
     run = make_run()
     said, numbers = verdict([run], "CNN")
@@ -198,14 +150,6 @@ def test_a_control_without_a_teacher_is_no_plain_vit_and_no_student_of_one(verdi
     control.stages["student"]["recipe"]["distillation"]["kind"] = "none"
     vit = make_run("vit", student={"cls": {"all": 90.0, "tail": 10.0}}, baseline=None)
     assert verdict([control, vit], "CNN") == (UNKNOWN, [])
-
-
-def test_a_run_of_a_teacher_alone_is_no_plain_vit(verdict, make_run):
-    alone = make_run("teacher", student=None, baseline=None)
-    vit = make_run("vit", student={"cls": {"all": 79.0, "tail": 1.0}}, baseline=None)
-    said, numbers = verdict([make_run("a", baseline=None), alone, vit], "CNN")
-    assert said == HOLDS
-    assert numbers[0] == "accuracy, runs beside runs: AVG 81.0 %, students without a teacher 79.0 %, as claimed"
 
 
 def test_what_else_the_runs_compared_differ_in_is_said(make_run):

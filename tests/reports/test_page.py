@@ -193,12 +193,6 @@ def test_runs_stand_in_the_order_in_which_they_were_given(make_run):
     assert [name[0] for name in re.findall(r'scope="rowgroup" colspan="5">([^<]+)<', text)][:3] == ["b", "a", "B"]
 
 
-def test_seeds_are_counted_where_there_are_several(page):
-    assert '<th scope="col">seeds</th>' not in page("a")
-    assert "standard deviation" not in page("b")
-    assert page("c", "d").count('<th scope="col">seeds</th>') == 2
-
-
 def test_what_all_changed_recipes_changed_is_told_once(make_run):
     changes = {"a": ["x is 1", "y is 2"], "b": ["x is 1", "y is 3"], "c": ["x is 1"]}
     folders = [make_run(name, recipe_differences=found).run.folder for name, found in changes.items()]
@@ -236,21 +230,6 @@ def test_data_sets_of_one_name_are_counted_in_the_title(make_run):
     assert title.format(" of 2 data sets") in report_html(read_runs(folders))
     again = make_run("9", data="digits", imbalance_factor=0.05, counts=[7] * 5, seed=1).run.folder
     assert title.format("") in report_html(read_runs([folders[0], again]))
-
-
-def test_what_else_the_runs_of_a_claim_differ_in_stands_under_its_numbers(make_run):
-    vit = {"student": {"cls": {"all": 9.0, "tail": 1.0}}, "baseline": None, "experiment": "vit"}
-    folders = [make_run("a").run.folder, make_run("b", **vit).run.folder]
-    stage = folders[1] / "student" / "stage.yaml"
-    stage.write_text(stage.read_text().replace('"epochs": 4', '"epochs": 5'))
-    assert '<p class="faint">The runs compared differ in student.epochs, too.</p>' in report_html(read_runs(folders))
-
-
-def test_the_page_counts_the_images_of_a_hessian(make_run):
-    found = {"all": {"eigenvalue": 4.0, "trace": 30.0, "trace_error": 3.0, "images": 200}}
-    text = report_html(read_runs([make_run("a", analyses={"teacher": {"sharpness": found}}).run.folder]))
-    assert "Hessian: of the loss of 200 training images." in text
-    assert '<th scope="row">Hessian: trace</th>\n<td>30 <small>± 3</small></td>' in text
 
 
 @pytest.mark.slow

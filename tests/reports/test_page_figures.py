@@ -127,32 +127,11 @@ def test_a_rho_that_changes_is_drawn(make_run):
     assert titles(run)["Teacher"][-2:] == ["Learning rate", "SAM's rho"]
 
 
-def test_a_single_test_is_no_curve_and_a_stage_without_any_is_absent(make_run):
-    run = make_run()
-    assert not any("Test" in title for title in titles(run)["Student"])
-    run.curves["teacher"].clear()
-    assert "Teacher" not in titles(run)
-
-
-def test_one_token_has_one_loss(make_run):
-    run = make_run()
-    run.curves["baseline"]["train/loss_dist"] = [(1.0, 0.0), (2.0, 0.0)]
-    loss = training_charts(run)["Plain ViT"][0]
-    assert alt(loss) == "training loss. Plain ViT: 2.4 at epoch 1, 0.4 at epoch 3."
-
-
 def picture(path, size, noisy=False):
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3)) if noisy else np.zeros((*size[::-1], 3))
     Image.fromarray(pixels.astype(np.uint8)).save(path)
     return path
-
-
-def test_a_small_picture_is_kept_as_it_is(tmp_path):
-    file = picture(tmp_path / "a.png", (40, 30))
-    found = embed(file, "caption", "alt")
-    assert base64.b64decode(found.source.removeprefix("data:image/png;base64,")) == file.read_bytes()
-    assert (found.width, found.height) == (40, 30)
 
 
 def test_a_large_one_is_drawn_smaller(tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from deitlt.errors import ConfigError
-from deitlt.reports.run_data import Sample, dig, matched_runs, on_images, read_run_data, samples_of, unlike
+from deitlt.reports.run_data import Sample, dig, matched_runs, read_run_data, samples_of, unlike
 from deitlt.reports.runs import read_runs
 
 
@@ -16,12 +16,6 @@ def test_a_runs_folder_is_read(make_run):
     assert run.analyses == {"teacher": {"kind": "teacher"}}
     assert dig(run.stages, "student", "recipe", "drw", "start_epoch") == 2
     assert dig(run.config, "recipe", "nothing", "there") is None
-
-
-def test_the_last_analysis_while_training_stands_in(make_run, student_analysis):
-    run = make_run(history=[student_analysis(10), student_analysis(2)])
-    assert [analysis["epoch"] for analysis in run.history["student"]] == [2, 10]
-    assert run.analyses["student"]["epoch"] == 10
 
 
 def test_metrics_alone_are_enough(tmp_path, metrics):
@@ -94,11 +88,6 @@ def test_sharpness_counts_its_own_images():
     analysis = {"split": "test", "images": 10000, "rank": {}, "agreement": {}, "sharpness": {"all": {"images": 200}}}
     assert samples_of(analysis) == {"rank": TEST, "sharpness": ("train", 200)}
     assert samples_of({"sharpness": {"tail": {"images": 3}}}) == {}
-
-
-def test_images_are_named_where_all_have_the_same():
-    assert on_images([TEST, TEST]) == " on 10,000 test images"
-    assert on_images([TEST, TRAIN]) == on_images([None]) == on_images([]) == on_images([Sample("train", None)]) == ""
 
 
 def test_different_images_are_told():

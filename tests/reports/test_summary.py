@@ -32,11 +32,6 @@ def test_equal_tails_have_no_order(make_run):
     assert results_in_words([run]).startswith(said)
 
 
-def test_alone_nobody_leads(make_run):
-    run = make_run(teacher={"all": 10.0, "tail": 0.0}, student=None, baseline=None)
-    assert results_in_words([run]).endswith("Over all test images the teacher is right on 10.0 %.")
-
-
 def test_a_run_without_a_tail_tells_nothing(make_run):
     run = make_run(teacher={"all": 90.0}, student=None, baseline=None)
     assert results_in_words([run]) == ""
@@ -55,12 +50,6 @@ def test_training_again_has_a_folder_of_its_own(make_run):
     run = make_run()
     run.config["recipe"]["overrides"].append("paths.output_dir=runs/a")
     assert commands(run)[0] == ("Train it again", "deitlt train experiment=digits seed=0")
-
-
-def test_what_was_analysed_can_be_analysed_again(make_run, student_analysis):
-    run = make_run(analyses={"student": student_analysis()})
-    assert ("Look inside it", f"deitlt analyze checkpoint={run.run.folder}") in commands(run)
-    assert "analyze" not in str(commands(make_run("b")))
 
 
 def test_a_run_that_kept_no_words_shows_its_recipe(make_run):

@@ -33,8 +33,8 @@ from deitlt.config.trust import refuse_strange_targets
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import choose_evenly
 from deitlt.engine.analysis_callback import ask_teacher
-from deitlt.engine.analysis_pictures import FOLDER, draw_analysis
 from deitlt.engine.building import build_data, build_teacher
+from deitlt.engine.pictures import FOLDER, draw_analysis
 from deitlt.engine.ranks import STAGE_FILE
 from deitlt.engine.run_folder import write_json, write_text
 from deitlt.engine.stage_config import STAGES, StageConfig, plain

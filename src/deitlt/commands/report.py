@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from deitlt.errors import ConfigError
+from deitlt.reports.runs import PAGE, read_runs
 
 PAPER_OUTPUT = Path("paper_report.md")
-PAGE = "report.html"  # in a run's folder: of that run
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +32,6 @@ def main(arguments: list[str]) -> int:
     if options.html is not None and options.html.is_dir():
         raise ConfigError(f"--html {options.html} is a folder; type --html {options.html / PAGE}.")
     from deitlt.reports.published import paper_markdown
-    from deitlt.reports.runs import read_runs
     from deitlt.reports.tables import summary_markdown
 
     runs = read_runs(options.runs)

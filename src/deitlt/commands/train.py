@@ -13,9 +13,8 @@ from deitlt.engine.launching import launch_stage
 from deitlt.engine.opening import open_run
 from deitlt.engine.preemption import preemptible
 from deitlt.engine.preparing import prepare
-from deitlt.engine.results import collect, show, write_results
+from deitlt.engine.results import collect, show, write_results, write_run_report
 from deitlt.engine.run_folder import PRUNED, RunFolder
-from deitlt.engine.run_report import write_run_report
 from deitlt.engine.stage_config import StageConfig
 from deitlt.engine.stage_making import with_teacher
 

@@ -1,6 +1,6 @@
-"""What a run found: metrics.json, the per-class table and picture, and the table on the terminal."""
+"""What a run found: metrics.json, the per-class table and picture, the table on the terminal, and the page."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,15 @@ from rich.console import Console
 
 from deitlt.checkpoints import ModelSpec
 from deitlt.data import LongTailDataModule
+from deitlt.engine.pictures import draw_views
 from deitlt.engine.run_folder import RunFolder, write_json, write_text
+from deitlt.engine.stage_config import StageConfig
 from deitlt.modules import RAW
 from deitlt.reports.class_figures import per_class_accuracy
 from deitlt.reports.figures import save_figure
+from deitlt.reports.page import report_html
 from deitlt.reports.page_figures import DRAWN
-from deitlt.reports.runs import data_name
+from deitlt.reports.runs import PAGE, data_name, read_runs
 from deitlt.reports.tables import csv_text, per_class_table, results_lines, results_table, terminal
 from deitlt.tracking import drawing
 from deitlt.types import DataInfo
@@ -105,6 +108,29 @@ def show(metrics: Plain, run: RunFolder, console: Console) -> None:
     more = ", ".join(str(path) for path in (run.metrics, run.path / PICTURE) if path.exists())
     for line in [*results_lines(metrics), f"more: {more}"]:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def write_run_report(run: RunFolder, stages: Iterable[StageConfig], console: Console) -> None:
+    """Draw what the stages saw, write the page, and say where it lies; what goes wrong is said, and loses no run.
+
+    Args:
+        run: a finished run.
+        stages: what was trained, a student with its teacher's checkpoint; asked for once, and it may fail.
+        console: where to say it.
+    """
+    page = run.path / PAGE
+    try:
+        trained = {stage.name: stage for stage in stages}
+        for name, stage in trained.items():
+            picture = run.stage(name) / "views.png"
+            if not picture.exists() and not (name == "baseline" and "student" in trained):
+                draw_views(stage, picture)
+        write_text(page, report_html(read_runs([run.path])))
+        said = f"report: {page}"
+    except Exception as error:  # whatever it is: the run is finished, and its numbers are written
+        reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        said = f"no report was written ({reason[0]}); type deitlt report {run.path} --html={page} when that is mended."
+    console.print(said, highlight=False, soft_wrap=True, markup=False)
 
 
 def _accuracy(stage: str, tokens: Plain) -> Plain:

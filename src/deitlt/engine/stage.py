@@ -17,9 +17,9 @@ from deitlt.callbacks import FirstStep
 from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis_callback import build_analysis
 from deitlt.engine.building import build_data, build_module, build_spec, build_teacher, initialise_student
+from deitlt.engine.pictures import draw_stage_analysis
 from deitlt.engine.pruning import find_pruning
 from deitlt.engine.run_folder import PRUNED, write_json
-from deitlt.engine.stage_analysis import draw_stage_analysis
 from deitlt.engine.stage_config import StageConfig
 from deitlt.engine.stage_logging import log_beginning, log_result, stage_loggers
 from deitlt.engine.trainer import build_callbacks, build_trainer

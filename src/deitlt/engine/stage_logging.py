@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.data import LongTailDataModule
-from deitlt.engine.analysis_pictures import FOLDER
+from deitlt.engine.pictures import FOLDER
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig
 from deitlt.modules import RAW, ClassifierModule
@@ -72,7 +72,7 @@ def log_beginning(stage: StageConfig, loggers: Sequence[Logger]) -> None:
         if stage.teacher is not None and stage.logger["wandb"].get("artifacts", True):
             use_checkpoint(logger, Path(stage.teacher))
         with forgiving("sample views"), torch.random.fork_rng():
-            from deitlt.engine.stage_views import draw_views
+            from deitlt.engine.pictures import draw_views
 
             log_pictures(logger, {"pictures/views": draw_views(stage, Path(stage.folder) / "views.png")})
 

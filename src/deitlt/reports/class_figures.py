@@ -203,7 +203,7 @@ def _rows_of_dots(axes: Axes, values: Mapping[str, NDArray[Any]]) -> None:
     for i, (name, row) in enumerate(values.items()):
         style = series_style(name, i)
         places = np.arange(len(row)) + (i - (len(values) - 1) / 2) * 0.74 / max(len(values), 1)
-        axes.hlines(places, 0, np.nan_to_num(row), color=style.colour, linewidth=1.8, alpha=0.45)
+        axes.hlines(places, 0, np.nan_to_num(row), color=style.colour, linewidth=3.2, alpha=0.6)
         full = style.line == "-"
         axes.plot(row, places, style.marker, markersize=5, color=style.colour, label=name, clip_on=False, zorder=3,
                   markeredgecolor=PAPER if full else style.colour, markerfacecolor=style.colour if full else PAPER,

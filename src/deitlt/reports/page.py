@@ -1,14 +1,14 @@
 """The page: one file that opens from disk, with every picture in it and nothing fetched."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
 
 import jinja2
 
 from deitlt import __version__
-from deitlt.reports.claims import Finding, findings
-from deitlt.reports.page_figures import Chart, Picture, analysis_charts, class_chart, pictures, training_charts
+from deitlt.reports.claims import findings
+from deitlt.reports.page_figures import analysis_charts, class_chart, pictures, training_charts
 from deitlt.reports.run_data import STAGES, RunData, read_run_data
 from deitlt.reports.runs import Run, by_data, changed_recipes, data_name, data_size, protocol_in_words, run_names
 from deitlt.reports.summary import commands, facts, measured_in_words, results_in_words, trained_in_words
@@ -23,72 +23,11 @@ from deitlt.reports.tables import (
     summary_table,
 )
 
+Part: TypeAlias = dict[str, Any]  # what a template shows
 _MAIN: Final = ("", "cls", "dist", "avg")  # tokens in the first table; fusions and moving averages are in the second
 _DRAWN: Final = 8  # runs of a data set with curves; the page of a hundred runs stays a page
 _PICTURED: Final = 4  # experiments with pictures, each of its first run
 _LISTED: Final = 100  # classes up to which their numbers stand under the figure
-
-
-@dataclass(frozen=True)
-class RunPart:
-    """One run: how it was made. charts: stage's name -> its curves."""
-
-    name: str
-    folder: str
-    facts: Mapping[str, str]
-    changes: Sequence[str]
-    commands: Sequence[tuple[str, str]]
-    charts: Mapping[str, Sequence[Chart]]
-
-
-@dataclass(frozen=True)
-class ExperimentPart:
-    """The seeds of one experiment. trained, found, measured: sentences, or empty. classes, by_class: accuracy by class.
-
-    inside: what analyses found by group. alike: caption of a picture -> the experiment before that has the same one.
-    """
-
-    name: str
-    seeds: int
-    trained: str
-    found: str
-    measured: str
-    classes: Chart | None
-    by_class: Table | None
-    inside: Table | None
-    pictures: Sequence[Picture]
-    alike: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class DataPart:
-    """All runs of one data set. main, more: tables of accuracies. changed: sentences on the recipes."""
-
-    slug: str
-    title: str
-    classes: str
-    sizes: str
-    main: Table
-    more: Table | None
-    changed: Sequence[str]
-    findings: Sequence[Finding]
-    charts: Sequence[Chart]
-    experiments: Sequence[ExperimentPart]
-    runs: Sequence[RunPart]
-
-    @property
-    def sections(self) -> dict[str, str]:
-        """Those that have content: id -> heading."""
-        found = {
-            "accuracy": ("Accuracy", True),
-            "classes": ("Class by class", any(e.classes for e in self.experiments)),
-            "claims": ("The paper's claims", True),
-            "inside": ("Inside the networks", bool(self.charts) or any(e.inside for e in self.experiments)),
-            "pictures": ("What the networks see", any(e.pictures for e in self.experiments)),
-            "curves": ("Training curves", any(run.charts for run in self.runs)),
-            "runs": ("How it was made", True),
-        }
-        return {id_: heading for id_, (heading, there) in found.items() if there}
 
 
 def report_html(runs: Sequence[Run]) -> str:
@@ -118,7 +57,8 @@ def _title(runs: Sequence[Run], data_sets: int) -> str:
     return f"{what}: one run" if len(runs) == 1 else f"{what}: {len(runs)} runs{of}"
 
 
-def _data_part(slug: str, title: str, runs: Sequence[Run]) -> DataPart:
+def _data_part(slug: str, title: str, runs: Sequence[Run]) -> Part:
+    """All runs of one data set, by the names that the templates use."""
     data = [read_run_data(run, name) for run, name in zip(runs, run_names(runs), strict=True)]
     experiments: dict[str, list[RunData]] = {}
     for run in data:
@@ -127,19 +67,36 @@ def _data_part(slug: str, title: str, runs: Sequence[Run]) -> DataPart:
     main = [row for row in rows if row.token in _MAIN and not row.part.endswith("_ema")]
     more = [row for row in rows if row not in main]
     protocols = "; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(run.protocol for run in runs))
-    return DataPart(
-        slug=slug,
-        title=title,
-        classes=data_size(runs[0].metrics),
-        sizes=group_sizes_line(runs[0].metrics),
-        main=_accuracies(main, len(experiments) > 1, f"{protocols[:1].upper()}{protocols[1:]}."),
-        more=_accuracies(more, len(experiments) > 1) if more else None,
-        changed=_changes_in_words(changed_recipes(runs)) if len(runs) > 1 else [],
-        findings=findings(data),
-        charts=analysis_charts(experiments),
-        experiments=_shown_once([_experiment_part(*named, i) for i, named in enumerate(experiments.items())]),
-        runs=[_run_part(run, i < _DRAWN) for i, run in enumerate(data)],
-    )
+    part: Part = {
+        "slug": slug,
+        "title": title,
+        "classes": data_size(runs[0].metrics),
+        "sizes": group_sizes_line(runs[0].metrics),
+        "main": _accuracies(main, len(experiments) > 1, f"{protocols[:1].upper()}{protocols[1:]}."),
+        "more": _accuracies(more, len(experiments) > 1) if more else None,
+        "changed": _changes_in_words(changed_recipes(runs)) if len(runs) > 1 else [],
+        "findings": findings(data),
+        "charts": analysis_charts(experiments),
+        "experiments": [_experiment_part(*named, i) for i, named in enumerate(experiments.items())],
+        "runs": [_run_part(run, i < _DRAWN) for i, run in enumerate(data)],
+    }
+    _show_once(part["experiments"])
+    return part | {"sections": _sections(part)}
+
+
+def _sections(part: Part) -> dict[str, str]:
+    """Those that have content: id -> heading."""
+    experiments = part["experiments"]
+    found = {
+        "accuracy": ("Accuracy", True),
+        "classes": ("Class by class", any(e["classes"] for e in experiments)),
+        "claims": ("The paper's claims", True),
+        "inside": ("Inside the networks", part["charts"] or any(e["inside"] for e in experiments)),
+        "pictures": ("What the networks see", any(e["pictures"] for e in experiments)),
+        "curves": ("Training curves", any(run["charts"] for run in part["runs"])),
+        "runs": ("How it was made", True),
+    }
+    return {id_: heading for id_, (heading, there) in found.items() if there}
 
 
 def _accuracies(rows: Sequence[SummaryRow], named: bool, protocols: str = "") -> Table:
@@ -165,21 +122,20 @@ def _together(text: str) -> str:
     return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _experiment_part(name: str, runs: Sequence[RunData], place: int) -> ExperimentPart:
+def _experiment_part(name: str, runs: Sequence[RunData], place: int) -> Part:
+    """The seeds of one experiment; sentences may be empty, tables and figures None."""
     chart, metrics = class_chart(runs), runs[0].metrics
     listed = chart is not None and len(runs) == 1 and len(metrics["counts"]) <= _LISTED
-    return ExperimentPart(
-        name=name,
-        seeds=len(runs),
-        trained=trained_in_words(runs[0]),
-        found=results_in_words(runs),
-        measured=measured_in_words(runs),
-        classes=chart,
-        by_class=per_class_table({"groups": {}, **metrics}, runs[0].recalls) if listed else None,
-        inside=_inside(runs),
-        pictures=pictures(runs[0].run.folder, runs[0].distils) if place < _PICTURED else [],
-        alike={},
-    )
+    return {
+        "name": name,
+        "trained": trained_in_words(runs[0]),
+        "found": results_in_words(runs),
+        "measured": measured_in_words(runs),
+        "classes": chart,
+        "by_class": per_class_table({"groups": {}, **metrics}, runs[0].recalls) if listed else None,
+        "inside": _inside(runs),
+        "pictures": pictures(runs[0].run.folder, runs[0].distils) if place < _PICTURED else [],
+    }
 
 
 def _inside(runs: Sequence[RunData]) -> Table | None:
@@ -191,25 +147,23 @@ def _inside(runs: Sequence[RunData]) -> Table | None:
     return analysis_table(found, note="".join(f" {line}." for line in said).lstrip())
 
 
-def _shown_once(experiments: Sequence[ExperimentPart]) -> list[ExperimentPart]:
-    """The experiments without the pictures that one before them has, too: equal views of the same images."""
+def _show_once(experiments: Sequence[Part]) -> None:
+    """Leave out the pictures that an experiment before has, too (equal views of the same images), and say which."""
     owner: dict[str, str] = {}
-    parts = []
     for part in experiments:
-        alike = {picture.caption: owner[picture.source] for picture in part.pictures if picture.source in owner}
-        own = [picture for picture in part.pictures if picture.source not in owner]
-        owner |= {picture.source: part.name for picture in own}
-        parts.append(replace(part, pictures=own, alike=alike))
-    return parts
+        found = part["pictures"]
+        part["alike"] = {picture.caption: owner[picture.source] for picture in found if picture.source in owner}
+        part["pictures"] = [picture for picture in found if picture.source not in owner]
+        owner |= {picture.source: part["name"] for picture in part["pictures"]}
 
 
-def _run_part(run: RunData, drawn: bool) -> RunPart:
-    seed = "" if run.run.seed is None else f", seed {run.run.seed}"
-    return RunPart(
-        name=f"{run.name}{seed}",
-        folder=str(run.run.folder),
-        facts=facts(run),
-        changes=run.run.changes,
-        commands=commands(run),
-        charts=training_charts(run) if drawn else {},
-    )
+def _run_part(run: RunData, drawn: bool) -> Part:
+    """How one run was made; charts: stage's name -> its curves."""
+    return {
+        "name": run.name if run.run.seed is None else f"{run.name}, seed {run.run.seed}",
+        "folder": str(run.run.folder),
+        "facts": facts(run),
+        "changes": run.run.changes,
+        "commands": commands(run),
+        "charts": training_charts(run) if drawn else {},
+    }

@@ -33,6 +33,7 @@ PROTOCOLS: Final = {
     "val": "best epoch on the validation split",
     "paper": "best epoch on the TEST set, as the paper's code chose it: optimistic",
 }
+PAGE: Final = "report.html"  # in a run's folder: of that run
 _LISTS: Final = {"class_names": str, "counts": int}  # key of metrics.json -> of what it is a list
 
 

@@ -27,6 +27,7 @@ Plain: TypeAlias = Mapping[str, Any]
 GROUPS: Final = ("all", "head", "mid", "tail")
 NOTHING: Final = "-"
 _SAME: Final = 0.05  # percent; a balanced accuracy this near to `all` is the same number twice
+_TINY: Final = 1e-2  # what is smaller is shorter with an exponent
 _TOKENS: Final = {"cls": "CLS", "dist": "DIST", "avg": "AVG", "patches": "patches"}
 
 
@@ -270,7 +271,14 @@ def _mean_cell(values: Sequence[tuple[float, float]], number: str) -> Cell:
     if not values:
         return Cell()
     error = math.hypot(*(error for _, error in values)) / len(values)
-    return Cell(number.format(fmean(value for value, _ in values)), number.format(error) if error else "")
+    texts = [_short(number, found) for found in (fmean(value for value, _ in values), error)]
+    return Cell(texts[0], texts[1] if error else "")
+
+
+def _short(number: str, value: float) -> str:
+    """The value as written by a format; a tiny one with an exponent."""
+    tiny = number.endswith("g}") and 0 < abs(value) < _TINY
+    return f"{value:.1e}".replace("e-0", "e-") if tiny else number.format(value)
 
 
 def _analysis_rows(analysis: Plain) -> Iterator[tuple[str, Mapping[str, tuple[float, float]], str]]:
@@ -286,7 +294,7 @@ def _analysis_rows(analysis: Plain) -> Iterator[tuple[str, Mapping[str, tuple[fl
     for kind, groups in analysis.get("agreement", {}).items():
         yield f"teacher right on {kind} images, %", _exact(groups), "{:.1f}"
     for kind, groups in analysis.get("consistency", {}).items():
-        yield f"teacher decides as on clean ones, {kind}, %", _exact(groups), "{:.1f}"
+        yield f"same decision on {kind} images, %", _exact(groups), "{:.1f}"
     for key, words in (("eigenvalue", "largest eigenvalue"), ("trace", "trace")):
         found = {g: numbers for g, numbers in (analysis.get("sharpness") or {}).items() if key in numbers}
         if values := {group: (numbers[key], numbers.get(f"{key}_error") or 0.0) for group, numbers in found.items()}:
