@@ -102,8 +102,15 @@ def _configure(verb: str, overrides: list[str]) -> int:
 
         _say(verb_help(verb, config_name, what))
         return OK
-    from deitlt.config.compose import runs_a_sweep
+    from hydra.errors import HydraException
 
+    from deitlt.config.compose import SWEEP_FLAGS, runs_a_sweep
+    from deitlt.config.messages import check_overrides, explain
+
+    try:
+        check_overrides(overrides, config_name, sweeps=bool(set(SWEEP_FLAGS) & set(overrides)))
+    except HydraException as error:
+        return complain(error, explain(error, config_name, overrides))
     if verb == "train" and runs_a_sweep(overrides, is_job=SWEEP_VARIABLE in os.environ):
         from deitlt.engine.sweep import run_sweep
 
@@ -161,15 +168,14 @@ def _do(verb: str, config_name: str, config: "DictConfig") -> float | None:
 def _complete(line: str) -> int:
     """Print the words that may stand where the line ends; those of the overrides are Hydra's to find."""
     from deitlt.commands.completion import own_words, words_of
-    from deitlt.config.compose import FLAGS
 
     words = words_of(line)
-    found = own_words(words, [*HYDRA_VERBS, *PLAIN_VERBS], FLAGS)
+    found = own_words(words, [*HYDRA_VERBS, *PLAIN_VERBS])
     if found is not None:
         sys.stdout.writelines(f"{word}\n" for word in found)  # a verb ends in a blank: the next word begins
     elif words[0] in HYDRA_VERBS:
         os.environ["COMP_LINE"] = " ".join(["deitlt", *words[1:]])  # as if the verb were the program
-        return _configure(words[0], ["--shell-completion", "query=fish"])
+        return _run(words[0], HYDRA_VERBS[words[0]][0], ["--shell-completion", "query=fish"])
     return OK
 
 

@@ -18,7 +18,8 @@ from timm.models import load_checkpoint
 import deitlt
 from deitlt.checkpoints import load_student
 from deitlt.checkpoints.export import FORMATS, ExportedNetwork, check_outputs, export, export_files
-from deitlt.config.checks import CHOICES
+from deitlt.config.keys import keys_of
+from deitlt.config.verbs import SCHEMAS
 from deitlt.errors import CheckpointError, ConfigError
 from deitlt.models import create_paco_teacher, create_student, create_teacher
 
@@ -188,7 +189,7 @@ def test_files_that_are_there_are_not_written_over(student, tmp_path):
 
 
 def test_what_cannot_be_written_is_known_before_anything_is_read(tmp_path, monkeypatch):
-    assert CHOICES["formats"] == tuple(FORMATS)
+    assert keys_of(SCHEMAS["export"])["formats"].rule.choices == tuple(FORMATS)
     for formats, said in (([], "names no format"), (["onxx"], "did you mean 'onnx'")):
         with pytest.raises(ConfigError, match=said):
             export_files(formats, tmp_path)

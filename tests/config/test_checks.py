@@ -1,119 +1,130 @@
 import pytest
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf, open_dict
 
-from deitlt.config.checks import check_devices, check_keys, check_nulls, check_ranges, check_targets, check_types
+from deitlt.config.checks import check_targets, check_values
+from deitlt.config.compose import config_dir
+from deitlt.config.keys import walk
+from deitlt.config.schema import Train
+from deitlt.config.verbs import SCHEMAS
 from deitlt.errors import ConfigError
 
-CHOSEN = {
-    "data": {"root": "data", "imbalance_factor": 0.01, "num_workers": 2},
-    "student": {"epochs": 150, "model": {"_target_": "x", "width": 64}, "drw": {"start_epoch": 105}, "devices": None},
-    "trainer": {"precision": "32-true", "devices": 1, "share": 0.5},
-    "stages": ["teacher"],
-    "watch_test": False,
-    "seed": 0,
-}
+
+@pytest.fixture(scope="module")
+def digits():
+    """What `deitlt train` begins with."""
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("train", overrides=[f"paths.output_dir={config_dir()}"])
 
 
 @pytest.fixture
-def chosen():
-    return OmegaConf.create(CHOSEN)
-
-
-@pytest.fixture
-def changed(chosen):
+def changed(digits):
     def change(*dotlist):
-        return OmegaConf.merge(chosen, OmegaConf.from_dotlist(list(dotlist)))
+        config = digits.copy()
+        with open_dict(config):
+            for word in dotlist:
+                key, _, value = word.partition("=")
+                OmegaConf.update(config, key, OmegaConf.from_dotlist([f"it={value}"]).it, force_add=True, merge=False)
+        return config
 
     return change
 
 
+# What is typed -> what the sentence says.
+REFUSED = {
+    "student.epochs=abc": "is not a whole number, 1 or more; type student.epochs=1",
+    "student.epochs=1.5": "is not a whole number",
+    "student.epochs='3'": "is not a whole number",
+    "student.epochs=0": "type student.epochs=1 or more",
+    "student.optimizer.lr=fast": "is not a number",
+    "student.optimizer.lr=-1": "type student.optimizer.lr=0 or more",
+    "watch_test=maybe": "is not true or false",
+    "watch_test='no'": "is not true or false",
+    "stages=teacher": r"is not a list of teacher \| student \| baseline; type stages=\[teacher,student\]",
+    "stages=[teacher,studnet]": "stages has 'studnet', which is no choice; did you mean 'student'",
+    "student.optimizer.betas=[0.9,much]": "is not a list",
+    "data.group_cuts=[1,x]": "is not a list or null",
+    "data.imbalance_factor=rare": "is not a number or null",
+    "student.model.width=wide": "is not a whole number, 1 or more or null",
+    "trainer.precision=16-mixd": "is no choice; did you mean '16-mixed'",
+    "trainer.devices=0": "type trainer.devices=1 or more",
+    "trainer.devices=two": "is no choice; type auto",
+    "trainer.devices=1.5": "is not a whole number or auto, 1 or more",
+    "trainer.devices=true": "is not a whole number or auto",
+    "trainer.compile=2": "is not true or false or auto",
+    "seed=-1": "type seed=0 or more",
+    "data.num_workers=-1": "type data.num_workers=0 or more",
+    "data.val_fraction=1": "is not 0 or more and below 1; type data.val_fraction=0.1",
+    "student.distillation.alpha=1.5": "is not 0 or more and at most 1",
+    "student.epochs=null": "student.epochs=null says nothing, and it is needed",
+    "student.model=null": "student.model=null says nothing, and it is needed",
+    "data.root=null": "says nothing, and it is needed",
+    "stages=null": "says nothing, and it is needed",
+    "student.epoch=3": r"student\.epoch is no key; did you mean 'student\.epochs'",
+    "student.drw=3": "student.drw=3 holds no keys",
+    "student.model.deptth=1": r"is nothing that create_student, the chosen .*; did you mean 'student\.model\.depth'",
+    "teacher.sam.rho.start=1": r"is nothing that ConstantRho.*; type ~teacher\.sam\.rho\.start to take away",
+    "student.drw={start_epoch: 3}": r"student\.drw has no beta, .*; type student\.drw=null",
+    "baseline.epoch=3": "baseline.epoch is no key; did you mean 'baseline.epochs'",
+    "objective.metric=[a]": "is not text or null",
+}
+
+
+@pytest.mark.parametrize(("word", "said"), REFUSED.items(), ids=REFUSED)
+def test_what_cannot_be_is_refused_with_what_to_type(word, said, changed):
+    with pytest.raises(ConfigError, match=said):
+        check_values(changed(word), "train")
+
+
 @pytest.mark.parametrize(
-    ("override", "kind"),
+    "word",
     [
-        ("student.epochs=abc", "a whole number"),
-        ("student.epochs=1.5", "a whole number"),
-        ("trainer.share=most", "a number"),
-        ("watch_test=maybe", "true or false"),
-        ("stages=teacher", "a list"),
+        *("data.imbalance_factor=1", "trainer.devices=auto", "student.drw=null", "student.model.width=null"),
+        *("student.optimizer.eps=1e-8", "baseline.epochs=3", "student.init=timm:deit_tiny", "trainer.compile=true"),
+        *("student.loss={_target_: my.Loss, sharpness: 3}", "student.schedule.warmup_epochs=0"),
     ],
 )
-def test_a_value_of_another_kind_is_refused(override, kind, chosen, changed):
-    with pytest.raises(ConfigError, match=f"{override.split('=')[0]}=.* is not {kind}; type"):
-        check_types(changed(override), chosen)
+def test_what_can_be_is_not(word, changed):
+    check_values(changed(word), "train")
 
 
-@pytest.mark.parametrize("override", ["data.imbalance_factor=1", "trainer.devices=auto", "student.drw=null"])
-def test_values_that_are_as_good_are_not(override, chosen, changed):
-    check_types(changed(override), chosen)
+@pytest.mark.parametrize("key", ["student.epochs", "student.model", "trainer.precision", "seed"])
+def test_a_key_that_is_needed_cannot_be_taken_away(key, changed):
+    config = changed()
+    parent, _, name = key.rpartition(".")
+    with open_dict(config):
+        del (OmegaConf.select(config, parent) if parent else config)[name]
+    with pytest.raises(ConfigError, match=f"{key} is needed"):
+        check_values(config, "train")
 
 
-@pytest.mark.parametrize("override", ["student.drw=null", "student.model.new=1", "student.epochs=3"])
-def test_keys_that_may_change_do(override, chosen, changed):
-    check_keys(changed(override), chosen)
+def test_smoothing_that_makes_every_class_right_is_refused(changed):
+    bce = "student.loss={_target_: deitlt.losses.BinaryCrossEntropyLoss, threshold: 0.0}"
+    with pytest.raises(ConfigError, match=r"threshold=0 with .*smoothing=0\.1 .*; type student\.\w+\.mixing\.smooth"):
+        check_targets(changed(bce))
+    check_targets(changed(bce, "student.loss.threshold=0.2"))
 
 
-def test_an_added_key_that_nobody_reads_is_refused(chosen, changed):
-    with pytest.raises(ConfigError, match=r"student\.epoch is no key; did you mean 'student\.epochs'"):
-        check_keys(changed("student.epoch=3"), chosen)
+def test_every_key_says_what_it_means_once():
+    for schema in SCHEMAS.values():
+        for key in walk(schema):
+            assert len(key.rule.meaning) > 3, key.name
+            assert key.kind, key.name
 
 
-def test_a_key_that_is_needed_cannot_be_taken_away(chosen, changed):
-    run = changed()
-    del run.student.epochs
-    with pytest.raises(ConfigError, match=r"student\.epochs is needed"):
-        check_keys(run, chosen)
+def test_the_schema_knows_every_key_of_every_file():
+    known = {key.name for key in walk(Train)}
+    for path in config_dir().glob("*/**/*.yaml"):
+        group = path.parent.relative_to(config_dir()).as_posix()
+        prefix = "" if group.split("/")[0] in ("experiment", "method", "sweep") else f"{group.replace('/', '.')}."
+        for key in keys_of(OmegaConf.to_container(OmegaConf.load(path), resolve=False), prefix):
+            assert key in known or key.startswith(("hydra", "baseline")), f"{path}: {key}"
 
 
-@pytest.mark.parametrize(
-    ("override", "advice"),
-    [("seed=-1", "type seed=0 or more"), ("data.num_workers=-1", "data.num_workers=0"), ("top=0", "top=1 or more")],
-)
-def test_a_number_below_what_there_can_be_is_refused(override, advice, changed):
-    with pytest.raises(ConfigError, match=advice):
-        check_ranges(changed(override))
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "[0,1]", "true"])
-@pytest.mark.parametrize("key", ["trainer.devices", "student.devices"])
-def test_a_number_of_devices_that_cannot_be_is_refused(key, value, changed):
-    with pytest.raises(ConfigError, match=rf"^{key}=.* is no number of devices; type {key}=auto, or {key}=1 or more"):
-        check_devices(changed(f"{key}={value}"))
-
-
-@pytest.mark.parametrize("override", ["trainer.devices=auto", "trainer.devices=2", "student.devices=null"])
-def test_a_number_of_devices_that_can_be_is_not(override, changed):
-    check_devices(changed(override))
-
-
-def test_a_choice_that_there_is_not_is_refused(changed):
-    with pytest.raises(ConfigError, match=r"trainer\.precision=16-mixd is no choice; did you mean '16-mixed'"):
-        check_ranges(changed("trainer.precision=16-mixd"))
-
-
-@pytest.mark.parametrize("override", ["student.epochs=null", "student.model=null", "data.root=null", "stages=null"])
-def test_null_for_what_is_needed_is_refused(override, chosen, changed):
-    with pytest.raises(ConfigError, match=f"{override} says nothing, and it is needed"):
-        check_nulls(changed(override), chosen)
-
-
-@pytest.mark.parametrize("override", ["student.drw=null", "student.model.width=null", "data.imbalance_factor=null"])
-def test_null_for_what_may_be_left_out_is_not(override, chosen, changed):
-    check_nulls(changed(override), chosen)
-
-
-@pytest.mark.parametrize("override", ["data.imbalance_factor=rare", "student.model.width=wide"])
-def test_what_is_a_number_or_null_is_nothing_else(override, chosen, changed):
-    with pytest.raises(ConfigError, match=f"{override} is no number; type .*=null for none"):
-        check_types(changed(override), chosen)
-
-
-@pytest.mark.parametrize(
-    "words",
-    [["student.loss.threshold=0.2"], ["student.transforms.mixing.smoothing=0.0"], ["student.transforms.mixing=null"]],
-)
-def test_smoothing_that_makes_every_class_right_is_refused(words):
-    loss = {"threshold": 0.0}
-    run = OmegaConf.create({"student": {"loss": loss, "transforms": {"mixing": {"smoothing": 0.1}}}})
-    with pytest.raises(ConfigError, match=r"threshold=0 with .*smoothing=0\.1 .*; type student\.transforms\.mixing"):
-        check_targets(run)
-    check_targets(OmegaConf.merge(run, OmegaConf.from_dotlist(words)))
+def keys_of(content, prefix):
+    for name, value in content.items():
+        if name in ("defaults", "_target_", "_partial_"):
+            continue
+        yield f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from keys_of(value, f"{prefix}{name}.")

@@ -8,7 +8,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from deitlt.cli import main
-from deitlt.config.checks import check_types
 from deitlt.engine import auto_batch
 from deitlt.engine.auto_batch import settle_batch
 from deitlt.engine.batches import plan_batches
@@ -115,18 +114,6 @@ def test_until_it_is_found_a_device_takes_its_share_at_once(devices):
 def test_other_words_are_no_batch():
     with pytest.raises(ConfigError, match=r"batch_size=many is no number of images; type 1 or more, or auto"):
         plan_batches(64, 1, "many")
-
-
-def test_the_word_is_allowed_for_a_stages_batch_alone():
-    chosen = OmegaConf.create({"batch_size": 128, "student": {"batch_size": 128, "epochs": 3}})
-    check_types(OmegaConf.create({"student": {"batch_size": "auto"}}), chosen)
-    for run, key in (
-        ({"batch_size": "auto"}, "batch_size"),
-        ({"student": {"epochs": "auto"}}, r"student\.epochs"),
-        ({"student": {"batch_size": "big"}}, r"student\.batch_size"),
-    ):
-        with pytest.raises(ConfigError, match=f"^{key}=.* is not a whole number"):
-            check_types(OmegaConf.create(run), chosen)
 
 
 def test_inspect_needs_no_number(tiny, tmp_path):

@@ -12,7 +12,7 @@ from deitlt.cli import main
 PACO = "teacher=cifar_paco teacher/model=paco_resnet8"
 WRONG = {
     "student.epochs=abc": ("student.epochs=abc", "a whole number", "type student.epochs="),
-    "student.epochs=0": ("student.epochs=0", "type 1 or more"),
+    "student.epochs=0": ("student.epochs=0", "type student.epochs=1 or more"),
     "stages=[teacher,studnet]": ("'studnet'", "did you mean 'student'"),
     "stages=[student]": ("no teacher", "teacher.checkpoint=FILE"),
     "protocol=val": ("protocol=val", "data.val_fraction=0.1"),
@@ -24,13 +24,16 @@ WRONG = {
     "student.model.patch_size=5": ("student.model.patch_size=5", "16 pixels", "1, 2, 4, 8, 16"),
     "student.model.heads=3": ("student.model.heads=3", "student.model.width=16"),
     "student.model.distilled=false": ("no DIST token", "student.model.distilled=true"),
-    "+student.model.deptth=1": ("student.model.deptth is nothing that the chosen student.model has",),
+    "+student.model.deptth=1": (
+        "student.model.deptth is nothing that create_student",
+        "did you mean 'student.model.depth'",
+    ),
     "student.optimizer.opt=adamx": ("adamx", "deitlt train --cfg job"),
     "student.optimizer.lr=-1": ("lr=-1", "0 or more"),
-    "student.transforms.train.crop=middle": ("crop=middle", "=resized, =padded or =simple"),
+    "student.transforms.train.crop=middle": ("crop=middle", "type one of padded, resized, simple"),
     "student.transforms.train.rand_augment=strong": ("strong", "The student cannot be built"),
     "student.transforms.mixing.mixup=-1": ("mixup=-1",),
-    "teacher.sam.scope=world": ("scope=world", "rank, global"),
+    "teacher.sam.scope=world": ("scope=world", "type one of global, rank"),
     "teacher/sam=linear": ("teacher.sam.rho.value is nothing that", "type ~teacher.sam.rho.value"),
     "teacher/schedule=epoch_cosine": ("type ~teacher.schedule.factors",),
     "stages=[student,teacher]": ("trains the student before its teacher", "type stages=[teacher,student]"),
@@ -42,7 +45,7 @@ WRONG = {
     ),
     "trainer.devices=4096": ("trainer.devices=4096", "CPU core", "type trainer.devices="),
     "student.devices=4096": ("student.devices=4096 cannot be had", "type student.devices="),
-    "trainer.accelerator=tpu": ("trainer.accelerator=tpu", "trainer.accelerator=auto"),
+    "trainer.accelerator=tpu": ("trainer.accelerator=tpu", "did you mean 'gpu'"),
 }
 
 
@@ -153,7 +156,7 @@ def test_a_configuration_that_calls_the_system_is_not_run(begun, tmp_path, capfd
 
 def test_debugging_raises_the_traceback(tiny, monkeypatch):
     monkeypatch.setenv("DEITLT_DEBUG", "1")
-    with pytest.raises(ValueError, match=r"student\.epochs=0 trains nothing"):
+    with pytest.raises(ValueError, match=r"student\.epochs=0 is not 1 or more"):
         main(["train", *tiny, "student.epochs=0", "paths.output_dir=run"])
 
 

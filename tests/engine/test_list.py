@@ -6,7 +6,7 @@ import pytest
 
 from deitlt.cli import main
 from deitlt.config.compose import config_dir
-from deitlt.config.reference import TOPICS, Topic, choices_of, groups_of, keys_page, topic_of
+from deitlt.config.reference import TOPICS, choices_of, choices_of_topic, groups_of, keys_page
 
 
 @pytest.fixture
@@ -28,17 +28,14 @@ def test_without_a_topic_there_is_an_overview_of_all(listed):
 
 @pytest.mark.parametrize("name", TOPICS)
 def test_a_topic_names_what_to_type_and_what_it_is(name):
-    topic = topic_of(name)
-    assert topic.entries
-    for entry in topic.entries:
-        assert entry.override.endswith(f"={entry.name}")
-        assert len(entry.what) > 3
+    for choice in choices_of_topic(name):
+        assert choice.override.endswith(f"={choice.name}")
+        assert len(choice.what) > 3
 
 
 def test_every_choice_of_every_group_is_in_a_list():
     files = {p for p in config_dir().rglob("*/*.yaml") if p.stem != "base"}
-    assert {choice.path for group in groups_of() for choice in choices_of(group)} == files
-    assert all(Topic(group, "", (group,)).entries for group in groups_of())
+    assert {choice.path for group in groups_of() for choice in choices_of_topic(group)} == files
 
 
 def test_experiments_include_those_of_teachers_alone(listed):
@@ -46,12 +43,6 @@ def test_experiments_include_those_of_teachers_alone(listed):
     assert "experiment=digits " in shown
     assert "experiment=teacher/cifar10_ldam_if100 " in shown
     assert "DeiT-LT on long-tailed digits" in shown
-
-
-def test_the_parts_are_those_that_benchmark_measures():
-    from deitlt.commands.benchmark import PARTS
-
-    assert {entry.name for entry in topic_of("parts").entries} == set(PARTS)
 
 
 def test_a_list_is_narrowed_by_a_part_of_a_name_or_a_pattern(listed):
@@ -80,7 +71,7 @@ def test_keys_are_a_page_or_those_that_begin_as_typed(listed):
 def test_a_list_is_json_on_request(listed):
     methods = json.loads(listed("methods", "--json"))
     assert methods["method=deit_lt"] == "DeiT-LT: the recipe as it is."
-    assert json.loads(listed("keys", "student.epochs", "--json"))["student.epochs"]["type"] == "whole number"
+    assert json.loads(listed("keys", "student.epochs", "--json"))["student.epochs"]["type"] == "whole number, 1 or more"
     assert json.loads(listed("--json"))["datasets"] == [choice.name for choice in choices_of("data")]
 
 

@@ -4,13 +4,13 @@ import argparse
 import fnmatch
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
-from deitlt.config.reference import TOPICS, Entry, Key, Topic, all_keys, keys_page, topic_of
+from deitlt.config.reference import TOPICS, Described, all_keys, choices_of_topic, keys_page
 from deitlt.errors import ConfigError
 
 _KEYS = "keys"
@@ -29,14 +29,15 @@ def main(arguments: list[str]) -> int:
     if options.topic == _KEYS:
         return _list_keys(options)
     if options.topic is None:
-        return _show(options, _overview_table(), {topic.name: _names(topic) for topic in TOPICS.values()})
-    topic = topic_of(options.topic)
-    entries = topic.entries + (_timms() if topic.name == "models" and options.pattern else [])
-    chosen = [entry for entry in entries if _matches(entry.name, options.pattern)]
-    if not chosen:
-        raise ConfigError(f"No name of {topic.name} matches {options.pattern!r}; type deitlt list {topic.name}.")
-    described = {entry.override: entry.what for entry in chosen}
-    return _show(options, _topic_table(topic, chosen), described)
+        names = {topic: [choice.name for choice in choices_of_topic(topic)] for topic in TOPICS}
+        return _show(options, _overview_table(names), names)
+    choices = choices_of_topic(options.topic)
+    described = {choice.override: choice.what for choice in choices if _matches(choice.name, options.pattern)}
+    if options.topic == "models" and options.pattern:
+        described |= _timms(options.pattern)
+    if not described:
+        raise ConfigError(f"No name of {options.topic} matches {options.pattern!r}; type deitlt list {options.topic}.")
+    return _show(options, _topic_table(options.topic, described), described)
 
 
 def _list_keys(options: argparse.Namespace) -> int:
@@ -47,7 +48,9 @@ def _list_keys(options: argparse.Namespace) -> int:
     chosen = [key for key in all_keys() if _begins(key.name, options.pattern or "")]
     if not chosen:
         raise ConfigError(f"No key begins with {options.pattern!r}; deitlt list keys shows all.")
-    described = {key.name: {"type": key.type, "default": key.default, "meaning": key.meaning} for key in chosen}
+    described = {
+        one.name: {"type": one.key.kind, "default": one.default, "meaning": one.key.rule.meaning} for one in chosen
+    }
     return _show(options, _keys_table(chosen), described)
 
 
@@ -63,44 +66,37 @@ def _matches(name: str, pattern: str | None) -> bool:
     return fnmatch.fnmatchcase(name, pattern if any(c in pattern for c in "*?[") else f"*{pattern}*")
 
 
-def _timms() -> list[Entry]:
+def _timms(pattern: str) -> dict[str, str]:
     """timm's networks by name; what can be loaded without a GPU or a download, for nothing is built here."""
     import timm  # brings torch along, so only where it is asked for
 
     transformers = set(timm.list_models(("vit_*", "deit*")))
-    return [
-        Entry(f"{'student' if name in transformers else 'teacher'}.model.name={name}", "timm's")
-        for name in timm.list_models()
-    ]
+    names = [name for name in timm.list_models() if _matches(name, pattern)]
+    return {f"{'student' if name in transformers else 'teacher'}.model.name={name}": "timm's" for name in names}
 
 
-def _names(topic: Topic) -> list[str]:
-    return [entry.name for entry in topic.entries]
-
-
-def _overview_table() -> Table:
+def _overview_table(listed: Mapping[str, Sequence[str]]) -> Table:
     table = _table("What there is to choose from", ("type", "what it lists", "some of them"))
-    for topic in TOPICS.values():
-        names = _names(topic)
+    for topic, names in listed.items():
         shown = ", ".join(names[:_FEW]) + (f", ... ({len(names)})" if len(names) > _FEW else "")
-        table.add_row(f"deitlt list {topic.name}", topic.what, shown or "none yet")
+        table.add_row(f"deitlt list {topic}", TOPICS[topic][0], shown)
     table.add_row(
         f"deitlt list {_KEYS} [PREFIX]", "every key: type, default, meaning; no PREFIX: Markdown", "student.drw"
     )
     return table
 
 
-def _topic_table(topic: Topic, entries: Sequence[Entry]) -> Table:
-    table = _table(f"{topic.name}: deitlt {topic.verb} ...", ("type", "what it is"))
-    for entry in entries:
-        table.add_row(entry.override, entry.what)
+def _topic_table(topic: str, described: Mapping[str, str]) -> Table:
+    table = _table(f"{topic}: deitlt train {'-m ' * (topic == 'sweeps')}...", ("type", "what it is"))
+    for override, what in described.items():
+        table.add_row(override, what)
     return table
 
 
-def _keys_table(keys: Sequence[Key]) -> Table:
+def _keys_table(keys: Sequence[Described]) -> Table:
     table = _table("keys", ("key", "type", "default", "meaning"))
-    for key in keys:
-        table.add_row(key.name, key.type, key.default, key.meaning)
+    for one in keys:
+        table.add_row(one.name, one.key.kind, one.default, one.key.rule.meaning)
     return table
 
 

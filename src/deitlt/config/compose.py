@@ -13,6 +13,8 @@ from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 import deitlt
+from deitlt.config.keys import walk
+from deitlt.config.schema import Train
 from deitlt.errors import ConfigError, nearest
 
 SWEEP_FLAGS = ("-m", "--multirun")
@@ -31,12 +33,12 @@ FREE = (
     "data.cache_on_device",
 )
 COMPARED = ("data", "teacher", "student", "baseline", "protocol", "trainer.precision")
-PATHS = (
-    *("data.root", "data.train_csv", "data.test_csv", "data.train_list", "data.test_list", "data.class_order"),
-    *("teacher.checkpoint", "student.checkpoint", "student.init"),
-)
-NAMES = {"data.class_order": ("label", "count", "authors")}  # values of paths that are no files
 SCHEMES = ("timm:", "wandb:")  # of values that are no files
+PATHS = {  # keys of a run that may name files -> values that are none
+    key.name: key.rule.choices
+    for key in walk(Train)
+    if key.rule.path and key.name.partition(".")[0] in ("data", "teacher", "student")
+}
 
 
 def config_dir() -> Path:
@@ -55,11 +57,10 @@ def run_hydra(verb: str, config_name: str, overrides: list[str], task: Callable[
         task: raises nothing; Hydra would print a line of its own, and end a sweep.
 
     Raises:
-        ConfigError: for a flag that there is not, or null in place of a choice.
+        ConfigError: for a flag that there is not.
         HydraException, OmegaConfBaseException: for what cannot be composed.
     """
     check_flags(overrides)
-    _check_choices(overrides)
     run = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(task)
     with _environment([f"deitlt {verb}", *flags_first(overrides)]):
         run()
@@ -103,14 +104,6 @@ def _may_be_sweep(named: str, words: list[str]) -> bool:
     if any((config_dir() / "sweep" / f"{name}.yaml").is_file() for name in names):
         return True
     return any(word.split("=")[0] == "--config-dir" for word in words)
-
-
-def _check_choices(overrides: list[str]) -> None:
-    """Raise ConfigError where null stands in place of a choice: Hydra would raise a bare ValueError."""
-    for word in overrides:
-        group, _, name = word.partition("=")
-        if name == "null" and group and (config_dir() / group).is_dir():
-            raise ConfigError(f"{word} is no choice; type ~{group} to leave it out.")
 
 
 @contextmanager
@@ -186,7 +179,7 @@ def make_absolute(config: DictConfig) -> None:
     Args:
         config: the run's, or a part of it; changed in place. Names that are no files stay.
     """
-    for key in PATHS:
+    for key, names in PATHS.items():
         value = OmegaConf.select(config, key)
-        if value is not None and not str(value).startswith(SCHEMES) and value not in NAMES.get(key, ()):
+        if value is not None and not str(value).startswith(SCHEMES) and value not in names:
             OmegaConf.update(config, key, str(Path(value).expanduser().absolute()))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from deitlt.config.checks import DEVICES
+DEVICES = ("trainer.devices", "teacher.devices", "student.devices")
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 

@@ -1,0 +1,332 @@
+"""The schema of every verb's configuration: type, range, choices, unit and meaning of each key.
+
+Values stand in conf/, meanings here: `deitlt list keys`, help, docs/config.md, completion and the check of what was
+typed are walks over these classes. A key is a field; what is instantiated is described in `parts`.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from deitlt.config import parts
+from deitlt.config.keys import key, part
+
+STAGES = ("teacher", "student", "baseline")
+LABEL_ORDERS = ("auto", "original", "authors", "sorted")
+ANALYSES = ("attention", "rank", "diversity", "winners", "calibration", "agreement", "sharpness", "rollout")
+ORDER_MEANING = (
+    "in which order a file that is not deitlt's answers: original (the data set's own labels), authors (by count, with "
+    "their ties), sorted (as here), or auto (original for PaCo's teachers, else authors)"
+)
+
+# Words of keys and choices that older versions had -> what they are called now.
+RENAMED = {
+    "view": "transforms",
+    "views": "transforms",
+    "teacher_view": "teacher_input",
+    "data.resident": "data.cache_on_device",
+}
+# Keys that older versions had -> what to do in their place.
+GONE = {"student.teacher_view.store": "leave it out", "data.decoder": "leave it out"}
+
+
+@dataclass
+class Data:
+    """Which images, and how long their tail is."""
+
+    target: ClassVar[str] = "deitlt.data.LongTailDataModule"
+    sampler: Any = part("which images an epoch has, and in which order", *parts.SAMPLERS)
+    name: str = key("digits, cifar10, cifar100, folder, imagenet_lt, inat18, places_lt, lists, or one registered")
+    root: str = key("folder of the data, where the data set has files", path=True)
+    download: bool = key("fetch absent files, where the data set can")
+    imbalance_factor: float | None = key(
+        'images of the smallest class / of the largest, in (0, 1]: 0.01 is "IF 100"; null: as it is'
+    )
+    imbalance_kind: str = key(
+        "exp: counts fall from class to class; step: half of the classes are full", choices=("exp", "step")
+    )
+    max_count: int | None = key("of the largest class; null: all that it has", "images", at_least=1)
+    val_fraction: float = key("share of each class's training images held out for validation", at_least=0, below=1)
+    groups: str = key(
+        "head, mid and tail: paper (by rank among the classes) | shots (over 100, 20 to 100, under 20)",
+        choices=("paper", "shots"),
+    )
+    group_cuts: list[int] | None = key("[head ends, mid ends] in classes sorted by count; null: the data set's own")
+    split_seed: int = key("of the selection of images; 0 selects the authors' images", at_least=0)
+    on_broken: str = key(
+        "an image that cannot be decoded: error stops, skip counts it and goes on", choices=("error", "skip")
+    )
+    verify: bool = key(
+        "decode every image file once before training (a few seconds per 10,000 small images); that all are there is "
+        "looked up in any case"
+    )
+    exclude: list[str] = key("image files to leave out")
+    class_order: str | None = key(
+        "class ids: label (as published) | count (falling training images, stable) | authors (ties as their code has "
+        "them) | FILE, a file of labels in the wanted order; null: count for lists, else label",
+        choices=("label", "count", "authors"),
+        path=True,
+    )
+    cache_on_device: bool | str = key(
+        "for batch transforms: keep all images on the device as uint8: auto (arrays; files only on a GPU, if of one "
+        "size and at most a quarter of its memory) | true | false (workers send them; of files as crops, whose draws "
+        "are others)",
+        choices=("auto",),
+    )
+    num_workers: int = key(
+        "that read images, for each device; 0 reads in the training process", "processes", at_least=0
+    )
+    train_csv: str | None = key(
+        "CSV file with the columns path,label in place of train/; paths are relative to data.root", path=True
+    )
+    test_csv: str | None = key("CSV file in place of test/", path=True)
+    train_list: str | None = key(
+        "file with a line 'path label' for each training image, paths from data.root on; null: the published list in "
+        "data.root, or its JSON",
+        path=True,
+    )
+    test_list: str | None = key("the same file of the test images", path=True)
+
+
+@dataclass
+class Trainer:
+    """On what it runs."""
+
+    accelerator: str = key("what it runs on; auto: a GPU if there is one", choices=("auto", "cpu", "gpu"))
+    devices: int | str = key("devices of each host; auto: all of them", at_least=1, choices=("auto",))
+    num_nodes: int = key("hosts, each of which is given the same command (see docs/clusters.md)", at_least=1)
+    lost_after: int = key("without a sign of life from a host after which the others end, too", "seconds", at_least=5)
+    strategy: str = key("how several devices work together: auto is DDP", choices=("auto", "ddp"))
+    precision: str = key(
+        "of the arithmetic; auto: bf16-mixed on a GPU that has bf16, else 32-true",
+        choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
+    )
+    compile: bool | str = key(
+        "compile the networks that learn or teach, at their first step; auto: on a GPU", choices=("auto",)
+    )
+    deterministic: bool = key("ask torch for deterministic kernels on the GPU, at some cost")
+
+
+@dataclass
+class WandB:
+    """Weights & Biases."""
+
+    project: str = key("W&B project")
+    entity: str | None = key("W&B user or team; null: your default")
+    mode: str | None = key("null: online if there is a key", choices=("online", "offline", "disabled"))
+    tags: list[str] = key("words to find the run by")
+    artifacts: bool = key(
+        "log checkpoints, the optimiser's state among them, as artifacts, and name the one that taught"
+    )
+
+
+@dataclass
+class Logger:
+    """Where numbers go."""
+
+    wandb: WandB | None = key("Weights & Biases; null: none")
+
+
+@dataclass
+class Drw:
+    """Deferred re-weighting."""
+
+    start_epoch: int = key("first epoch with weights, counted from 0")
+    beta: float = key("of the effective number of samples", at_least=0, below=1)
+    stop_mixing: bool = key("unmixed images and hard labels from then on")
+
+
+@dataclass
+class Ema:
+    """Moving average of the weights."""
+
+    decay: float = key("share of the average that an update keeps", at_least=0, below=1)
+    warmup: bool = key("begin with a small decay")
+
+
+@dataclass
+class Sam:
+    """Sharpness-aware minimisation."""
+
+    enabled: bool = key("SAM, or plain steps")
+    adaptive: bool = key("ASAM: the neighbourhood follows the scale of each weight", optional=True)
+    scope: str = key(
+        "rank: each device ascends on its own gradient; global: on their mean",
+        choices=("rank", "global"),
+        optional=True,
+    )
+    rho: Any = part(
+        "radius of the neighbourhood, over time", parts.ConstantRho, parts.LinearRho, parts.StepRho, optional=True
+    )
+
+
+@dataclass
+class TeacherTransforms:
+    """What the teacher sees."""
+
+    train: Any = part(
+        "of a training image", *parts.IMAGE_TRANSFORMS, parts.BatchTransform, parts.PairedTransform, parts.MultiCrop
+    )
+    mixing: parts.Mixup | None = key("of a batch, by Mixup and CutMix; null: none")
+    evaluation: Any = part("of a test image", parts.Evaluation)
+
+
+@dataclass
+class StudentTransforms:
+    """What the student sees."""
+
+    train: Any = part("of a training image", *parts.IMAGE_TRANSFORMS, parts.BatchTransform, parts.MultiCrop)
+    mixing: parts.Mixup | None = key("of a batch, by Mixup and CutMix; null: none")
+    teacher_sees: str = key(
+        "of several crops: global (local ones learn the first global one's label) | both", choices=("both", "global")
+    )
+    evaluation: Any = part("of a test image", parts.Evaluation)
+
+
+@dataclass
+class Stage:
+    """What teacher and student have in common."""
+
+    module: Any = part("how it is trained", parts.StudentModule, parts.TeacherModule, parts.PaCoTeacherModule)
+    epochs: int = key("passes over the training images", at_least=1)
+    images_per_update: int = key("over all devices and micro-batches")
+    batch_size: int | str = key(
+        "for each device at once; accumulation follows from it and from the devices; auto: the largest that fits",
+        "images",
+        at_least=1,
+        choices=("auto",),
+    )
+    devices: int | str | None = key("of this stage; null: trainer.devices", at_least=1, choices=("auto",))
+    drop_last: bool = key("leave out an epoch's short last batch, unless it is the only one")
+    image_size: int = key("a side of the image", "pixels", at_least=1)
+    statistics: str = key(
+        "normalise with 'imagenet' mean and deviation, or with the data set's 'own'", choices=("imagenet", "own")
+    )
+    drw: Drw | None = key("deferred re-weighting; null: none")
+    ema: Ema | None = key("moving average of the weights, evaluated beside them; null: none")
+    gradient_clip: float | None = key("largest norm of the gradient; null: any", at_least=0)
+    optimizer: Any = part("how its weights move", parts.Optimizer)
+    schedule: Any = part("learning rate over time", *parts.SCHEDULES)
+    sam: Sam = key("sharpness-aware minimisation")
+
+
+@dataclass
+class Teacher(Stage):
+    """The CNN that teaches."""
+
+    model: Any = part("the CNN", parts.TeacherModel, parts.PaCoModel)
+    loss: Any = part("what it learns the targets by", *parts.LOSSES)
+    transforms: TeacherTransforms = key("what it sees of an image")
+    sampler: Any = part("which images an epoch has, and in which order", *parts.SAMPLERS)
+    checkpoint: str | None = key(
+        "a trained teacher's file or run, deitlt's or the authors'; the stage is then skipped", path=True
+    )
+    label_order: str = key(ORDER_MEANING, choices=LABEL_ORDERS)
+
+
+@dataclass
+class TeacherInput:
+    """How the student's image becomes the teacher's."""
+
+    antialias: bool = key("smooth before making it smaller; the authors' environment did not")
+    renormalise: bool = key("to the teacher's statistics; the authors do not")
+    precision: str = key("that the teacher answers in", choices=("32-true", "bf16-mixed"))
+
+
+@dataclass
+class Student(Stage):
+    """The transformer that learns."""
+
+    model: Any = part("the transformer", parts.StudentModel)
+    loss: Any = part("what CLS learns from the targets by", *parts.LOSSES)
+    transforms: StudentTransforms = key("what it sees of an image, and how a batch is mixed")
+    distillation: Any = part("what DIST learns from the teacher", parts.Distillation)
+    teacher_input: TeacherInput = key("how the student's image becomes the teacher's")
+    init: str | None = key(
+        "start from trained weights: a file or run, deitlt's or the authors', or timm:NAME; null: from scratch, as in "
+        "the paper",
+        path=True,
+    )
+    checkpoint: str | None = key("a trained student's file or run; the stage is then skipped", path=True)
+
+
+@dataclass
+class Analysis:
+    """What becomes of the network while it trains."""
+
+    every: int | None = key("between two analyses; the last epoch always has one; null: never", "epochs", at_least=1)
+    images: int = key(
+        "validation images, or where there are none training images; never of the test set", "images", at_least=1
+    )
+    parts: list[str] = key(
+        "what is measured; agreement is the teacher's, asked before epoch 1", choices=(*ANALYSES[:4], "agreement")
+    )
+
+
+@dataclass
+class Objective:
+    """The one number that the jobs of a sweep (-m) are compared by."""
+
+    metric: str | None = key(
+        "path into metrics.json, such as student/avg/balanced, or val/... of the validation split; null: the balanced "
+        "accuracy of the last stage, on the validation split where there is one"
+    )
+    direction: str = key("which of two is better", choices=("maximize", "minimize"))
+
+
+@dataclass
+class Prune:
+    """Stop trials of an Optuna search that fall below the median of those before."""
+
+    after_trials: int | None = key(
+        "finished trials before the first may be stopped; null: none is ever stopped", at_least=1
+    )
+    after_epochs: int = key("epochs of its stage that each trial is given in any case", at_least=1)
+
+
+@dataclass
+class Sweep:
+    """How the jobs of a sweep are run."""
+
+    isolated: bool = key("train each job in a fresh process, so that one that is killed takes no other with it")
+    trial: int | None = key("number of the trial of an Optuna search that a job is; the search sets it")
+    prune: Prune = key("stop trials of an Optuna search that fall below the median of those before")
+
+
+@dataclass
+class Paths:
+    """Where files go."""
+
+    runs: str = key("folder of all runs")
+    output_dir: str = key("folder of this run")
+    sweep_dir: str = key("folder of a sweep (-m): its jobs' folders are 0, 1, ...")
+
+
+@dataclass
+class Train:
+    """The whole of a run: a list of choices, then what belongs to no single part."""
+
+    data: Data = key("which images, and how long their tail is")
+    trainer: Trainer = key("on what it runs")
+    logger: Logger = key("where numbers go; the CSV files are written whatever is chosen")
+    teacher: Teacher = key("the CNN that teaches")
+    student: Student = key("the transformer that learns")
+    stages: list[str] = key("what is trained, in this order", choices=STAGES)
+    seed: int = key("of everything but the selection of images, which is data.split_seed's", at_least=0)
+    protocol: str = key(
+        "which epoch is reported: last | val (best on the validation split) | paper (best on TEST)",
+        choices=("last", "val", "paper"),
+    )
+    watch_test: bool = key("evaluate the test set while training, too; it is logged as test/..., and chooses nothing")
+    evaluate_every: int = key("between two evaluations while training", "epochs", at_least=1)
+    checkpoint_every: int = key(
+        "between two checkpoints; a resumed run goes on from the last one", "epochs", at_least=1
+    )
+    resume: str | None = key(
+        "folder of a run to go on with | auto: paths.output_dir, if a run was begun there", path=True
+    )
+    report: bool = key("write report.html at the end: one page with tables, curves, pictures, commands")
+    analysis: Analysis = key("what becomes of the network: curves analysis/..., files STAGE/analysis/epoch_NNNN.json")
+    baseline: Student = key("what the stage baseline changes in student: a plain ViT of its size, which nobody teaches")
+    objective: Objective = key("the one number that the jobs of a sweep (-m) are compared by")
+    sweep: Sweep = key("how the jobs of a sweep (-m) are run")
+    paths: Paths = key("where files go")

@@ -1,0 +1,100 @@
+import pytest
+from omegaconf import OmegaConf
+
+from deitlt.config.compose import check_flags, differences, flags_first, make_absolute, runs_a_sweep
+from deitlt.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("words", "sweeps"),
+    [
+        (["-m", "seed=0,1"], True),
+        (["seed=0,1", "--multirun"], True),
+        (["-m", "seed=0,1", "--cfg", "job"], False),
+        (["--cfg=job", "-m"], False),
+        (["seed=0"], False),
+        (["sweep=null"], False),
+        (["sweep=nothing"], False),
+    ],
+)
+def test_a_sweep_is_told_by_its_flag(words, sweeps):
+    assert runs_a_sweep(words) == sweeps
+
+
+@pytest.mark.parametrize("words", [["sweep=rho"], ["sweep=rho,drw"], ["sweep=mine", "--config-dir=here"]])
+def test_a_ready_sweep_needs_the_flag(words):
+    with pytest.raises(
+        ConfigError, match=f"{words[0]} is a sweep, which has many jobs; type deitlt train -m {words[0]}"
+    ):
+        runs_a_sweep(words)
+
+
+def test_a_job_of_a_sweep_is_no_sweep():
+    assert not runs_a_sweep(["sweep=rho"], is_job=True)
+
+
+def test_the_flag_of_a_sweep_stands_first():
+    assert flags_first(["seed=0,1", "-m", "student.epochs=3"]) == ["-m", "seed=0,1", "student.epochs=3"]
+
+
+def test_a_flag_that_there_is_not_is_refused():
+    check_flags(["--cfg", "job", "--config-dir=here", "-c", "seed=1"])
+    with pytest.raises(ConfigError, match="--multirunn is no flag; did you mean '--multirun'"):
+        check_flags(["--multirunn"])
+
+
+RECIPE = {
+    "data": {"root": "data", "imbalance_factor": 0.01, "num_workers": 2},
+    "student": {"epochs": 150, "model": {"_target_": "x", "width": 64}, "drw": {"start_epoch": 105}, "devices": None},
+    "trainer": {"precision": "32-true", "devices": 1},
+    "stages": ["teacher"],
+    "watch_test": False,
+    "seed": 0,
+}
+
+
+@pytest.fixture
+def recipe():
+    return OmegaConf.create(RECIPE)
+
+
+@pytest.fixture
+def changed(recipe):
+    def change(*dotlist):
+        return OmegaConf.merge(recipe, OmegaConf.from_dotlist(list(dotlist)))
+
+    return change
+
+
+def test_the_recipe_itself_differs_in_nothing(recipe):
+    assert differences(recipe, recipe) == []
+
+
+def test_what_changes_the_weights_is_a_difference(recipe, changed):
+    run = changed("student.epochs=3", "student.model.width=16", "trainer.precision=bf16-mixed")
+    assert differences(run, recipe) == [
+        "student.epochs is 3, the recipe has 150",
+        "student.model.width is 16, the recipe has 64",
+        "trainer.precision is bf16-mixed, the recipe has 32-true",
+    ]
+
+
+def test_where_data_lie_and_who_reads_them_is_none(recipe, changed):
+    run = changed("data.root=elsewhere", "data.num_workers=0", "trainer.devices=2", "seed=3")
+    assert differences(run, recipe) == []
+
+
+def test_a_part_that_was_left_out_is_a_difference(recipe, changed):
+    assert differences(changed("student.drw=null"), recipe) == [
+        "student.drw.start_epoch is None, the recipe has 105",
+    ]
+
+
+def test_paths_are_made_absolute_and_names_are_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = OmegaConf.create(
+        {"data": {"root": "data", "class_order": "authors"}, "student": {"init": "timm:deit_tiny"}}
+    )
+    make_absolute(config)
+    assert config.data == {"root": str(tmp_path / "data"), "class_order": "authors"}
+    assert config.student.init == "timm:deit_tiny"
