@@ -118,7 +118,8 @@ def test_a_recipe_takes_a_step_on_one_batch(experiment, tmp_path):
         stage = make_stage(config, RunFolder(tmp_path), name)
         datamodule = build_data(stage)
         module = build_module(stage, datamodule.info, stand_in(stage, datamodule))
-        views, targets = next(iter(datamodule.train_dataloader()))
+        travelled, targets = next(iter(datamodule.train_dataloader()))
+        views = datamodule.transformed(travelled, targets.device, np.random.default_rng(0))
         images = views if isinstance(views, torch.Tensor) else views[0]
         assert images.shape == (4, 3, stage.recipe["image_size"], stage.recipe["image_size"])
         batch = datamodule.complete(views, targets, np.random.default_rng(0))

@@ -134,7 +134,8 @@ def test_full_repeated_augmentation_shows_each_image_so_often(make_trainer, repe
 def test_copies_of_an_image_are_viewed_apart():
     sampler = partial(FullRepeatedAugmentationSampler, num_repeats=3, shuffle=False)
     datamodule = digits(sampler=sampler, train=partial(student_transform, crop="padded"), batch_size=3)
-    images, labels = next(iter(datamodule.train_dataloader()))
+    travelled, labels = next(iter(datamodule.train_dataloader()))
+    images = datamodule.transformed(travelled, labels.device, np.random.default_rng(0))
     assert labels.unique().numel() == 1
     assert images.unique(dim=0).shape[0] == 3
 
@@ -269,7 +270,7 @@ def test_size_and_statistics_are_the_data_sets_own_unless_asked_for():
     assert digits().normalisation == IMAGENET
     own = digits(statistics="own")
     assert own.normalisation == own.spec.normalisation != IMAGENET
-    images, _ = next(iter(digits(image_size=16).train_dataloader()))
+    (images, *_), _ = next(iter(digits(image_size=16).train_dataloader()))
     assert images.shape[-2:] == (16, 16)
 
 

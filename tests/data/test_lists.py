@@ -256,7 +256,7 @@ def test_a_miniature_is_opened_by_its_published_lists(name, root):
     )
     assert datamodule.info.labels == tuple(np.argsort(-np.array(counts), kind="stable"))
     assert datamodule.check_files() == []
-    images, targets = next(iter(datamodule.train_dataloader()))
+    (images, *_), targets = next(iter(datamodule.train_dataloader()))
     assert images.shape == (4, 3, 16, 16)
     assert np.bincount(datamodule.splits.test.labels).tolist() == [2] * 6
     assert all(0 <= target < 6 for target in targets)

@@ -21,6 +21,7 @@ from deitlt.data.loading import (
     Cache,
     Delivery,
     EvaluationImages,
+    Images,
     ImageTransform,
     Loader,
     make_delivery,
@@ -236,9 +237,13 @@ class LongTailDataModule(L.LightningDataModule):
         images, targets = batch
         if self.trainer is None or not self.trainer.training:
             return ImageBatch(images, targets)
-        assert self._delivery is not None
-        transformed = self._delivery.finish(images, targets.device, self._batch_rng(TRANSFORMS))
+        transformed = self.transformed(images, targets.device, self._batch_rng(TRANSFORMS))
         return self.complete(transformed, targets, self._batch_rng())
+
+    def transformed(self, travelled: Any, device: torch.device, rng: np.random.Generator) -> Images:
+        """What the training loader gave, on its device -> [B, 3, H, W], normalised, or one such tensor a view."""
+        assert self._delivery is not None, "call train_dataloader first"
+        return self._delivery.finish(travelled, device, rng)
 
     def complete(self, images: Tensor | Sequence[Tensor], targets: Tensor, rng: np.random.Generator) -> Batch:
         """Mix images, [B, 3, H, W] or one such tensor a crop, with targets [B], and make the teacher's input."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
-import numpy as np
 import torch
 from PIL import Image
 from timm.data.auto_augment import RandAugment, rand_augment_transform
@@ -23,6 +22,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from deitlt.errors import ConfigError
+from deitlt.transforms.deferred import DeferredCompose, Normalise
 from deitlt.types import Normalisation
 
 Crop = Literal["resized", "padded", "simple"]
@@ -32,7 +32,6 @@ Step = Callable[[Any], Any]  # picture -> picture
 
 IMAGENET = Normalisation(mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD)
 STUDENT, TEACHER = "student.transforms.train", "teacher.transforms.train"  # where options are typed, for errors
-LEVELS = 256
 GREY = 128  # of pixels that AutoAugment moves in from outside
 BLUR_KERNEL = 13  # pixels: three standard deviations to each side of the strongest blur
 BLUR_SIGMA = (0.1, 2.0)  # pixels
@@ -111,30 +110,6 @@ class CropFlip:
         return [self.random_crop(image_size), transforms.RandomHorizontalFlip(self.flip)]
 
 
-class Normalise:
-    """A picture as a normalised tensor, through a table: each of the 256 levels is computed once.
-
-    Args:
-        normalisation: statistics that the result is normalised with.
-        divide: whether levels are divided by 255, as timm does, or multiplied with its reciprocal, as torchvision's
-            transforms of version 2 do; the last bit differs.
-    """
-
-    def __init__(self, normalisation: Normalisation, divide: bool) -> None:
-        levels = torch.arange(LEVELS, dtype=torch.float32)
-        mean, std = (torch.tensor(values).unsqueeze(1) for values in (normalisation.mean, normalisation.std))
-        scaled = levels / (LEVELS - 1) if divide else levels * (1 / (LEVELS - 1))
-        self.table = ((scaled - mean) / std).numpy()  # [3, 256]
-
-    def __call__(self, picture: Image.Image) -> Tensor:
-        """picture: RGB, H x W -> float32 [3, H, W]."""
-        levels = np.asarray(picture)
-        normalised = np.empty((3, *levels.shape[:2]), np.float32)
-        for channel, table in enumerate(self.table):
-            np.take(table, levels[..., channel], out=normalised[channel], mode="clip")
-        return torch.from_numpy(normalised)
-
-
 class Cutout:
     """Blackens one square of each picture (DeVries and Taylor, 2017, section 3.2).
 
@@ -173,11 +148,10 @@ def image_transform(
         divide: as in `Normalise`.
 
     Returns:
-        A function from a picture to float32 [3, H, W].
+        A function from a picture to float32 [3, H, W], whose normalisation a batch may have on its device.
     """
-    erased = [_timm_erasing(erasing, mode="pixel", max_count=1, device="cpu")] if erasing else []
-    transform: ImageTransform = transforms.Compose([*steps, Normalise(normalisation, divide), *erased])
-    return transform
+    erase = _timm_erasing(erasing, mode="pixel", max_count=1, device="cpu") if erasing else None
+    return DeferredCompose(steps, Normalise(normalisation, divide), erase)
 
 
 def student_transform(
