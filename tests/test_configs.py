@@ -16,12 +16,10 @@ from deitlt.config.trust import is_allowed
 from deitlt.data import list_datasets, register_dataset
 from deitlt.data.datasets import CIFAR_NORMALISATION, DatasetSpec, DataSplits, get_dataset
 from deitlt.data.images import ArrayImages
-from deitlt.engine.batches import plan_batches
-from deitlt.engine.building import build_data, build_module
+from deitlt.engine.build import build_callbacks, build_data, build_module, build_trainer
+from deitlt.engine.devices import plan_batches
 from deitlt.engine.run_folder import RunFolder
-from deitlt.engine.stage_config import check_run, plain
-from deitlt.engine.stage_making import make_stage
-from deitlt.engine.trainer import build_callbacks, build_trainer
+from deitlt.engine.stage_config import check_run, make_stage, plain
 from deitlt.models import create_student
 from deitlt.modules import FrozenTeacher
 

@@ -12,11 +12,10 @@ from deitlt.config.compose import config_dir
 from deitlt.data import list_datasets, register_dataset
 from deitlt.data.datasets import CIFAR_NORMALISATION, DatasetSpec, DataSplits
 from deitlt.data.images import ArrayImages
-from deitlt.engine.building import build_data, build_module
-from deitlt.engine.rehearsal import rehearse
+from deitlt.engine.build import build_data, build_module
+from deitlt.engine.run import rehearse
 from deitlt.engine.run_folder import RunFolder
-from deitlt.engine.stage_config import check_run, plain
-from deitlt.engine.stage_making import make_stage
+from deitlt.engine.stage_config import check_run, make_stage, plain
 from deitlt.errors import ConfigError
 from deitlt.modules import PaCoTeacherModule, TeacherModule
 
@@ -161,7 +160,7 @@ def test_the_learning_rate_of_each_epoch_is_the_published(recipe, tmp_path):
 
 @pytest.mark.parametrize("recipe", RADII)
 def test_sams_radius_of_each_epoch_is_the_published(recipe):
-    from deitlt.engine.building import make
+    from deitlt.engine.build import make
 
     rho = make(plain(composed(recipe).teacher.sam)["rho"])
     assert {epoch: rho(epoch) for epoch in RADII[recipe]} == RADII[recipe]
@@ -186,7 +185,7 @@ def test_a_recipe_trains_on_one_batch(recipe, tmp_path):
 def test_a_queue_smaller_than_an_update_is_refused_before_training(tmp_path):
     stage = small_stage("cifar10_paco_if100", tmp_path, "teacher.model.queue_size=3")
     with pytest.raises(ConfigError, match=r"teacher\.model\.queue_size=3 is smaller than the 4 keys.*queue_size=32"):
-        rehearse(stage, build_data(stage).info)
+        rehearse(stage, build_data(stage).info, "teacher")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +195,7 @@ def test_a_queue_smaller_than_an_update_is_refused_before_training(tmp_path):
 def test_a_choice_that_does_not_fit_paco_is_refused_before_training(override, advice, tmp_path):
     stage = small_stage("cifar10_paco_if100", tmp_path, override)
     with pytest.raises(ConfigError, match=advice):
-        rehearse(stage, build_data(stage).info)
+        rehearse(stage, build_data(stage).info, "teacher")
 
 
 def test_pacos_radius_is_said_to_be_ours():

@@ -203,7 +203,7 @@ def test_training_leaves_what_it_measured_and_analysis_draws_it(tiny, tmp_path):
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a CPU device is a core, and there is one")
 def test_two_ranks_train_the_same_weights_with_it_and_without(tiny, teacher, tmp_path):
     for name, every in (("with", 1), ("without", "null")):
-        words = ["trainer.accelerator=cpu", "student.devices=2", f"analysis.every={every}", f"paths.output_dir={name}"]
+        words = ["trainer.accelerator=cpu", "trainer.devices=2", f"analysis.every={every}", f"paths.output_dir={name}"]
         assert main(["train", *tiny, teacher, *words]) == 0
     watched, plain = (
         torch.load(tmp_path / name / "student" / "last.ckpt", weights_only=True) for name in ("with", "without")

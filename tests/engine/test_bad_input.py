@@ -44,7 +44,6 @@ WRONG = {
         "type teacher/transforms=paco_cifar",
     ),
     "trainer.devices=4096": ("trainer.devices=4096", "CPU core", "type trainer.devices="),
-    "student.devices=4096": ("student.devices=4096 cannot be had", "type student.devices="),
     "trainer.accelerator=tpu": ("trainer.accelerator=tpu", "did you mean 'gpu'"),
 }
 

@@ -1,6 +1,6 @@
 import pytest
 
-from deitlt.engine.batches import plan_batches
+from deitlt.engine.devices import plan_batches
 from deitlt.errors import ConfigError
 
 

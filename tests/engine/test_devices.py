@@ -48,12 +48,6 @@ def test_the_advice_is_a_number_that_can_be_had(there_are, devices, advice, gpus
     assert str(refused.value).endswith(f"; type trainer.devices={advice}.")
 
 
-def test_too_many_devices_of_a_stage_are_refused_by_its_own_key(gpus):
-    gpus(2)
-    with pytest.raises(ConfigError, match=r"^student\.devices=3 .* 2 GPUs; type student\.devices=2 or fewer\.$"):
-        count_devices("gpu", 3, devices_key="student.devices")
-
-
 @pytest.mark.parametrize("devices", [0, -1, "two", 1.5])
 def test_what_is_no_number_of_devices_is_refused(devices):
     with pytest.raises(ConfigError, match=f"devices={devices}"):

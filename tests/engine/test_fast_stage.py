@@ -11,12 +11,11 @@ from omegaconf import OmegaConf, open_dict
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
 from deitlt.config.compose import config_dir
-from deitlt.engine import building
-from deitlt.engine.building import build_data, build_module, build_spec
+from deitlt.engine import build as building
+from deitlt.engine.build import build_data, build_module, build_spec
 from deitlt.engine.devices import choose_compile, choose_precision
 from deitlt.engine.run_folder import RunFolder
-from deitlt.engine.stage_config import StageConfig
-from deitlt.engine.stage_making import make_stage
+from deitlt.engine.stage_config import StageConfig, make_stage
 from deitlt.errors import ConfigError
 from deitlt.models import PaCoNetwork, compile_network
 

@@ -13,7 +13,7 @@ from external_files import ORIGINAL, authors_student, ldam_teacher, linear_teach
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
-from deitlt.engine.building import build_data, build_teacher
+from deitlt.engine.build import build_data, build_teacher
 from deitlt.engine.stage_config import StageConfig
 from deitlt.errors import Preempted
 

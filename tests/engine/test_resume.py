@@ -79,7 +79,7 @@ def test_a_teacher_that_was_killed_ends_as_one_that_was_not(killed, whole):
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a CPU device is a core, and there is one")
 def test_two_processes_that_were_killed_end_as_two_that_were_not(killed, whole, tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    words = [f"teacher.checkpoint={whole}", "student.devices=2"]
+    words = [f"teacher.checkpoint={whole}", "trainer.devices=2"]
     assert main(["train", *tiny, *WORDS, *words, f"paths.output_dir={tmp_path / 'alive'}"]) == 0
     run = killed("student", *words)
     assert read_checkpoint(run / "student" / "last.ckpt")["epoch"] < 4

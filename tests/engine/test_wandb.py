@@ -248,7 +248,7 @@ def test_a_fetched_teacher_stays_the_one_that_the_run_began_with(trained, tiny, 
     fetched = tmp_path / "cache" / "last.ckpt"
     fetched.parent.mkdir()
     shutil.copy(trained / "teacher" / "last.ckpt", fetched)
-    monkeypatch.setattr("deitlt.engine.opening.fetch_checkpoint", lambda name: fetched)
+    monkeypatch.setattr("deitlt.engine.run.fetch_checkpoint", lambda name: fetched)
     few = [word for word in tiny if not word.startswith(("student.epochs", "student.drw", "student.schedule"))]
     quick = ["student.epochs=1", "student.drw=null", "student.schedule.warmup_epochs=0"]
     name = "teacher.checkpoint=wandb:me/deitlt/digits-teacher:latest"
@@ -262,11 +262,11 @@ def test_the_same_words_go_on_where_an_alias_has_moved_or_nothing_can_be_fetched
     name, run = "teacher.checkpoint=wandb:me/deitlt/digits-teacher:latest", tmp_path / "run"
     words = ["train", *tiny, "resume=auto", f"paths.output_dir={run}"]
     with monkeypatch.context() as patch:
-        patch.setattr("deitlt.engine.opening.fetch_checkpoint", lambda name: trained / "teacher" / "last.ckpt")
+        patch.setattr("deitlt.engine.run.fetch_checkpoint", lambda name: trained / "teacher" / "last.ckpt")
         patch.setattr("deitlt.commands.train.launch_stage", _stopped)
         assert main([*words, name]) == 75
         begun = (run / "config.yaml").read_text()
-        patch.setattr("deitlt.engine.opening.fetch_checkpoint", _not_reached)
+        patch.setattr("deitlt.engine.run.fetch_checkpoint", _not_reached)
         assert main([*words, name]) == 75
         assert (run / "config.yaml").read_text() == begun
         capfd.readouterr()

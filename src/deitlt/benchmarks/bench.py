@@ -21,12 +21,10 @@ from deitlt.data import DataRequest, LongTailDataModule
 from deitlt.data.datasets import DataSplits
 from deitlt.data.images import ArrayImages, FileImages
 from deitlt.data.samplers import EpochSampler
-from deitlt.engine.building import build_data, build_module, build_spec, build_teacher
+from deitlt.engine.build import build_callbacks, build_data, build_module, build_spec, build_teacher, build_trainer
+from deitlt.engine.logs import silence
 from deitlt.engine.run_folder import RunFolder
-from deitlt.engine.stage import quieten
-from deitlt.engine.stage_config import STAGES, StageConfig
-from deitlt.engine.stage_making import make_stage
-from deitlt.engine.trainer import build_callbacks, build_trainer
+from deitlt.engine.stage_config import STAGES, StageConfig, make_stage
 from deitlt.errors import ConfigError, DataError, nearest, sentence
 from deitlt.modules import ClassifierModule
 from deitlt.tracking import AppendingCSVLogger
@@ -120,7 +118,7 @@ def open_bench(config: DictConfig, name: str, folder: Path, workload: Workload, 
     Raises:
         ConfigError: the stage would need several devices, or cannot be built.
     """
-    quieten()
+    silence()
     stage = measured_stage(config, name, folder)
     L.seed_everything(stage.seed, verbose=False)
     datamodule = _open_data(stage, folder, workload)

@@ -2,15 +2,11 @@
 
 from deitlt.callbacks.analysis import AnalysisWhileTraining
 from deitlt.callbacks.ema import StudentAveraging, TokenFusion
-from deitlt.callbacks.finite import FiniteLoss
-from deitlt.callbacks.first_step import FirstStep
-from deitlt.callbacks.preemption import Preemption, taken_signals
-from deitlt.callbacks.progress import StageProgress
+from deitlt.callbacks.monitoring import FiniteLoss, FirstStep, StageProgress, Throughput
+from deitlt.callbacks.preemption import Preemption, SeededSteps, taken_signals
 from deitlt.callbacks.pruning import Pruning
 from deitlt.callbacks.reweighting import DeferredReweighting
 from deitlt.callbacks.sam import SharpnessAwareMinimization
-from deitlt.callbacks.seeding import SeededSteps
-from deitlt.callbacks.throughput import Throughput
 
 __all__ = [
     "AnalysisWhileTraining",

@@ -33,11 +33,10 @@ from deitlt.config.trust import refuse_strange_targets
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import choose_evenly
 from deitlt.engine.analysis_callback import ask_teacher
-from deitlt.engine.building import build_data, build_teacher
+from deitlt.engine.build import build_data, build_teacher
 from deitlt.engine.pictures import FOLDER, draw_analysis
-from deitlt.engine.ranks import STAGE_FILE
 from deitlt.engine.run_folder import write_json, write_text
-from deitlt.engine.stage_config import STAGES, StageConfig, plain
+from deitlt.engine.stage_config import STAGE_FILE, STAGES, StageConfig, plain
 from deitlt.engine.trained import open_data, open_trained
 from deitlt.errors import CheckpointError, ConfigError, nearest
 from deitlt.models import StudentNetwork

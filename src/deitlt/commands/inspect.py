@@ -13,11 +13,10 @@ from torch import Tensor
 from deitlt.checkpoints import check_teacher, find_checkpoint
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import SampleKey
-from deitlt.engine.building import build_data
+from deitlt.engine.build import build_data
 from deitlt.engine.operations import operation_examples
 from deitlt.engine.run_folder import RunFolder
-from deitlt.engine.stage_config import StageConfig, check_run
-from deitlt.engine.stage_making import make_stage
+from deitlt.engine.stage_config import StageConfig, check_run, make_stage
 from deitlt.reports.class_figures import class_histogram
 from deitlt.reports.figures import save_figure
 from deitlt.reports.sample_figures import ViewExample, view_grid

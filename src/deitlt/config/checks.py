@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ValidationError
 
 from deitlt.config.keys import Key, keys_of, target_of, walk
-from deitlt.config.schema import Train
+from deitlt.config.schema import Student, Train
 from deitlt.config.verbs import SCHEMAS
 from deitlt.errors import ConfigError, nearest
 
@@ -19,11 +19,32 @@ def check_values(run: DictConfig, config_name: str) -> None:
         run: the configuration as it was composed.
         config_name: the verb's file in conf/.
     """
-    check_node(run, SCHEMAS[config_name])
+    own = [name for name in map(str, run) if name not in keys_of(SCHEMAS[config_name]) and _is_stage(run, name)]
+    for name in own:
+        check_node(run[name], Student, f"{name}.", is_delta=True)
+    check_node(_without(run, own), SCHEMAS[config_name])
     check_targets(run)
     for key in map(str, run):
         if OmegaConf.is_missing(run, key):
             raise ConfigError(missing(key))
+
+
+def _is_stage(run: DictConfig, name: str) -> bool:
+    """Whether a node is a stage of the user's: it says what it extends, or epochs and a module."""
+    node = OmegaConf.select(run, name)
+    return isinstance(node, DictConfig) and ("extends" in node or {"epochs", "module"} <= set(node))
+
+
+def _without(run: DictConfig, stages: list[str]) -> DictConfig:
+    """The configuration without stages of the user's."""
+    if not stages:
+        return run
+    rest = run.copy()
+    OmegaConf.set_struct(rest, False)
+    rest.stages = [name for name in run.stages if name not in stages]
+    for name in stages:
+        del rest[name]
+    return rest
 
 
 def missing(key: str) -> str:

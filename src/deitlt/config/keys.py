@@ -8,7 +8,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from omegaconf import MISSING
 
-KINDS = {bool: "true or false", int: "whole number", float: "number", str: "text", list: "list"}
+KINDS = {bool: "true or false", int: "whole number", float: "number", str: "text", list: "list", dict: "keys"}
 _RULE = "rule"
 
 

@@ -26,7 +26,13 @@ RENAMED = {
     "data.resident": "data.cache_on_device",
 }
 # Keys that older versions had -> what to do in their place.
-GONE = {"student.teacher_view.store": "leave it out", "data.decoder": "leave it out"}
+GONE = {
+    **{"student.teacher_view.store": "leave it out", "data.decoder": "leave it out"},
+    **dict.fromkeys(
+        ("teacher.devices", "student.devices"), "type trainer.devices=N, and train stages apart if need be"
+    ),
+    "trainer.lost_after": "leave it out",
+}
 
 
 @dataclass
@@ -89,12 +95,15 @@ class Data:
 
 @dataclass
 class Trainer:
-    """On what it runs."""
+    """On what it runs; every other key is an argument of lightning.Trainer."""
 
+    is_open: ClassVar[bool] = True
     accelerator: str = key("what it runs on; auto: a GPU if there is one", choices=("auto", "cpu", "gpu"))
     devices: int | str = key("devices of each host; auto: all of them", at_least=1, choices=("auto",))
-    num_nodes: int = key("hosts, each of which is given the same command (see docs/clusters.md)", at_least=1)
-    lost_after: int = key("without a sign of life from a host after which the others end, too", "seconds", at_least=5)
+    num_nodes: int = key("hosts to expect, whose ranks torchrun or srun starts (see docs/clusters.md)", at_least=1)
+    grace: float = key(
+        "that a signal leaves for the epoch at hand; one that takes longer is given up", "seconds", at_least=0
+    )
     strategy: str = key("how several devices work together: auto is DDP", choices=("auto", "ddp"))
     precision: str = key(
         "of the arithmetic; auto: bf16-mixed on a GPU that has bf16, else 32-true",
@@ -189,13 +198,9 @@ class Stage:
     module: Any = part("how it is trained", parts.StudentModule, parts.TeacherModule, parts.PaCoTeacherModule)
     epochs: int = key("passes over the training images", at_least=1)
     images_per_update: int = key("over all devices and micro-batches")
-    batch_size: int | str = key(
-        "for each device at once; accumulation follows from it and from the devices; auto: the largest that fits",
-        "images",
-        at_least=1,
-        choices=("auto",),
+    batch_size: int = key(
+        "for each device at once; accumulation follows from it and from the devices", "images", at_least=1
     )
-    devices: int | str | None = key("of this stage; null: trainer.devices", at_least=1, choices=("auto",))
     drop_last: bool = key("leave out an epoch's short last batch, unless it is the only one")
     image_size: int = key("a side of the image", "pixels", at_least=1)
     statistics: str = key(
@@ -207,6 +212,10 @@ class Stage:
     optimizer: Any = part("how its weights move", parts.Optimizer)
     schedule: Any = part("learning rate over time", *parts.SCHEDULES)
     sam: Sam = key("sharpness-aware minimisation")
+    callbacks: dict[str, Any] = key(
+        "of Lightning's or your own, beside ours: a name and a node with a _target_ for each", optional=True
+    )
+    extends: str | None = key("the stage that this one changes; any node of a stage's keys is one", optional=True)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from deitlt.analysis import epochs_trained, rollouts_of
 from deitlt.data import LongTailDataModule
-from deitlt.engine.building import build_data, build_teacher
+from deitlt.engine.build import build_data, build_teacher
 from deitlt.engine.stage_config import StageConfig
 from deitlt.models import StudentNetwork
 from deitlt.modules import ClassifierModule

@@ -47,12 +47,10 @@ def preemptible(run: RunFolder | None = None, console: Console | None = None) ->
 
 
 def advice(stopped: Preempted, run: RunFolder | None) -> str:
-    """What is said of a run that was stopped; of another host's run, whose folder is not known here, too."""
+    """What is said of a run that was stopped."""
     why = f" by {signal.Signals(stopped.signum).name}" if stopped.signum else f", for {stopped.why}"
-    if run is None:
-        return f"stopped{why}; start every host's command again, with resume=RUN"
-    if not run.can_be_resumed:
-        return f"stopped{why}; no update was finished"
+    if run is None or not run.can_be_resumed:
+        return f"stopped{why}; no epoch was finished"
     return f"stopped{why}; type deitlt train resume={run.path}"
 
 

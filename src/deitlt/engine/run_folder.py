@@ -1,6 +1,9 @@
-"""A run's folder: what lies where, and whether it is finished."""
+"""A run's folder: what lies where, whether it is finished, and who trains it."""
 
+import fcntl
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from deitlt.checkpoints import write_atomically
 from deitlt.errors import CheckpointError, ConfigError
+from deitlt.reports.sweep import JOB_FILE
 
 PRUNED = "pruned.json"  # in a stage's folder: an Optuna search stopped it
-
-
 AUTO = "auto"  # for `resume`: go on with the run in paths.output_dir, if one was begun there
 
 
@@ -43,6 +45,17 @@ class RunFolder:
         """What the run found; written after its last stage, so it marks a finished run."""
         return self.path / "metrics.json"
 
+    @property
+    def log(self) -> Path:
+        """What every rank said, and what libraries warned of."""
+        return self.path / "run.log"
+
+    @property
+    def group(self) -> str:
+        """The run's name, which its stages share in W&B; where it is a sweep's job, the sweep's."""
+        folder = self.path.parent if (self.path / JOB_FILE).exists() else self.path
+        return "-".join(folder.parts[-2:])
+
     def stage(self, name: str) -> Path:
         """The folder of one stage."""
         return self.path / name
@@ -70,6 +83,32 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} holds a run that was begun; {advice}, or type another paths.output_dir=FOLDER."
             )
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[], None]]:
+        """Gives what takes the folder for this process, for as long as the block lasts or the process lives.
+
+        Taking it raises ConfigError where another process has it, and removes what a killed one left half-written.
+        """
+        with ExitStack() as held:
+
+            def take() -> None:
+                self.path.mkdir(parents=True, exist_ok=True)
+                lock = self.path / ".lock"
+                file = held.enter_context(lock.open("w"))
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's not shared with data workers
+                except OSError as error:
+                    raise ConfigError(
+                        f"{self.path} is being trained by another process; wait for its end, or type another "
+                        "paths.output_dir=FOLDER."
+                    ) from error
+                held.callback(lock.unlink, missing_ok=True)
+                for left in (*self.path.glob(".*.*"), *self.path.glob("*/.*.*")):
+                    if left.suffix[1:].isdecimal():  # write_atomically's temporary file
+                        left.unlink(missing_ok=True)
+
+            yield take
 
     def load_for_resume(self) -> DictConfig:
         """The configuration of a run that was begun and has a checkpoint to go on from.

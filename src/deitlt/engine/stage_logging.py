@@ -12,12 +12,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from deitlt.checkpoints import read_checkpoint
 from deitlt.data import LongTailDataModule
 from deitlt.engine.pictures import FOLDER
-from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig
 from deitlt.modules import RAW, ClassifierModule
 from deitlt.reports.class_figures import MOST_CONFUSED, confusion_picture, per_class_accuracy
 from deitlt.reports.figures import save_figure
-from deitlt.reports.sweep import JOB_FILE
 from deitlt.tracking import (
     StageNames,
     drawing,
@@ -43,12 +41,6 @@ def settle_loggers(stages: Sequence[StageConfig]) -> list[StageConfig]:
         return list(stages)
     mode = settle_mode(options["mode"])
     return [replace(stage, logger={**stage.logger, "wandb": {**options, "mode": mode}}) for stage in stages]
-
-
-def group_of(run: RunFolder) -> str:
-    """What a run's stages have in common in W&B: the run's name, or where it is a sweep's job the sweep's."""
-    folder = run.path.parent if (run.path / JOB_FILE).exists() else run.path
-    return "-".join(folder.parts[-2:])
 
 
 def names_of(stage: StageConfig) -> StageNames:

@@ -23,15 +23,17 @@ def check_hosts(config: DictConfig, launcher: DictConfig) -> None:
     if not isinstance(hosts, int) or hosts < 1:
         return  # the job itself refuses what is no number of hosts
     nodes, tasks = (int(launcher[name]) if is_slurm(launcher) else 1 for name in ("nodes", "tasks_per_node"))
+    devices = config.trainer.devices
     if hosts > 1 and not is_slurm(launcher):
         raise ConfigError(
             f"A sweep's jobs train on one host each here, and trainer.num_nodes={hosts}; type hydra/launcher=submitit_"
             f"slurm hydra.launcher.nodes={hosts} beside it, or leave out -m."
         )
-    if (nodes, tasks) != (hosts, 1):
+    if nodes != hosts or (tasks != devices and (hosts > 1 or tasks > 1)):
+        asked = f"trainer.num_nodes={hosts} trainer.devices={devices}"
         raise ConfigError(
-            f"hydra.launcher.nodes={nodes} with hydra.launcher.tasks_per_node={tasks}, and trainer.num_nodes={hosts}; "
-            f"type hydra.launcher.nodes={hosts} hydra.launcher.tasks_per_node=1: a host's one task starts its ranks."
+            f"hydra.launcher.nodes={nodes} hydra.launcher.tasks_per_node={tasks} start other ranks than {asked} has; "
+            f"type hydra.launcher.nodes={hosts} hydra.launcher.tasks_per_node={devices}."
         )
     if hosts > 1 and not config.sweep.isolated:
         raise ConfigError(f"sweep.isolated=false, and trainer.num_nodes={hosts}; type sweep.isolated=true.")
@@ -44,4 +46,4 @@ def is_slurm(launcher: DictConfig) -> bool:
 
 def follows(launcher: DictConfig) -> bool:
     """Whether this is another host of a job than its first, which alone writes and decides how the job ends."""
-    return is_slurm(launcher) and os.environ.get("SLURM_NODEID", "0") != "0"
+    return is_slurm(launcher) and os.environ.get("SLURM_PROCID", "0") != "0"

@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -100,9 +99,8 @@ def _refused(job: SweepJob, error: UserError) -> SweepJob:
 
 def _train_here(config: DictConfig, run: RunFolder, job: SweepJob) -> SweepJob:
     """Train in this process, which is quick to begin; what ends it ends the sweep."""
-    if _goes_on(run, job):
-        config = config.copy()
-        config.resume = AUTO
+    config = config.copy()
+    config.resume = AUTO
     try:
         check_values(config, "train")
         importlib.import_module("deitlt.commands.train").main(config)
@@ -142,24 +140,11 @@ def _ended(job: SweepJob, code: int, errors: str) -> SweepJob:
 
 
 def _words(run: RunFolder, job: SweepJob) -> list[str]:
-    """What to type for the job: to go on with it, if an epoch of it was finished; else to begin.
-
-    A host that follows another is told the stages by that one, and needs the words to know how many hosts there are.
-    """
-    if not follows(HydraConfig.get().launcher) and _goes_on(run, job):
-        return [f"resume={quoted(run.path)}"]
+    """What to type for the job, whether it is to begin or to go on; the same in each of its ranks."""
     sources = HydraConfig.get().runtime.config_sources
     added = [source.path for source in sources if source.provider == "command-line"]
     flags = [word for path in added for word in ("--config-dir", path)]
-    return [*flags, *job.overrides, f"paths.output_dir={quoted(run.path)}"]
-
-
-def _goes_on(run: RunFolder, job: SweepJob) -> bool:
-    """Whether an epoch of the job was finished; if it was begun and none was, its folder is emptied for a new start."""
-    if run.config.exists() and not run.can_be_resumed:
-        shutil.rmtree(run.path)  # it is ours: a job.json lay in it
-        _write(run, job)  # by which the job is known, to W&B and after a kill
-    return run.config.exists()
+    return [*flags, *job.overrides, f"paths.output_dir={quoted(run.path)}", f"resume={AUTO}"]
 
 
 def _trial(config: DictConfig) -> dict[str, Any] | None:

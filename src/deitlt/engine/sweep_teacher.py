@@ -6,8 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from deitlt.checkpoints import check_start, check_unseen, find_checkpoint, read_stored
 from deitlt.config.compose import make_absolute
-from deitlt.engine.stage_config import plain, stage_recipe
-from deitlt.engine.stage_making import given_checkpoint
+from deitlt.engine.stage_config import given_checkpoint, plain, stage_recipe
 
 
 def refuse_seen(config: DictConfig) -> None:

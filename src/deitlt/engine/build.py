@@ -1,19 +1,39 @@
-"""What a stage trains, made of its configuration: data, module, and the student's teacher."""
+"""What a configuration becomes: a stage's data module, its module, its teacher, its callbacks and its trainer."""
 
 from collections.abc import Mapping
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
 from torch import nn
 
-from deitlt.checkpoints import ModelSpec, check_teacher, initialise
+from deitlt.callbacks import (
+    DeferredReweighting,
+    FiniteLoss,
+    FirstStep,
+    Preemption,
+    SeededSteps,
+    SharpnessAwareMinimization,
+    StageProgress,
+    StudentAveraging,
+    Throughput,
+    TokenFusion,
+)
+from deitlt.callbacks.preemption import GRACE
+from deitlt.checkpoints import AtomicCheckpointIO, ModelSpec, check_teacher, initialise
 from deitlt.data import LongTailDataModule
-from deitlt.engine.batches import BatchPlan, plan_batches
+from deitlt.engine.devices import BatchPlan, plan_batches
+from deitlt.engine.launch import find_environment
+from deitlt.engine.pruning import build_pruning
 from deitlt.engine.stage_config import StageConfig
-from deitlt.errors import ConfigError
+from deitlt.errors import ConfigError, nearest
 from deitlt.models import (
     StudentNetwork,
     attend_by_products,
@@ -27,6 +47,9 @@ from deitlt.transforms import TeacherInput
 from deitlt.types import DataInfo
 
 make = partial(instantiate, _convert_="all")  # plain lists and dicts, nothing of OmegaConf, in what is made
+LAST, BEST = "last.ckpt", "best.ckpt"
+# The keys of the node `trainer` that we read ourselves; every other one is Lightning's Trainer's own.
+OWN_KEYS = ("accelerator", "devices", "num_nodes", "grace", "strategy", "precision", "compile", "deterministic")
 
 
 def batch_plan(stage: StageConfig) -> BatchPlan:
@@ -182,3 +205,91 @@ def build_teacher(stage: StageConfig, datamodule: LongTailDataModule) -> FrozenT
     )
     datamodule.teacher_input = teacher.input
     return teacher
+
+
+def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> list[L.Callback]:
+    """Seeding first, for those that remember streams; checkpoints last, after all that may stop a run."""
+    recipe, folder = stage.recipe, Path(stage.folder)
+    callbacks: list[L.Callback] = [SeededSteps(stage.seed), StageProgress(stage.name, console), Timer(), Throughput()]
+    callbacks.append(FirstStep(stage.name, console if stage.trainer["compile"] else None))
+    if (drw := recipe["drw"]) is not None:
+        callbacks.append(DeferredReweighting(drw["start_epoch"], info.counts, drw["beta"], drw["stop_mixing"]))
+    if (sam := recipe["sam"])["enabled"]:
+        callbacks.append(SharpnessAwareMinimization(make(sam["rho"]), sam["adaptive"], sam["scope"]))
+    if (ema := recipe["ema"]) is not None:
+        callbacks.append(StudentAveraging(ema["decay"], ema["warmup"]))
+    if (pruning := build_pruning(stage)) is not None:
+        callbacks.append(pruning)
+    callbacks += [TokenFusion(), FiniteLoss(folder)]
+    grace = float(stage.trainer.get("grace", GRACE))  # older runs have none
+    callbacks.append(Preemption(folder / LAST, grace, stage.checkpoint_every))
+    callbacks += [make(node) for node in (recipe.get("callbacks") or {}).values()]
+    return [*callbacks, *_checkpoints(stage, folder)]
+
+
+def build_trainer(stage: StageConfig, callbacks: list[L.Callback], loggers: list[Logger], watches: bool) -> L.Trainer:
+    """Lightning's trainer for this stage; `watches` says whether any split is evaluated while training.
+
+    Raises:
+        ConfigError: the node `trainer` has a key that is neither ours nor Lightning's.
+    """
+    trainer, recipe = stage.trainer, stage.recipe
+    options: dict[str, Any] = {
+        "accelerator": trainer["accelerator"],
+        "devices": trainer["devices"],
+        "num_nodes": stage.hosts,
+        "strategy": trainer["strategy"],
+        "precision": trainer["precision"],
+        "deterministic": trainer["deterministic"],
+        "benchmark": not trainer["deterministic"],
+        "max_epochs": recipe["epochs"],
+        "accumulate_grad_batches": batch_plan(stage).accumulate,
+        "gradient_clip_val": recipe["gradient_clip"],
+        "check_val_every_n_epoch": _evaluate_every(stage),
+        "limit_val_batches": None if watches else 0,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "callbacks": callbacks,
+        "logger": loggers,
+        "plugins": [AtomicCheckpointIO(), find_environment()],
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": stage.folder,
+    }
+    return L.Trainer(**options | _options_of_lightning(trainer, options))
+
+
+def _options_of_lightning(trainer: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of the node `trainer` that are passed on."""
+    others = {key: value for key, value in trainer.items() if key not in (*OWN_KEYS, "lost_after")}
+    known = set(signature(L.Trainer).parameters)
+    for key in others:
+        if key not in known or (key in ours and not key.startswith("enable_")):
+            keys = [*OWN_KEYS, *(name for name in known if name not in ours)]
+            raise ConfigError(
+                f"trainer.{key} is no key; {nearest(key, keys, 'see the arguments of lightning.Trainer.')}"
+            )
+    return others
+
+
+def _evaluate_every(stage: StageConfig) -> int:
+    epochs: int = stage.recipe["epochs"]
+    return min(stage.evaluate_every, epochs)
+
+
+def _checkpoints(stage: StageConfig, folder: Path) -> list[L.Callback]:
+    options: dict[str, Any] = {
+        "dirpath": folder,
+        "save_on_train_epoch_end": True,
+        "enable_version_counter": False,
+    }
+    last = ModelCheckpoint(filename="last", every_n_epochs=stage.checkpoint_every, **options)
+    if stage.protocol == "last":
+        return [last]
+    # The best comes first: what is resumed from the last must know the best score so far.
+    split = "val" if stage.protocol == "val" else "test"
+    token = "" if stage.kind == "teacher" else "avg/" if stage.recipe["model"]["distilled"] else "cls/"
+    monitor = f"{split}/{token}balanced"
+    every = _evaluate_every(stage)
+    best = ModelCheckpoint(filename="best", monitor=monitor, mode="max", every_n_epochs=every, **options)
+    return [best, last]

@@ -1,0 +1,234 @@
+"""How a stage goes: its progress, its speed, what compiling cost, and whether the loss is still a number."""
+
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+
+from deitlt.errors import TrainingError
+
+
+class StageProgress(L.Callback):
+    """Shows how far a stage is: epochs done, the loss, the time left.
+
+    Lightning's bars count the batches of one epoch; a long-tailed recipe has hundreds of short epochs.
+
+    Args:
+        title: the stage's name.
+        console: where to show it.
+        lines: how many lines a stage prints where the console is no terminal.
+    """
+
+    def __init__(self, title: str, console: Console, lines: int = 5) -> None:
+        self.title = title
+        self.console = console
+        self.lines = lines
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._began = time.monotonic()
+
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the bar, from the epoch at which training begins or goes on."""
+        self._began = time.monotonic()
+        if not self.console.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
+            TextColumn("{task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self._task = self._bar.add_task(self.title, total=trainer.max_epochs, completed=trainer.current_epoch, loss="")
+        self._bar.start()
+
+    @rank_zero_only
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Move the bar by a share of an epoch; long epochs should not look like a standstill."""
+        if self._bar is not None:
+            share = (batch_idx + 1) / max(1, int(trainer.num_training_batches))
+            self._bar.update(self._task, completed=trainer.current_epoch + min(share, 0.99))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say how the epoch went."""
+        found = trainer.callback_metrics.get("train/loss")  # on every rank: it is a mean over all of them
+        if not trainer.is_global_zero:
+            return
+        epoch, last = trainer.current_epoch + 1, trainer.max_epochs or 1
+        loss = "" if found is None else f"loss {float(found):.3f}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=epoch, loss=loss)
+        elif epoch == last or epoch % max(1, last // self.lines) == 0:
+            parts = (f"{self.title}: epoch {epoch}/{last}", loss, f"{time.monotonic() - self._began:.0f} s")
+            self.console.print(", ".join(part for part in parts if part), highlight=False)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the finished bar on the screen."""
+        self._stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give the terminal back before an error is printed."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class Throughput(L.Callback):
+    """Logs speed/images_per_second and speed/epoch_seconds of each epoch.
+
+    The seconds run from the epoch's start to the end of its last batch, and so hold the reading of images but no
+    evaluation. The device is never waited for: what it still has to do then is a few batches of an epoch. Images are
+    those of all ranks, each counted once for each of its whole views; local crops count nowhere.
+    """
+
+    def __init__(self) -> None:
+        self._began = self._ended = 0.0
+        self._images = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin to count."""
+        self._began, self._images = time.monotonic(), 0
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count a batch's images."""
+        self._images += len(batch.images)
+        self._ended = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log what the epoch made."""
+        seconds = self._ended - self._began
+        if seconds > 0:
+            speed = trainer.world_size * self._images / seconds
+            pl_module.log("speed/images_per_second", speed, rank_zero_only=True)
+            pl_module.log("speed/epoch_seconds", seconds, rank_zero_only=True)
+
+
+class FirstStep(L.Callback):
+    """Measures the first update of a stage, or of what was resumed, and says it where networks are compiled.
+
+    The seconds run from the first epoch's start to the update's end, and so hold the first images' reading, and
+    compiling. The device is waited for once, at their end.
+
+    Args:
+        title: the stage's name.
+        console: where to say it; None says nothing.
+    """
+
+    def __init__(self, title: str, console: Console | None = None) -> None:
+        self.title = title
+        self.console = console
+        self.seconds: float | None = None
+        self._began: float | None = None
+        self._update = 0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin, once."""
+        if self._began is None:
+            self._began, self._update = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """End with the first update, which may be several micro-batches."""
+        if self.seconds is not None or self._began is None or trainer.global_step == self._update:
+            return
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        self.seconds = time.monotonic() - self._began
+        if self.console is not None and trainer.is_global_zero:
+            self.console.print(
+                f"{self.title}: first step {self.seconds:.1f} s, compiling included", highlight=False, markup=False
+            )
+
+
+class FiniteLoss(L.Callback):
+    """Watches the loss on the device and looks at what it saw now and then, without waiting each step.
+
+    Args:
+        folder: where the stage's checkpoints are, for the message.
+        every: batches between two looks; the end of an epoch, before its checkpoint, is always one.
+
+    Raises:
+        TrainingError: names the first bad update and the last good checkpoint.
+    """
+
+    def __init__(self, folder: Path, every: int = 50) -> None:
+        self.folder = folder
+        self.every = every
+        self._first_bad: Tensor | None = None
+        self._update = 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Note the update that this micro-batch belongs to: only some of them end with a step."""
+        self._update = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Note the update if its loss is not finite; look every few batches."""
+        loss = outputs["loss"].detach()
+        never = torch.iinfo(torch.int64).max
+        if self._first_bad is None:
+            self._first_bad = torch.full((), never, dtype=torch.int64, device=loss.device)
+        bad = torch.where(torch.isfinite(loss), never, self._update)
+        self._first_bad = torch.minimum(self._first_bad, bad)
+        if (batch_idx + 1) % self.every == 0:
+            self._look()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look before the epoch's checkpoint is written, also at the weights: no loss has seen the last update's."""
+        self._look()
+        finite = torch.stack([parameter.isfinite().all() for parameter in pl_module.parameters()])
+        if not bool(finite.all()):
+            self._stop("The weights were", trainer.global_step - 1)
+
+    def _look(self) -> None:
+        if self._first_bad is not None and self._first_bad != torch.iinfo(torch.int64).max:
+            self._stop("The loss was", int(self._first_bad))
+
+    def _stop(self, what: str, update: int) -> NoReturn:
+        last = self.folder / "last.ckpt"
+        good = f"the last good checkpoint is {last}" if last.exists() else "no checkpoint was written yet"
+        raise TrainingError(
+            f"{what} not finite at update {update}; {good}; start anew with a smaller learning rate, such as "
+            "student.optimizer.lr=1e-4, or with trainer.precision=32-true."
+        )

@@ -1,0 +1,218 @@
+"""A run's ranks: this process alone, ranks that torch's elastic agent starts here, or those of torchrun and srun."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, NoReturn, TypeVar
+
+import torch
+import torch.distributed as dist
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.utilities import rank_zero_only
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from deitlt import errors
+from deitlt.engine.preemption import preemptible
+from deitlt.errors import USER_ERROR, ConfigError, Preempted, TrainingError, UserError
+
+Found = TypeVar("Found")
+SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that the agent passes on to its ranks
+PATIENCE = timedelta(hours=1)  # for a rank that others wait for: the first looks at all files, draws, writes
+A_MOMENT = 1.0  # seconds that a rank waits which fails because another did: the agent tells of the first to end
+
+
+def find_environment() -> ClusterEnvironment:
+    """Lightning's view of what started this process; one process by itself is Lightning's own environment."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if SLURMEnvironment.detect():
+        return SLURMEnvironment(auto_requeue=False)  # whatever requeues the job looks at the exit code
+    return LightningEnvironment()
+
+
+def is_launched() -> bool:
+    """Whether this process is one of several ranks already.
+
+    Raises:
+        ConfigError: Slurm gave the job several tasks, and only this one was started.
+    """
+    environment = find_environment()
+    tasks = environment.world_size()
+    if isinstance(environment, SLURMEnvironment) and tasks > 1 and "SLURM_STEP_ID" not in os.environ:
+        raise ConfigError(f"Slurm gave this job {tasks} tasks, and one was started; type srun deitlt train ...")
+    return tasks > 1
+
+
+def local_ranks(environment: ClusterEnvironment) -> int:
+    """How many ranks this host has."""
+    if isinstance(environment, TorchElasticEnvironment):
+        return int(os.environ["LOCAL_WORLD_SIZE"])
+    return environment.world_size() // int(os.environ.get("SLURM_NNODES", 1))
+
+
+def join(accelerator: str) -> None:
+    """Meet the other ranks in one process group for the whole run: stage after stage, Lightning finds it there.
+
+    Args:
+        accelerator: auto | cpu | gpu; objects and counts travel by gloo in any case, so that no GPU is waited for.
+    """
+    environment = find_environment()
+    rank_zero_only.rank = environment.global_rank()  # type: ignore[attr-defined]  # the Trainer sets it, too late
+    if environment.world_size() == 1 or dist.is_initialized():
+        return
+    if isinstance(environment, TorchElasticEnvironment):
+        end_with_parent()  # an agent that is killed leaves no rank behind
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = environment.main_address, str(environment.main_port)
+    backend = "gloo"
+    if accelerator != "cpu" and torch.cuda.is_available():
+        torch.cuda.set_device(environment.local_rank() % torch.cuda.device_count())
+        backend = "cpu:gloo,cuda:nccl"
+    rank, size = environment.global_rank(), environment.world_size()
+    dist.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
+
+
+def is_first() -> bool:
+    """Whether this is the rank that looks, decides, writes and speaks."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def from_first_rank(find: Callable[[], Found]) -> Found:
+    """What the first rank finds, on every rank; the others end without a word where it cannot.
+
+    Raises:
+        UserError, OSError: on the first rank, as they came.
+        SystemExit: on the others.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return find()
+    box: list[Any] = [None, True]
+    try:
+        if is_first():
+            box = [find(), False]
+    finally:  # the others hear of whatever happens here
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    found, failed = box
+    if failed:
+        time.sleep(A_MOMENT)
+        raise SystemExit(USER_ERROR)
+    return found  # type: ignore[no-any-return]
+
+
+def check_same(config: Mapping[str, Any]) -> None:
+    """See that every rank was told the same.
+
+    Args:
+        config: the composed configuration, plain; where the run lies may differ by the time.
+
+    Raises:
+        ConfigError: one was told something else.
+    """
+    told = {key: value for key, value in config.items() if key != "paths"}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    digests: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(digests, digest)
+    odd = [rank for rank, other in enumerate(digests) if other != digests[0]]
+
+    def look() -> None:
+        if odd:
+            raise ConfigError(f"Rank {odd[0]} was told other words than rank 0; type the same on every host.")
+
+    from_first_rank(look)
+
+
+def launch(entry: Callable[..., None], devices: int, grace: float, *arguments: Any) -> None:
+    """Call a function in each of several fresh ranks on this host, and end as they end.
+
+    Args:
+        entry: of a module; its result is dropped.
+        devices: how many ranks.
+        grace: seconds that a rank may take after a signal; then it is killed.
+        arguments: for `entry`; plain values.
+
+    Raises:
+        UserError: what some rank could not do, or that it was killed.
+        Preempted, KeyboardInterrupt: a signal stopped them.
+        SystemExit: a bug; its traceback was printed.
+    """
+    known = {field.name for field in dataclasses.fields(LaunchConfig)}
+    options = {"shutdown_timeout": int(grace) + 60, "signals_to_handle": SIGNALS}  # torch 2.11 may lack them
+    config = LaunchConfig(
+        *(1, 1, devices),
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        **{name: value for name, value in options.items() if name in known},  # type: ignore[arg-type]
+    )
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):  # we say what they would
+        logging.getLogger(name).handlers, logging.getLogger(name).propagate = [logging.NullHandler()], False
+    handlers = {taken: signal.getsignal(taken) for taken in map(signal.Signals.__getitem__, SIGNALS.split(","))}
+    try:
+        elastic_launch(config, _rank)(entry, arguments)
+    except ChildFailedError as error:
+        _conclude(*error.get_first_failure())
+    except SignalException as stopped:
+        if stopped.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from stopped
+        raise Preempted(stopped.sigval) from stopped
+    finally:
+        for taken, handler in handlers.items():
+            signal.signal(taken, handler)
+
+
+def _rank(entry: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """In a fresh process: the agent is told of a UserError by torch's own record of it."""
+    multiprocessing.set_start_method(None, force=True)  # the platform's own for data workers, not the agent's
+    try:
+        with preemptible():
+            entry(*arguments)
+    except UserError:
+        raise
+    except Exception:
+        time.sleep(A_MOMENT)
+        raise
+
+
+def _conclude(rank: int, failure: ProcessFailure) -> NoReturn:
+    """Raise what a rank's end means."""
+    if failure.exitcode == Preempted.CODE:
+        raise Preempted()
+    if failure.exitcode == -signal.SIGKILL:
+        raise TrainingError(
+            f"Rank {rank} was killed by SIGKILL, as the system does when its memory runs out; type "
+            "deitlt train resume=RUN to go on, with a smaller data.num_workers or batch_size in a new run."
+        )
+    said = (failure.error_file_data or {}).get("message", {})
+    name, _, words = (said.get("message", "") if isinstance(said, dict) else "").partition(": ")
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, UserError):
+        raise kind(words)
+    trace = said.get("extraInfo", {}).get("py_callstack") if isinstance(said, dict) else None
+    sys.stderr.write(trace or f"rank {rank} ended with the exit code {failure.exitcode}\n")
+    raise SystemExit(failure.exitcode if failure.exitcode > 0 else 1)
+
+
+def end_with_parent() -> None:
+    """Have this process end when the one that started it is gone, whatever it waits in."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

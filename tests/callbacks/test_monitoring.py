@@ -1,0 +1,206 @@
+import io
+import re
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.console import Console
+
+from deitlt.callbacks import (
+    FiniteLoss,
+    FirstStep,
+    SharpnessAwareMinimization,
+    StageProgress,
+    Throughput,
+    monitoring,
+)
+from deitlt.errors import TrainingError
+
+
+def shown(make_trainer, module, batches, terminal, epochs=10, **options):
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=100)
+    trainer = make_trainer(callbacks=[StageProgress("student", console, **options)], max_epochs=epochs)
+    trainer.fit(module, batches)
+    return stream.getvalue()
+
+
+def test_prints_a_few_lines_where_nobody_watches(make_trainer, student_module, student_batches):
+    lines = shown(make_trainer, student_module(), student_batches(2), terminal=False).splitlines()
+    assert [re.match(r"student: epoch (\d+)/10, loss \d\.\d{3}, \d+ s$", line)[1] for line in lines] == list(
+        map(str, range(2, 11, 2))
+    )
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(1, [1]), (3, [1, 2, 3]), (7, [3, 6, 7])])
+def test_the_last_epoch_is_always_told(make_trainer, student_module, student_batches, epochs, expected):
+    lines = shown(make_trainer, student_module(), student_batches(1), False, epochs, lines=2).splitlines()
+    assert [int(re.search(r"epoch (\d+)/", line)[1]) for line in lines] == expected
+
+
+def test_shows_a_bar_on_a_terminal(make_trainer, student_module, student_batches):
+    text = shown(make_trainer, student_module(), student_batches(2), terminal=True, epochs=2)
+    assert "2/2 epochs" in text
+    assert re.search(r"loss \d\.\d{3}", text)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_epoch_that_logged_no_loss_is_shown_without_one(make_trainer, student_module, student_batches, terminal):
+    module = student_module()
+    module.log = lambda *_, **__: None
+    text = shown(make_trainer, module, student_batches(1), terminal, epochs=1)
+    assert "nan" not in text
+    assert "loss" not in text
+    assert ("1/1 epochs" in text) if terminal else re.fullmatch(r"student: epoch 1/1, \d+ s\n", text)
+
+
+def test_gives_the_terminal_back_after_an_error(make_trainer, student_module):
+    console = Console(file=io.StringIO(), force_terminal=True)
+    progress = StageProgress("student", console)
+    with pytest.raises(AttributeError):
+        make_trainer(callbacks=[progress]).fit(student_module(), [0])
+    assert progress._bar is None
+    assert not console._live_stack
+
+
+class Kept(Throughput):
+    """Also keeps the names and values that it logs, epoch by epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.logged = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        super().on_train_epoch_end(trainer, pl_module)
+        found = trainer.callback_metrics
+        self.logged.append({name: float(found[name]) for name in found if name.startswith("speed/")})
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Two seconds pass between any two looks at it."""
+    times = iter(range(0, 1000, 2))
+    monkeypatch.setattr(monitoring, "time", SimpleNamespace(monotonic=lambda: float(next(times))))
+
+
+def test_images_and_seconds_of_each_epoch(clock, student_module, student_batches, make_trainer):
+    kept = Kept()
+    make_trainer(max_epochs=2, callbacks=[kept]).fit(student_module(), student_batches(batches=3))
+    # A look at the clock at the epoch's start and at each batch's end: 3 batches of 4 images in 6 seconds.
+    assert kept.logged == [{"speed/images_per_second": 2.0, "speed/epoch_seconds": 6.0}] * 2
+
+
+def fitted(make_trainer, module, batches, console=None, **options):
+    first = FirstStep("student", console)
+    made = make_trainer(callbacks=[first], **options)
+    made.fit(module, batches)
+    return first
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_it_ends_with_the_first_update(make_trainer, student_module, student_batches, monkeypatch, accumulate):
+    clock = iter([100.0, 107.5])  # it looks no third time
+    monkeypatch.setattr(monitoring, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    ended = []
+    module = student_module()
+    module.on_train_batch_end = lambda outputs, batch, batch_idx: ended.append(first.seconds)
+    first = FirstStep("student")
+    trainer = make_trainer(callbacks=[first], accumulate_grad_batches=accumulate, max_epochs=2)
+    trainer.fit(module, student_batches())
+    assert first.seconds == 7.5
+    assert ended[: accumulate - 1] == [None] * (accumulate - 1)
+    assert ended[accumulate - 1 :] == [7.5] * (13 - accumulate)
+
+
+def test_one_line_where_it_has_a_console(make_trainer, teacher_module, student_batches):
+    text = io.StringIO()
+    fitted(make_trainer, teacher_module(), student_batches(), Console(file=text), max_epochs=2)
+    assert text.getvalue().count("\n") == 1
+    assert "student: first step " in text.getvalue()
+    assert "compiling included" in text.getvalue()
+
+
+def test_sams_second_pass_belongs_to_it(make_trainer, teacher_module, student_batches):
+    module, passes = teacher_module(), []
+    first = FirstStep("teacher")
+    plain = module.training_step
+
+    def noted(batch, batch_idx):
+        passes.append(first.seconds)
+        return plain(batch, batch_idx)
+
+    module.training_step = noted
+    make_trainer(callbacks=[SharpnessAwareMinimization(0.1), first]).fit(module, student_batches())
+    assert passes[:2] == [None, None]
+    assert passes[2] is not None
+
+
+class Breaking(L.LightningModule):
+    """Its loss is not finite in the micro-batches named, counted over all epochs."""
+
+    def __init__(self, bad, value=float("nan")):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.bad, self.value, self.seen = bad, value, 0
+
+    def training_step(self, batch, batch_idx):
+        self.seen += 1
+        return self.weight * (self.value if self.seen - 1 in self.bad else 1.0)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)  # so that one bad loss does not spoil the next
+
+
+def train(make_trainer, folder, bad, every=50, epochs=3, accumulate=1, value=float("nan")):
+    last = ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+    trainer = make_trainer(
+        callbacks=[FiniteLoss(folder, every), last],
+        max_epochs=epochs,
+        accumulate_grad_batches=accumulate,
+        enable_checkpointing=True,
+    )
+    module = Breaking(bad, value)
+    trainer.fit(module, torch.utils.data.DataLoader(range(6), batch_size=1))
+    return module
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_names_the_update_and_the_last_checkpoint(make_trainer, tmp_path, value):
+    with pytest.raises(TrainingError, match="not finite at update 14") as error:
+        train(make_trainer, tmp_path, {14, 16}, value=value)
+    assert f"the last good checkpoint is {tmp_path / 'last.ckpt'}" in str(error.value)
+    assert re.search(r"start anew with a smaller learning rate, such as \S+lr=\S+", str(error.value))
+
+
+def test_no_checkpoint_is_written_after_the_bad_update(make_trainer, tmp_path):
+    with pytest.raises(TrainingError):
+        train(make_trainer, tmp_path, {8})
+    assert torch.load(tmp_path / "last.ckpt")["global_step"] == 6  # the first epoch's; the second had the bad one
+    assert [path.name for path in tmp_path.glob("*.ckpt")] == ["last.ckpt"]
+
+
+def test_says_so_where_there_is_no_checkpoint_yet(make_trainer, tmp_path):
+    with pytest.raises(TrainingError, match=r"update 2; no checkpoint was written yet"):
+        train(make_trainer, tmp_path, {2})
+    assert not list(tmp_path.glob("*.ckpt"))
+
+
+@pytest.mark.parametrize("micro_batch", range(12))
+def test_names_the_update_that_a_micro_batch_belongs_to(make_trainer, tmp_path, micro_batch):
+    update = 2 * (micro_batch // 6) + micro_batch % 6 // 4  # windows of 4 and 2 in an epoch of 6
+    with pytest.raises(TrainingError, match=rf"at update {update};"):
+        train(make_trainer, tmp_path, {micro_batch, *range(micro_batch + 4, 18)}, accumulate=4)
+
+
+def test_looks_every_few_batches(make_trainer, tmp_path):
+    module = Breaking({1})
+    trainer = make_trainer(callbacks=[FiniteLoss(tmp_path, every=3)])
+    with pytest.raises(TrainingError, match="at update 1;"):
+        trainer.fit(module, torch.utils.data.DataLoader(range(6), batch_size=1))
+    assert module.seen == 3
+
+
+def test_finite_losses_are_left_alone(make_trainer, tmp_path):
+    assert train(make_trainer, tmp_path, set()).seen == 18
