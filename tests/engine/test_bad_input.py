@@ -31,7 +31,7 @@ WRONG = {
     "student.optimizer.opt=adamx": ("adamx", "deitlt train --cfg job"),
     "student.optimizer.lr=-1": ("lr=-1", "0 or more"),
     "student.transforms.train.crop=middle": ("crop=middle", "type one of padded, resized, simple"),
-    "student.transforms.train.rand_augment=strong": ("strong", "The student cannot be built"),
+    "student.transforms.train.rand_augment=strong": ("strong", "or null for none"),
     "student.transforms.mixing.mixup=-1": ("mixup=-1",),
     "teacher.sam.scope=world": ("scope=world", "type one of global, rank"),
     "teacher/sam=linear": ("teacher.sam.rho.value is nothing that", "type ~teacher.sam.rho.value"),
