@@ -13,7 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from deitlt import __version__
-from deitlt.engine.processes import SWEEP_VARIABLE
 from deitlt.errors import INTERRUPTED, OK, USER_ERROR, ConfigError, Preempted, UserError, nearest, sentence
 
 if TYPE_CHECKING:
@@ -104,14 +103,14 @@ def _configure(verb: str, overrides: list[str]) -> int:
         return OK
     from hydra.errors import HydraException
 
-    from deitlt.config.compose import SWEEP_FLAGS, runs_a_sweep
+    from deitlt.config.compose import SWEEP_FLAGS, SWEEP_JOB, runs_a_sweep
     from deitlt.config.messages import check_overrides, explain
 
     try:
         check_overrides(overrides, config_name, sweeps=bool(set(SWEEP_FLAGS) & set(overrides)))
     except HydraException as error:
         return complain(error, explain(error, config_name, overrides))
-    if verb == "train" and runs_a_sweep(overrides, is_job=SWEEP_VARIABLE in os.environ):
+    if verb == "train" and runs_a_sweep(overrides, is_job=SWEEP_JOB in os.environ):
         from deitlt.engine.sweep import run_sweep
 
         return run_sweep(overrides, partial(_run, verb, config_name))
@@ -151,15 +150,16 @@ def _do(verb: str, config_name: str, config: "DictConfig") -> float | None:
     from hydra.types import RunMode
 
     from deitlt.config.checks import check_values
+    from deitlt.config.compose import SWEEP_JOB
 
     if verb == "train" and HydraConfig.get().mode == RunMode.MULTIRUN:
-        from deitlt.engine.sweep_job import run_job
+        from deitlt.engine.sweep import run_job
 
         return run_job(config)
-    if SWEEP_VARIABLE in os.environ:
-        from deitlt.engine.process_tree import end_with
+    if SWEEP_JOB in os.environ:
+        from deitlt.engine.sweep import end_with_parent
 
-        end_with(int(os.environ[SWEEP_VARIABLE]))
+        end_with_parent()
     check_values(config, config_name)  # before torch is loaded
     importlib.import_module(f"deitlt.commands.{verb}").main(config)
     return None

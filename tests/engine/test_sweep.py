@@ -1,43 +1,52 @@
-"""Sweeps in this process, and what a sweep makes of jobs that a small script stands for."""
+"""What a sweep makes of its jobs: a small script stands for the Python that would train them."""
 
 import csv
 import json
+import signal
 import stat
+import subprocess
 import sys
+import time
 
 import pytest
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
-from rich.console import Console
 
-from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
-from deitlt.commands import train
-from deitlt.engine import sweep_job, sweep_summary
-from deitlt.engine.run_folder import write_json, write_text
-from deitlt.errors import Preempted
+from deitlt.config.compose import config_dir, runs_a_sweep
+from deitlt.engine import sweep as sweep_module
+from deitlt.engine.sweep import best_command, build_pruning, check_sweep, literal
 from deitlt.reports.sweep import SweepJob
 
-HERE = "sweep.isolated=false"  # quick; what a job of its own process is worth is shown by test_sweep_launchers.py
-
-# Stands for Python: a job finishes, is refused, is killed, is stopped or does nothing, as its seed says.
+PYTHON = sys.executable
+# A job finishes, is refused, is killed, is stopped, is pruned or waits for a signal, as its seed says.
 SCRIPT = """#!{python}
-import json, os, pathlib, sys
+import json, os, pathlib, signal, sys
 words = dict(word.split("=", 1) for word in sys.argv[4:] if "=" in word)
-folder = pathlib.Path((words.get("paths.output_dir") or words["resume"]).strip("'"))
+folder = pathlib.Path(words["paths.output_dir"].strip("'"))
 with open(folder.parent / "began.txt", "a") as file:
     file.write(" ".join(sys.argv[4:]) + "\\n")
 assert "LOCAL_RANK" not in os.environ
-assert (folder / "job.json").exists()  # by which its W&B runs find their group
-seed = words.get("seed", "0")
-if seed == "1":
+assert words["resume"] == "auto"
+seed = int(words.get("seed", "0"))
+if seed == 1:
     os.kill(os.getpid(), 9)
-if seed == "2":
+if seed == 2:
     sys.exit("Traceback\\ndeitlt: teacher.epochs=0 trains nothing.")
-if seed == "3":
+if seed == 3:
     sys.exit(75)
-accuracy = {{"all": 60.0 + int(seed), "balanced": 50.0 + int(seed), "tail": 7.0}}
-(folder / "metrics.json").write_text(json.dumps({{"student": {{"avg": accuracy, "cls": accuracy}}}}))
+if seed == 4:
+    (folder / "student").mkdir()
+    (folder / "student" / "pruned.json").write_text(json.dumps(dict(epoch=2, **{{"val/avg/balanced": 40.0}})))
+    sys.exit(0)
+if seed == 6:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+    signal.pause()
+reached = 50.0 + seed + float(words.get("student.optimizer.lr", 0))
+accuracy = {{"all": 60.0 + seed, "balanced": reached, "tail": 7.0}}
+student = {{"avg": accuracy, "cls": accuracy}}
+(folder / "metrics.json").write_text(json.dumps({{"student": student, "val": {{"student": student}}}}))
 """
 
 
@@ -47,15 +56,9 @@ def script(tmp_path, monkeypatch):
     file = tmp_path / "python"
     file.write_text(SCRIPT.format(python=sys.executable))
     file.chmod(file.stat().st_mode | stat.S_IEXEC)
-    monkeypatch.setattr(sweep_job.sys, "executable", str(file))
+    monkeypatch.setattr(sweep_module.sys, "executable", str(file))
     monkeypatch.setenv("LOCAL_RANK", "0")  # of a group that a job must not join
     return lambda: (tmp_path / "sweep" / "began.txt").read_text().splitlines()
-
-
-def finish(config, run, *_):
-    """Stands for the training of a job in this process."""
-    accuracy = {"all": 60.0, "balanced": 50.0 + config.seed}
-    write_json(run.metrics, {"student": {"avg": accuracy, "cls": accuracy}})
 
 
 def swept(*words):
@@ -67,45 +70,25 @@ def summary(tmp_path):
     return content, {job["folder"].rpartition("/")[2]: job for job in content["jobs"]}
 
 
-def test_a_sweep_makes_a_finished_run_for_each_value_and_ends_with_one_table(tiny_vit, tmp_path, capfd):
-    assert swept(*tiny_vit, HERE, "seed=0,1") == 0
-    runs = [tmp_path / "sweep" / str(job) for job in (0, 1)]
-    metrics = [json.loads((run / "metrics.json").read_text()) for run in runs]
-    assert [found["seed"] for found in metrics] == [0, 1]
-    weights = [read_checkpoint(run / "student" / "last.ckpt")["state_dict"] for run in runs]
-    assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
-    best = max(metrics, key=lambda found: found["student"]["cls"]["balanced"])
+def test_a_sweep_ends_with_one_table_a_picture_and_its_best_command(script, tmp_path, capfd):
+    assert swept("seed=0,5") == 0
     printed = capfd.readouterr().out
     assert "on the TEST set" in printed
-    assert f"best: deitlt train {' '.join(tiny_vit[:2])}" in printed
-    assert f"seed={best['seed']}" in summary(tmp_path)[0]["best"]
+    assert "best: deitlt train seed=5" in printed
     rows = list(csv.reader((tmp_path / "sweep" / "sweep.csv").read_text().splitlines()))
-    assert rows[0][:3] == ["job", "seed", "student/cls/balanced"]
-    assert rows[1][1] == str(best["seed"])
-    assert "The best job again" in (tmp_path / "sweep" / "sweep.md").read_text()
+    assert rows[0][:3] == ["job", "seed", "student/avg/balanced"]
+    assert [row[1] for row in rows[1:]] == ["5", "0"]
+    assert "deitlt train seed=5" in (tmp_path / "sweep" / "sweep.md").read_text()
     assert Image.open(tmp_path / "sweep" / "sweep.png").width > 100
 
 
-def test_a_picture_that_cannot_be_drawn_costs_no_table(script, tmp_path, capfd, monkeypatch, caplog):
-    def fails(*_, **__):
-        raise OSError("no font")
-
-    monkeypatch.setattr(sweep_summary, "parallel_coordinates", fails)
-    assert swept("seed=0,5") == 0
-    assert summary(tmp_path)[0]["best"] == "deitlt train seed=5"
-    assert "sweep.md, .csv, .json\n" in capfd.readouterr().out
-    assert any("sweep.png could not be drawn, and the run goes on without: no font" in m for m in caplog.messages)
-
-
-def test_a_job_that_is_killed_or_refused_is_reported_and_the_others_finish(script, tmp_path, capfd, environment):
+def test_a_job_that_is_killed_or_refused_is_a_row_and_the_others_finish(script, tmp_path, capfd):
     assert swept("seed=0,1,2,5") == 1
     content, jobs = summary(tmp_path)
     assert [job["folder"].rpartition("/")[2] for job in content["jobs"]] == ["3", "0", "1", "2"]
-    assert jobs["3"]["value"] == 55.0
-    assert jobs["3"]["accuracy"] == {"all": 65.0, "balanced": 55.0, "tail": 7.0}
+    assert (jobs["3"]["value"], jobs["3"]["accuracy"]) == (55.0, {"all": 65.0, "balanced": 55.0, "tail": 7.0})
     assert (jobs["1"]["state"], jobs["1"]["reason"]) == ("killed", "by SIGKILL")
     assert (jobs["2"]["state"], jobs["2"]["reason"]) == ("failed", "teacher.epochs=0 trains nothing.")
-    assert content["best"] == "deitlt train seed=5"
     said = capfd.readouterr()
     assert "Jobs: 2 finished, 1 killed, 1 failed." in said.out
     assert "job 2 failed: teacher.epochs=0 trains nothing.\n" in said.out  # below the table, in one piece
@@ -114,105 +97,50 @@ def test_a_job_that_is_killed_or_refused_is_reported_and_the_others_finish(scrip
 
 def test_a_sweep_in_which_no_job_has_a_value_is_no_success(script, tmp_path, capfd):
     assert swept("seed=0,5", "objective.metric=student/avg/mid") == 1
-    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished", "finished"]
     assert "no job has finished with a value" in capfd.readouterr().out
-
-
-def test_a_job_with_devices_that_cannot_be_is_refused_and_the_others_finish(tiny_vit, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "train", finish)
-    assert swept(*tiny_vit, HERE, "trainer.devices=1,0") == 1
-    _, jobs = summary(tmp_path)
-    assert [jobs[number]["state"] for number in "01"] == ["finished", "failed"]
-    assert "trainer.devices=0 is no number of devices" in jobs["1"]["reason"]
 
 
 def test_the_smallest_value_is_the_best_where_the_user_says_so(script, tmp_path):
     assert swept("seed=0,5", "objective.direction=minimize", "objective.metric=student/avg/all") == 0
-    content, _ = summary(tmp_path)
-    assert content["jobs"][0]["value"] == 60.0
-    assert content["best"] == "deitlt train seed=0"
+    assert summary(tmp_path)[0]["best"] == "deitlt train seed=0"
 
 
-def test_a_job_of_a_sweep_knows_its_folder_and_may_go_on_by_itself(tiny_vit, tmp_path, monkeypatch):
-    monkeypatch.setattr(train, "train", finish)
-    assert swept(*tiny_vit, HERE, "seed=0,1", "resume=auto") == 0
-    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished", "finished"]
-
-
-def test_the_same_command_does_what_is_left_and_another_one_nothing(script, tmp_path, capfd):
-    assert swept("seed=0,1,2") == 1
-    killed, refused = (tmp_path / "sweep" / job for job in "12")
-    for run in (killed, refused):
-        (run / "student").mkdir()
-        (run / "config.yaml").touch()
-    (killed / "student" / "last.ckpt").touch()  # it had finished an epoch; the other one begins anew
-    assert swept("seed=0,1,2") == 1
-    assert [words.split()[0] for words in script()[3:]] == [f"resume='{killed}'", "seed=2"]
-    assert not (refused / "config.yaml").exists()
-    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished", "finished", "failed"]
-    assert summary(tmp_path)[1]["2"]["reason"] == "teacher.epochs=0 trains nothing."
-    capfd.readouterr()
-    assert swept("seed=2,0") == 2
-    assert "sweep/0 holds the job seed=0, and not seed=2; type the sweep that was begun" in capfd.readouterr().err
+def test_the_same_words_in_any_order_do_what_is_left_and_others_nothing(script, tmp_path, capfd):
+    assert swept("seed=0,1,2", "student.epochs=150") == 1
+    assert swept("student.epochs=150", "seed=0,1,2") == 1
+    seeds = [next(word for word in words.split() if word.startswith("seed=")) for words in script()]
+    assert seeds == ["seed=0", "seed=1", "seed=2", "seed=1", "seed=2"]
+    assert "job 0, done before: " in capfd.readouterr().out
+    assert swept("seed=2,0", "student.epochs=150") == 2
+    assert "holds the job seed=0 student.epochs=150, and not" in capfd.readouterr().err
     assert len(script()) == 5
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("stop", "trained"), [(KeyboardInterrupt, True), (Preempted, False)])
-def test_a_job_in_this_process_goes_on_or_begins_anew(stop, trained, tiny_vit, tmp_path, monkeypatch):
-    run = tmp_path / "sweep" / "0"
-
-    def begin(config, folder, *_):
-        write_text(folder.config, OmegaConf.to_yaml(config))
-        (folder.path / "student").mkdir()
-        (folder.path / "student" / ("last.ckpt" if trained else "stage.yaml")).touch()
-        raise stop
-
-    monkeypatch.setattr(train, "train", begin)
-    words = (*tiny_vit, HERE, "seed=4")
-    assert swept(*words) == (75 if stop is Preempted else 130)
-    assert summary(tmp_path)[1]["0"]["state"] == ("preempted" if stop is Preempted else "interrupted")
-    monkeypatch.setattr(train, "train", finish)
-    assert swept(*words) == 0
-    assert (run / "student").exists() == trained
-    assert summary(tmp_path)[1]["0"]["state"] == "finished"
+def test_a_pruned_job_is_a_row_with_what_it_had_reached(script, tmp_path):
+    assert swept("seed=0,4", "data.val_fraction=0.1") == 0
+    jobs = summary(tmp_path)[1]
+    assert (jobs["1"]["state"], jobs["1"]["reason"], jobs["1"]["value"]) == ("pruned", "after 2 epochs", 40.0)
+    assert jobs["0"]["metric"] == "val/student/avg/balanced"
 
 
-def test_the_same_words_in_another_order_are_the_same_sweep(script, tmp_path):
-    assert swept("seed=0,5", "student.epochs=150") == 0
-    assert swept("student.epochs=150", "seed=0,5") == 0
+def test_a_preempted_job_ends_the_sweep_with_the_code_that_requeues(script, tmp_path, capfd):
+    assert swept("seed=0,3,5") == 75
+    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished", "preempted"]
+    assert f"paths.sweep_dir={tmp_path / 'sweep'} to go on" in capfd.readouterr().err
     assert len(script()) == 2
 
 
-def test_ctrl_c_at_the_end_of_a_job_keeps_its_result_and_begins_no_other(tiny_vit, tmp_path, monkeypatch, capfd):
-    def stopped_late(*arguments):
-        finish(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(train, "train", stopped_late)
-    assert swept(*tiny_vit, HERE, "seed=4,5") == 130
-    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished"]
-    capfd.readouterr()
-    monkeypatch.setattr(train, "train", finish)
-    assert swept(*tiny_vit, HERE, "seed=4,5") == 0
-    said = capfd.readouterr().out
-    assert "job 0, done before: " in said
-    assert "job 1: " in said
-
-
-def test_three_long_keys_fit_a_terminal_of_80_columns():
-    accuracy = {"head": 33.3, "mid": 20.0, "tail": 10.0}
-    jobs = [
-        SweepJob(str(n), [f"student.optimizer.lr=0.0017692{n}", f"student.distillation.alpha=0.700632{n}",
-                          f"student.drw.start_epoch={60 + n}"],
-                 "finished", "val/student/avg/balanced", None, 10.0, accuracy, 1234.0)
-        for n in (0, 1)
-    ]  # fmt: skip
-    console = Console(width=80, record=True)
-    console.print(sweep_summary._fitting_table(jobs, "maximize", console))
-    said = console.export_text()
-    assert said.count(" finished") == 2
-    assert all(word in said for word in ("distillation.", "balanced", "0.001769"))
+def test_a_signal_to_the_sweep_reaches_its_job_and_both_end(script, tmp_path):
+    words = ["train", "-m", "paths.sweep_dir=sweep", "seed=6,5"]
+    code = f"import sys; from deitlt.cli import main; sys.executable = sys.argv[1]; sys.exit(main({words!r}))"
+    process = subprocess.Popen([PYTHON, "-c", code, str(tmp_path / "python")], cwd=tmp_path)
+    began, deadline = tmp_path / "sweep" / "began.txt", time.monotonic() + 60
+    while not began.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 75
+    assert len(began.read_text().splitlines()) == 1
 
 
 def test_a_users_own_folder_of_configurations_reaches_every_job(script, tmp_path):
@@ -223,11 +151,13 @@ def test_a_users_own_folder_of_configurations_reaches_every_job(script, tmp_path
     assert len(script()) == 2
 
 
-def test_a_preempted_job_ends_the_sweep_with_the_code_that_requeues(script, tmp_path, capfd):
-    assert swept("seed=0,3,5") == 75
-    assert [job["state"] for job in summary(tmp_path)[0]["jobs"]] == ["finished", "preempted"]
-    assert f"paths.sweep_dir={tmp_path / 'sweep'} to go on" in capfd.readouterr().err
-    assert len(script()) == 2
+def test_a_picture_that_cannot_be_drawn_costs_no_table(script, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise OSError("no font")
+
+    monkeypatch.setattr("deitlt.figures.parallel_coordinates", fails)
+    assert swept("seed=0,5") == 0
+    assert summary(tmp_path)[0]["best"] == "deitlt train seed=5"
 
 
 @pytest.mark.parametrize(
@@ -235,15 +165,19 @@ def test_a_preempted_job_ends_the_sweep_with_the_code_that_requeues(script, tmp_
     [
         (("seeds=0,1",), "seeds is no key; did you mean 'seed'?"),
         (("+foo=0,1",), "foo is no key"),
-        (("teacher/loss=foo,ldam",), "teacher/loss=foo is no choice"),
+        (("teacher/loss=ldam,foo",), "teacher/loss=foo is no choice"),
+        (("seed=0,x",), "seed"),
         (("sweep=imbalanced",), "sweep=imbalanced is no choice; did you mean 'imbalance'?"),
-        (("hydra/sweeper=optuna", "seed=0,1"), "data.val_fraction=0.1"),
+        (("hydra/sweeper=deitlt_optuna", "seed=0,1"), "data.val_fraction=0.1"),
         (("seed=0,1", "objective.metric=student/avg/balance"), "did you mean 'student/avg/balanced'?"),
-        (("student.drw.start_epoch=1,2", "student.drw=null"), "leave out student.drw=null"),
+        (
+            ("student.drw.start_epoch=1,2", "student.drw=null"),
+            "student.drw.start_epoch is no key beside what else was typed",
+        ),
         (("seed=0,1", "objective.direction=up"), "objective.direction=up is no choice"),
     ],
 )
-def test_what_is_wrong_with_every_job_is_one_sentence_before_any(complain, words, sentence):
+def test_what_is_wrong_with_any_job_is_one_sentence_before_the_first(complain, words, sentence):
     assert sentence in complain("train", "-m", "paths.sweep_dir=sweep", *words, output=None)
 
 
@@ -251,8 +185,87 @@ def test_a_ready_sweep_without_m_says_what_to_type(complain):
     assert "type deitlt train -m sweep=rho" in complain("train", "sweep=rho")
 
 
-def test_a_runs_seed_and_configuration_make_it_again(tiny_vit, tmp_path):
-    for name in ("one", "two"):
-        assert main(["train", *tiny_vit, "seed=5", f"paths.output_dir={name}"]) == 0
-    one, two = (read_checkpoint(tmp_path / name / "student" / "last.ckpt")["state_dict"] for name in ("one", "two"))
-    assert all((one[name] == two[name]).all() for name in one)
+JOBS = {"imbalance": 9, "rho": 5, "drw": 5, "alpha": 5, "teacher": 4}
+
+
+@pytest.mark.parametrize("name", [*JOBS, "optuna"])
+def test_a_ready_sweep_is_checked_as_a_whole(name, tmp_path):
+    assert check_sweep(["-m", f"sweep={name}", f"paths.sweep_dir={tmp_path}"]) == (tmp_path, "maximize")
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose("train", overrides=[f"sweep={name}"], return_hydra_config=True)
+    swept_ = [OverridesParser.create().parse_override(f"{k}={v}") for k, v in config.hydra.sweeper.params.items()]
+    if name in JOBS:
+        assert len({len(list(one.sweep_string_iterator())) for one in swept_}) == 1
+    assert len((config_dir() / "sweep" / f"{name}.yaml").read_text().splitlines()) <= 30
+
+
+def test_the_best_command_of_a_ready_sweep_trains_that_job_alone(script, tmp_path):
+    assert swept("sweep=alpha", "student.distillation.alpha=0.3,0.5", "sweep.prune.after_epochs=2") == 0
+    command = summary(tmp_path)[0]["best"]
+    assert command == "deitlt train student.distillation.alpha=0.3 sweep=alpha"
+    assert not runs_a_sweep(command.split()[2:])
+    job = SweepJob("0", ["objective.metric=x", "seed=1", "a='b c'"], "finished", "x")
+    assert best_command(job) == """deitlt train seed=1 'a='"'"'b c'"'"''"""
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, 1e-5, [1, "a b"], {"x": None, "y": ["null"]}, "null", "it's", "a=b,c", "x"]
+)
+def test_a_value_is_written_as_hydra_reads_it_back(value):
+    assert OverridesParser.create().parse_override(f"key={literal(value)}").value() == value
+
+
+def test_a_search_asks_tells_prunes_and_goes_on(script, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    words = ("hydra/sweeper=deitlt_optuna", "data.val_fraction=0.1", "student.optimizer.lr=interval(0.001,0.01)")
+    assert swept(*words, "hydra.sweeper.n_trials=3") == 0
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "sweep" / "study.log"))
+    )
+    study = optuna.load_study(study_name="sweep", storage=storage)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3
+    jobs = summary(tmp_path)[1]
+    assert [trial.value for trial in study.trials] == [jobs[str(n)]["value"] for n in range(3)]
+    begun = study.ask(study.trials[0].distributions)  # by a search that was killed
+    assert swept(*words, "hydra.sweeper.n_trials=5", "hydra.sweeper.n_jobs=2") == 0
+    jobs = summary(tmp_path)[1]
+    assert sorted(jobs) == ["0", "1", "2", "3", "5"]  # trial 4 is trial 3's second try, in trial 3's folder
+    assert f"student.optimizer.lr={begun.params['student.optimizer.lr']}" in jobs["3"]["overrides"]
+    assert len({job["overrides"][-1] for job in jobs.values()}) == 5
+    assert swept(*words, "hydra.sweeper.n_trials=5") == 0
+    assert len(script()) == 5
+
+
+def test_a_search_whose_trials_all_fail_ends_after_the_first(script, tmp_path):
+    pytest.importorskip("optuna")
+    words = ("hydra/sweeper=deitlt_optuna", "data.val_fraction=0.1", "student.optimizer.lr=interval(0.001,0.01)")
+    assert swept(*words, "seed=2") == 1
+    assert len(script()) == 1
+    assert summary(tmp_path)[1]["0"]["reason"] == "teacher.epochs=0 trains nothing."
+
+
+def _finished(folder, values):
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").touch()
+    (folder / "evaluations.json").write_text(json.dumps(values))
+
+
+@pytest.mark.parametrize(("value", "pruned"), [(49.0, True), (51.0, False)])
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_job_behind_the_median_of_the_finished_ones_is_stopped(value, pruned, direction, tmp_path):
+    for number, reached in enumerate((40.0, 50.0, 60.0)):
+        _finished(tmp_path / str(number), {"2": reached, "4": reached})
+    job = tmp_path / "3"
+    (job / "student").mkdir(parents=True)
+    known = SweepJob(str(job), [], "running", "val/student/avg/balanced")
+    (job / "job.json").write_text(json.dumps(known.as_plain()))
+    run = {"objective": {"direction": direction}, "sweep": {"prune": {"after_trials": 3, "after_epochs": 1}}}
+    callback = build_pruning(run, "student", job / "student")
+    assert callback.metric == "val/avg/balanced"
+    assert callback._is_behind(2, value) is (pruned == (direction == "maximize"))
+    assert json.loads((job / "evaluations.json").read_text()) == {"2": value}
+    assert not callback._is_behind(3, 0.0)  # no other was evaluated then
+    run["sweep"]["prune"]["after_trials"] = 4
+    assert not build_pruning(run, "student", job / "student")._is_behind(2, 0.0)
+    assert build_pruning(run, "teacher", job / "teacher") is None
+    assert build_pruning({}, "student", job / "student") is None

@@ -4,7 +4,7 @@ from deitlt.callbacks.analysis import AnalysisWhileTraining
 from deitlt.callbacks.ema import StudentAveraging, TokenFusion
 from deitlt.callbacks.monitoring import FiniteLoss, FirstStep, StageProgress, Throughput
 from deitlt.callbacks.preemption import Preemption, SeededSteps, taken_signals
-from deitlt.callbacks.pruning import Pruning
+from deitlt.callbacks.pruning import MedianPruning
 from deitlt.callbacks.reweighting import DeferredReweighting
 from deitlt.callbacks.sam import SharpnessAwareMinimization
 
@@ -13,8 +13,8 @@ __all__ = [
     "DeferredReweighting",
     "FiniteLoss",
     "FirstStep",
+    "MedianPruning",
     "Preemption",
-    "Pruning",
     "SeededSteps",
     "SharpnessAwareMinimization",
     "StageProgress",

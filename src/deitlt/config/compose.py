@@ -5,11 +5,13 @@ import os
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import deitlt
@@ -17,6 +19,7 @@ from deitlt.config.keys import walk
 from deitlt.config.schema import Train
 from deitlt.errors import ConfigError, nearest
 
+SWEEP_JOB = "DEITLT_SWEEP_JOB"  # in the environment of a sweep's job: the id of the process that waits for it
 SWEEP_FLAGS = ("-m", "--multirun")
 SHOWING_FLAGS = ("-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-i", "--info", "--shell-completion")
 FLAGS = (  # without the short forms
@@ -93,7 +96,7 @@ def runs_a_sweep(words: list[str], *, is_job: bool = False) -> bool:
     if any(word in SWEEP_FLAGS for word in words):
         return True
     named = next((word for word in words if word.startswith("sweep=") and word != "sweep=null"), None)
-    if named is not None and not is_job and _may_be_sweep(named, words):
+    if named is not None and not is_job and _may_be_sweep(named, words) and not _is_one_job(named, words):
         raise ConfigError(f"{named} is a sweep, which has many jobs; type deitlt train -m {named}.")
     return False
 
@@ -104,6 +107,17 @@ def _may_be_sweep(named: str, words: list[str]) -> bool:
     if any((config_dir() / "sweep" / f"{name}.yaml").is_file() for name in names):
         return True
     return any(word.split("=")[0] == "--config-dir" for word in words)
+
+
+def _is_one_job(named: str, words: list[str]) -> bool:
+    """Whether each key that a ready sweep varies has a value of its own beside it, as in a sweep's best command."""
+    typed = {key: value for key, _, value in (word.partition("=") for word in words)}
+    places = [Path(typed["--config-dir"])] if typed.get("--config-dir") else []
+    places += [Path(after) for word, after in pairwise(words) if word in ("--config-dir", "-cd")]
+    files = [place / "sweep" / f"{typed['sweep']}.yaml" for place in (config_dir(), *places)]
+    file = next((file for file in files if file.is_file()), None)
+    varied = None if file is None else OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params")
+    return varied is not None and all(key in typed for key in varied)
 
 
 @contextmanager
@@ -131,6 +145,8 @@ def compose_with(config_name: str, overrides: list[str], keys: Container[str]) -
     With `RECIPE_CHOICES` it is the recipe; with every group of choices, the keys that there are.
     """
     kept = [o for o in overrides if o.lstrip("+~").split("=")[0] in keys]
+    if HydraConfig.initialized():  # the user's own folders, where a sweep's jobs are checked
+        kept += [o for o in HydraConfig.get().overrides.hydra if o.startswith("hydra.searchpath=")]
     return compose(config_name=config_name, overrides=kept)
 
 

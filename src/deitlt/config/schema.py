@@ -284,21 +284,19 @@ class Objective:
 
 @dataclass
 class Prune:
-    """Stop trials of an Optuna search that fall below the median of those before."""
+    """Stop jobs of a sweep that fall below the median of those that finished before."""
 
     after_trials: int | None = key(
-        "finished trials before the first may be stopped; null: none is ever stopped", at_least=1
+        "finished jobs before the first may be stopped; null: none is ever stopped", at_least=1
     )
-    after_epochs: int = key("epochs of its stage that each trial is given in any case", at_least=1)
+    after_epochs: int = key("epochs of its stage that each job is given in any case", at_least=1)
 
 
 @dataclass
 class Sweep:
     """How the jobs of a sweep are run."""
 
-    isolated: bool = key("train each job in a fresh process, so that one that is killed takes no other with it")
-    trial: int | None = key("number of the trial of an Optuna search that a job is; the search sets it")
-    prune: Prune = key("stop trials of an Optuna search that fall below the median of those before")
+    prune: Prune = key("stop jobs that fall below the median of those that finished before")
 
 
 @dataclass

@@ -31,7 +31,7 @@ from deitlt.checkpoints import AtomicCheckpointIO, ModelSpec, check_teacher, ini
 from deitlt.data import LongTailDataModule
 from deitlt.engine.devices import BatchPlan, plan_batches
 from deitlt.engine.launch import find_environment
-from deitlt.engine.pruning import build_pruning
+from deitlt.engine.sweep import build_pruning
 from deitlt.engine.stage_config import StageConfig
 from deitlt.errors import ConfigError, nearest
 from deitlt.models import (
@@ -218,7 +218,7 @@ def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> lis
         callbacks.append(SharpnessAwareMinimization(make(sam["rho"]), sam["adaptive"], sam["scope"]))
     if (ema := recipe["ema"]) is not None:
         callbacks.append(StudentAveraging(ema["decay"], ema["warmup"]))
-    if (pruning := build_pruning(stage)) is not None:
+    if (pruning := build_pruning(stage.run, stage.name, Path(stage.folder))) is not None:
         callbacks.append(pruning)
     callbacks += [TokenFusion(), FiniteLoss(folder)]
     grace = float(stage.trainer.get("grace", GRACE))  # older runs have none

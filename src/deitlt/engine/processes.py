@@ -4,9 +4,6 @@ import os
 import sys
 
 RANK_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
-# From a sweep to its job and on to the job's ranks: an environment reaches them all, whatever starts them.
-SWEEP_VARIABLE = "DEITLT_SWEEP_JOB"  # id of the process that started the job and waits for it
-TRIAL_VARIABLE = "DEITLT_TRIAL"  # which trial of an Optuna search the job is, as JSON
 
 
 def without_ranks() -> dict[str, str]:

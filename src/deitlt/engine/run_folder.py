@@ -31,8 +31,6 @@ class RunFolder:
         """Where this job writes: paths.output_dir, or the sweep's folder for this job, which Hydra has made."""
         job = HydraConfig.get()
         place = job.runtime.output_dir if job.mode == RunMode.MULTIRUN else config.paths.output_dir
-        if job.mode == RunMode.MULTIRUN and config.sweep.trial is not None:
-            place = Path(job.sweep.dir) / str(config.sweep.trial)  # a search that goes on counts its jobs from 0 again
         return RunFolder(Path(place).expanduser().absolute())
 
     @property

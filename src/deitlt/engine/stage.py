@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Timer
 from rich.console import Console
 from torch._dynamo.exc import BackendCompilerFailed
 
-from deitlt.callbacks import FirstStep
+from deitlt.callbacks import FirstStep, MedianPruning
 from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis_callback import build_analysis
 from deitlt.engine.build import (
@@ -26,8 +26,7 @@ from deitlt.engine.build import (
     initialise_student,
 )
 from deitlt.engine.pictures import draw_stage_analysis
-from deitlt.engine.pruning import find_pruning
-from deitlt.engine.run_folder import PRUNED, write_json
+from deitlt.engine.run_folder import write_json
 from deitlt.engine.stage_config import StageConfig
 from deitlt.engine.stage_logging import log_beginning, log_result, stage_loggers
 from deitlt.errors import Preempted, TrainingError
@@ -65,9 +64,7 @@ def run_stage(stage: StageConfig, console: Console) -> None:
         _fit(stage, trainer, module, datamodule)
         if trainer.current_epoch % stage.checkpoint_every:
             trainer.save_checkpoint(last)  # the last epoch had none
-        if (pruning := find_pruning(callbacks)) is not None and pruning.pruned_at is not None:
-            if trainer.is_global_zero:
-                write_json(folder / PRUNED, {"epoch": pruning.pruned_at, pruning.metric: pruning.value})
+        if any(isinstance(callback, MedianPruning) and callback.is_pruned for callback in callbacks):
             return
         _conclude(stage, trainer, module, datamodule)
 

@@ -1,17 +1,25 @@
-"""`deitlt train -m`: what a sweep needs before its first job, and what it says after its last. No torch here."""
+"""`deitlt train -m`: Hydra's sweepers and launchers run the jobs, each a process of its own. No torch here.
 
-import argparse
+A job is `deitlt train` with its own overrides, `paths.output_dir` and `resume=auto`; so one that was interrupted goes
+on, one that finished is found and skipped, and one that is killed is a row of the table.
+"""
+
+import json
+import os
+import signal
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from shlex import quote
-from typing import Any
+from shlex import join, quote
+from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
@@ -21,33 +29,20 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from deitlt.config.checks import check_values
-from deitlt.config.compose import config_dir
+from deitlt.config.compose import SWEEP_JOB, config_dir
 from deitlt.config.messages import explain
-from deitlt.engine.objective import check_objective
-from deitlt.engine.sweep_hosts import check_hosts
-from deitlt.engine.sweep_words import literal, quoted
-from deitlt.errors import ConfigError, Preempted, TrainingError
+from deitlt.engine.objective import accuracies_at, check_objective, logged_as, objective_metric, objective_value
+from deitlt.errors import FAILED, INTERRUPTED, OK, ConfigError, Preempted, TrainingError
+from deitlt.reports.sweep import FINISHED, JOB_FILE, PRUNED, RUNNING, SweepJob, read_job, read_jobs
 
-OPTUNA = "hydra_plugins.hydra_optuna_sweeper."
-NOT_OF_A_RUN = ("sweep.", "objective.", "paths.", "hydra.")  # settings of a sweep's file that its best job does without
-OF_THE_SWEEP = ("sweep=", "hydra.", "hydra/")  # words that choose its file, and those that may be right only with it
-BUSY = 60  # seconds to wait for a study that another job writes to
+if TYPE_CHECKING:
+    from deitlt.callbacks import MedianPruning
+
+RANK_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+NOT_OF_A_JOB = ("paths.", "hydra.", "hydra/")  # say where it lies or what runs it
+FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 LOST_WORKER = ("TerminatedWorkerError", "UncompletedJobError", "FailedJobError")  # joblib's, submitit's
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """What is known of a sweep before it runs.
-
-    folder: of its jobs. direction: maximize | minimize. pinned: overrides that make all jobs agree on the folder and
-    the study. settings: what a job needs beside its own overrides: the user's folder of configurations, and what the
-    sweep's own file sets of a run.
-    """
-
-    folder: Path
-    direction: str
-    pinned: list[str]
-    settings: list[str]
+NAME = "sweep"  # of the files in a sweep's folder
 
 
 def run_sweep(words: list[str], run: Callable[[list[str]], int]) -> int:
@@ -63,163 +58,313 @@ def run_sweep(words: list[str], run: Callable[[list[str]], int]) -> int:
     Raises:
         UserError: found before the first job.
     """
-    sweep = prepare_sweep(words)
-    from deitlt.engine.sweep_summary import conclude_sweep  # draws, so it is imported once the words are right
-
+    folder, direction = check_sweep(words)
+    flags, overrides = _sorted(words)
+    again = f"type the same command with paths.sweep_dir={quote(str(folder))} to go on"
     try:
-        code = run([*in_order(words), *sweep.pinned])
+        code = run([*flags, *overrides, f"hydra.sweep.dir={_quoted(folder)}"])  # as Hydra's parser wants them
     except (KeyboardInterrupt, Preempted):
-        conclude_sweep(sweep.folder, sweep.direction, sweep.settings, Console())
-        sys.stderr.write(f"deitlt: stopped; {_how_to_go_on(sweep)}\n")
+        conclude_sweep(folder, direction, Console())
+        sys.stderr.write(f"deitlt: stopped; {again}\n")
         raise
     except Exception as error:
         if type(error).__name__ not in LOST_WORKER:
             raise
-        conclude_sweep(sweep.folder, sweep.direction, sweep.settings, Console())
-        lost = f"A worker of the launcher was killed ({type(error).__name__})"
-        raise TrainingError(f"{lost}; {_how_to_go_on(sweep)}.") from error
-    return max(code, conclude_sweep(sweep.folder, sweep.direction, sweep.settings, Console()))
+        conclude_sweep(folder, direction, Console())
+        raise TrainingError(f"A worker of the launcher was killed ({type(error).__name__}); {again}.") from error
+    return max(int(code), conclude_sweep(folder, direction, Console()))
 
 
-def prepare_sweep(words: list[str]) -> Sweep:
-    """Compose a first job, so that what is wrong with all of them is said once and before any runs.
+def check_sweep(words: list[str]) -> tuple[Path, str]:
+    """Compose every value that a job may get, so that a wrong one is found before the first job.
+
+    Returns:
+        The sweep's folder, and which of two values is better: maximize | minimize.
 
     Raises:
-        ConfigError: an unknown key or choice, a search that would choose by the test set.
+        ConfigError: an unknown key, choice or value; a search that would choose by the test set.
     """
-    folder, _, overrides = _sorted(words)
+    flags, overrides = _sorted(words)
+    places = [Path(place).absolute() for flag, place in pairwise(flags) if flag == "--config-dir"]
+    searched = [f"hydra.searchpath=[{','.join(_quoted(f'file://{place}') for place in places)}]"] if places else []
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            if folder is None:
-                return _prepare(overrides)
-            place = Path(folder).absolute()
-            _add_folder(place)
-            sweep = _prepare(overrides)
-            return replace(sweep, settings=["--config-dir", str(place), *sweep.settings])
+            return _check(overrides, searched)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, "train", overrides)) from error
     finally:
         HydraConfig.instance().cfg = None
 
 
-def in_order(words: list[str]) -> list[str]:
-    """The words with the overrides last and side by side, as Hydra's parser wants them."""
-    folder, flags, overrides = _sorted(words)
-    return [*flags, *([] if folder is None else ["--config-dir", folder]), *overrides]
-
-
-def _sorted(words: list[str]) -> tuple[str | None, list[str], list[str]]:
-    """The user's own folder of configurations, flags, overrides."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd")
-    known, rest = parser.parse_known_args(words)
-    flags = [word for word in rest if word.startswith("-")]
-    return known.config_dir, flags, [word for word in rest if not word.startswith("-")]
-
-
-def _add_folder(folder: Path) -> None:
-    """Have Hydra look into the user's own folder of configurations, too."""
-    places = create_config_search_path(str(config_dir()))
-    places.prepend("command-line", f"file://{folder}", "schema")
-    GlobalHydra.instance().clear()
-    Hydra.create_main_hydra2("deitlt", places)
-
-
-def _prepare(overrides: list[str]) -> Sweep:
-    parsed = OverridesParser.create().parse_overrides(overrides)
+def _check(overrides: list[str], searched: list[str]) -> tuple[Path, str]:
+    parser = OverridesParser.create()
+    parsed = parser.parse_overrides(overrides)
     fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
-    master = compose("train", overrides=fixed, return_hydra_config=True)
+    master = compose("train", overrides=[*fixed, *searched], return_hydra_config=True)
     params = [f"{key}={value}" for key, value in (OmegaConf.select(master, "hydra.sweeper.params") or {}).items()]
-    swept = [*OverridesParser.create().parse_overrides(params), *parsed]
-    job = compose("train", overrides=[_first(override) for override in swept], return_hydra_config=True)
+    swept = {override.get_key_element(): override for override in [*parser.parse_overrides(params), *parsed]}
+    values = {key: list(_values(override)) for key, override in swept.items()}
+    first = {key: words[0] for key, words in values.items()}
+    for key, words in values.items():
+        for word in words[1:]:
+            _check_job([*(value for name, value in first.items() if name != key), word, *searched])
+    job, config = _check_job([*first.values(), *searched])
+    check_objective(config)
+    if "optuna" in str(job.hydra.sweeper._target_) and not config.data.val_fraction and not config.objective.metric:
+        raise ConfigError(
+            "A search by Optuna chooses on the validation split, and there is none; type data.val_fraction=0.1, or "
+            "objective.metric=student/avg/balanced to choose on the TEST set."
+        )
+    return Path(str(job.hydra.sweep.dir)).expanduser().absolute(), str(config.objective.direction)
+
+
+def _check_job(overrides: list[str]) -> tuple[DictConfig, DictConfig]:
+    """One job's whole configuration, and that without Hydra's part, once its values were checked."""
+    job = compose("train", overrides=overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(job)
     config = job.copy()
     OmegaConf.set_struct(config, False)
     config.pop("hydra")
     check_values(config, "train")
-    _check_swept(config, swept)
-    check_objective(config)
-    check_hosts(config, job.hydra.launcher)
-    folder = Path(str(job.hydra.sweep.dir)).expanduser().absolute()
-    pinned = [f"hydra.sweep.dir={quoted(folder)}"]
-    if str(job.hydra.sweeper._target_).startswith(OPTUNA):
-        _check_search(config)
-        pinned += _pin_search(job, folder)
-    return Sweep(folder, config.objective.direction, pinned, _settings(fixed, master))
+    return job, config
 
 
-def _first(override: Override) -> str:
-    """The override with the first of its values, as one job may get it."""
+def _values(override: Override) -> Iterator[str]:
+    """The override with each of its values; an interval's ends stand for what lies between."""
+    key = override.get_key_element()
     if not override.is_sweep_override():
-        return override.input_line or ""
-    value = override.value()
-    if isinstance(value, IntervalSweep):
-        return f"{override.get_key_element()}={value.start}"
-    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+        yield override.input_line or ""
+    elif isinstance(interval := override.value(), IntervalSweep):
+        yield from (f"{key}={end}" for end in (interval.start, interval.end))
+    else:
+        yield from (f"{key}={value}" for value in override.sweep_string_iterator())
 
 
-def _check_swept(config: DictConfig, swept: Sequence[Override]) -> None:
-    """Raise ConfigError where another word takes away what is swept: the jobs would all be the same."""
-    for override in swept:
-        key = override.get_key_element().lstrip("+")
-        parent = key.rpartition(".")[0]
-        if override.is_sweep_override() and parent and OmegaConf.select(config, parent) is None:
-            raise ConfigError(f"The sweep is over {key}, which {parent}=null takes away; leave out {parent}=null.")
+def _sorted(words: list[str]) -> tuple[list[str], list[str]]:
+    """The flags, with the user's own folders of configurations among them, and the overrides."""
+    flags, overrides, rest = [], [], iter(words)
+    for word in rest:
+        flag, _, value = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            flags += ["--config-dir", value or next(rest, "")]
+        else:
+            (flags if word.startswith("-") else overrides).append(word)
+    return flags, overrides
 
 
-def _check_search(config: DictConfig) -> None:
-    """Raise UserError where a search would choose by the test set without having been told to, or by a teacher's own
-    training images."""
-    if not config.data.val_fraction and config.objective.metric is None:
+def _quoted(value: object) -> str:
+    """A value as Hydra reads it back, whatever is in it."""
+    text = str(value).replace("'", "\\'")
+    return f"'{text}'"
+
+
+def literal(value: Any) -> str:
+    """A plain value of a configuration, null, lists and dictionaries included, as an override gives it."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{literal(part)}" for name, part in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{','.join(map(literal, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        plain = value.replace("_", "").replace(".", "").replace("/", "").replace("-", "").isalnum()
+        return value if plain and value.lower() not in ("null", "true", "false", "inf", "nan") else _quoted(value)
+    return "null" if value is None else str(value)
+
+
+def run_job(config: DictConfig) -> float | None:
+    """Train the job that Hydra has composed, go on with it, or find it done.
+
+    Returns:
+        The number that the sweep compares; None where the job has none.
+
+    Raises:
+        ConfigError: another job lies in the folder.
+        KeyboardInterrupt, Preempted: the sweep is to end, too.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    overrides = [word for word in hydra.overrides.task if not word.startswith(NOT_OF_A_JOB)]
+    if os.environ.get("SLURM_PROCID", "0") != "0":  # one of a job's ranks on Slurm; the first writes and tells
+        _run(_command(overrides, folder))
+        return None
+    job = SweepJob(str(folder), overrides, RUNNING, objective_metric(config))
+    known = read_job(folder)
+    if known is not None and sorted(known.overrides) != sorted(overrides):
         raise ConfigError(
-            "A search by Optuna chooses on the validation split, and there is none; type data.val_fraction=0.1, or "
-            "objective.metric=student/avg/balanced to choose on the TEST set."
+            f"{folder} holds the job {' '.join(known.overrides)}, and not {' '.join(overrides)}; type the sweep that "
+            "was begun there, or another paths.sweep_dir=FOLDER."
         )
-    if config.teacher.checkpoint is not None or config.student.init is not None:
-        from deitlt.engine.sweep_teacher import refuse_seen  # reads it with torch
-
-        refuse_seen(config)
-
-
-def _pin_search(job: DictConfig, folder: Path) -> list[str]:
-    """Where the study is kept, so that every job finds it and the same command goes on with it."""
-    from deitlt.engine.optuna_sweeper import register
-
-    register()
-    pinned = [f"hydra.sweeper.direction={job.objective.direction}"]
-    if job.hydra.sweeper.storage is None:
-        pinned.append(f"hydra.sweeper.storage={quoted(f'sqlite:///{folder}/study.db?timeout={BUSY}')}")
-    if job.hydra.sweeper.study_name is None:
-        pinned.append("hydra.sweeper.study_name=sweep")
-    return pinned
+    done = known is not None and known.state in (FINISHED, PRUNED)
+    line = f"job {folder.name}{', done before' if done else ''}: {' '.join(overrides)}"
+    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    if known is not None and done:
+        return known.value
+    _write(job)
+    began = time.monotonic()
+    code, said = _run(_command(overrides, folder))
+    ended = _with_result(replace(job, seconds=round(time.monotonic() - began, 1)), code, said)
+    _write(ended)
+    if code == INTERRUPTED:
+        raise KeyboardInterrupt
+    if code == Preempted.CODE:
+        raise Preempted()
+    return ended.value
 
 
-def _settings(fixed: Sequence[str], master: DictConfig) -> list[str]:
-    """What the sweep's own file changes of a run, as overrides."""
-    if not any(word.startswith("sweep=") for word in fixed):
-        return []
-    others = [word for word in fixed if not word.startswith(OF_THE_SWEEP)]
-    ours, theirs = (OmegaConf.to_container(config) for config in (master, compose("train", overrides=others)))
-    assert isinstance(ours, dict)
-    assert isinstance(theirs, dict)
-    return list(_changes(ours, theirs, ""))
+def _command(overrides: list[str], folder: Path) -> list[str]:
+    """What to type for the job alone: it goes on, if an epoch of it was finished."""
+    sources = HydraConfig.get().runtime.config_sources
+    added = [word for source in sources if source.provider == "command-line" for word in ("--config-dir", source.path)]
+    place = [f"paths.output_dir={_quoted(folder)}", "resume=auto"]
+    return [sys.executable, "-m", "deitlt", "train", *added, *overrides, *place]
 
 
-def _changes(ours: Mapping[Any, Any], theirs: Mapping[Any, Any], prefix: str) -> Iterator[str]:
-    """Overrides that make the one configuration of the other."""
-    for name in dict.fromkeys([*theirs, *ours]):
-        key, value = f"{prefix}{name}", ours.get(name)
-        if f"{key}.".startswith(NOT_OF_A_RUN):
-            continue
-        if name not in ours:
-            yield f"~{key}"
-        elif name not in theirs:
-            yield f"+{key}={literal(value)}"
-        elif isinstance(value, Mapping) and isinstance(theirs[name], Mapping):
-            yield from _changes(value, theirs[name], f"{key}.")
-        elif value != theirs[name]:
-            yield f"{key}={literal(value)}"
+def _run(command: list[str]) -> tuple[int, str]:
+    """Run a job in a session of its own; its exit code and what it complained of, which is passed on as it comes."""
+    said: list[str] = []
+    environment = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
+    environment |= {SWEEP_JOB: str(os.getpid()), "PYTHONSAFEPATH": "1"}  # no file where one stands is imported
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True) as child:
+        assert child.stderr is not None
+        with _signals_to(child):
+            for line in child.stderr:
+                sys.stderr.write(line)
+                said.append(line)
+            code = child.wait()
+    return code, "".join(said)
 
 
-def _how_to_go_on(sweep: Sweep) -> str:
-    return f"type the same command with paths.sweep_dir={quote(str(sweep.folder))} to go on"
+@contextmanager
+def _signals_to(child: "subprocess.Popen[str]") -> Iterator[None]:
+    """Pass on what asks this process to stop, and wait for the job's own end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # a launcher's thread gets no signals
+        return
+    before = {number: signal.signal(number, lambda number, _: child.send_signal(number)) for number in FORWARDED}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """Have a job end when the process that started it was killed: nobody else would end it."""
+    parent = os.environ.get(SWEEP_JOB)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(1)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    if os.getppid() == int(parent):  # and not a rank that the job started
+        threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def build_pruning(run: Mapping[str, Any], stage: str, folder: Path) -> "MedianPruning | None":
+    """The callback that may stop this stage; None outside a sweep that prunes, and for stages that it does not judge.
+
+    Args:
+        run: the run's configuration.
+        stage: its name.
+        folder: of the stage, in the job's.
+    """
+    job, prune = read_job(folder.parent), run.get("sweep", {}).get("prune", {})
+    if job is None or prune.get("after_trials") is None or logged_as(job.metric)[0] != stage:
+        return None
+    from deitlt.callbacks import MedianPruning
+
+    direction = str(run["objective"]["direction"])
+    return MedianPruning(logged_as(job.metric)[1], folder.parent, folder, direction, **prune)
+
+
+def _with_result(job: SweepJob, code: int, said: str) -> SweepJob:
+    """The job with what its run found, or with the reason why it found nothing."""
+    folder = Path(job.folder)
+    if (metrics_file := folder / "metrics.json").exists():
+        metrics = json.loads(metrics_file.read_text())
+        value, accuracy = objective_value(metrics, job.metric), accuracies_at(metrics, job.metric)
+        return replace(job, state=FINISHED, value=value, accuracy=accuracy)
+    if code < 0:
+        return replace(job, state="killed", reason=f"by {signal.Signals(-code).name}")
+    if code in (INTERRUPTED, Preempted.CODE):
+        return replace(job, state="interrupted" if code == INTERRUPTED else "preempted")
+    if code == OK and (pruned := next(folder.glob("*/pruned.json"), None)) is not None:
+        found = json.loads(pruned.read_text())
+        value, epochs = found[logged_as(job.metric)[1]], found["epoch"]
+        return replace(job, state=PRUNED, reason=f"after {epochs} epochs", value=value, epochs=epochs)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return replace(job, state="failed", reason=lines[-1].removeprefix("deitlt: ") if lines else f"exit code {code}")
+
+
+def _write(job: SweepJob) -> None:
+    folder = Path(job.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{JOB_FILE}"
+    temporary.write_text(json.dumps(job.as_plain(), indent=2))
+    temporary.replace(folder / JOB_FILE)
+
+
+def best_command(job: SweepJob) -> str:
+    """What to type to train a job again, on its own."""
+    return join(["deitlt", "train", *(word for word in job.overrides if not word.startswith(("sweep.", "objective.")))])
+
+
+def conclude_sweep(folder: Path, direction: str, console: Console) -> int:
+    """Print the table of all jobs that lie in a sweep's folder, and write it and its picture there.
+
+    Returns:
+        The exit code: 0, or 1 where a job failed or is not done, or none has a value. Nothing is written where no
+        job began.
+    """
+    from deitlt.reports.sweep import best_job, jobs_line, ranked, sweep_markdown, sweep_table
+    from deitlt.reports.tables import csv_text, terminal
+
+    jobs = read_jobs(folder)
+    if not jobs:
+        return OK
+    best = best_job(jobs, direction)
+    command = None if best is None else best_command(best)
+    plain = [job.as_plain() for job in ranked(jobs, direction)]
+    content = json.dumps({"direction": direction, "best": command, "jobs": plain}, indent=2)
+    texts = {"md": sweep_markdown(jobs, direction, command), "csv": csv_text(sweep_table(jobs, direction)), "json": content}
+    for ending, text in texts.items():
+        (folder / f"{NAME}.{ending}").write_text(text)
+    drawn = _draw(jobs, folder / f"{NAME}.png", direction)  # after the tables, which it must not cost
+    refused = [job for job in jobs if job.state == "failed"]
+    shown = [replace(job, reason=None) if job in refused else job for job in jobs]
+    console.print(terminal(sweep_table(shown, direction)))
+    lines = [f"job {Path(job.folder).name} failed: {job.reason}" for job in refused]
+    lines += [jobs_line(jobs), f"best: {command}" if command else "no job has finished with a value"]
+    lines.append(f"more: {folder / f'{NAME}.md'}, .csv, .json{', .png' if drawn else ''}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    done = all(job.state in (FINISHED, PRUNED) for job in jobs)
+    return OK if done and any(job.value is not None for job in jobs) else FAILED
+
+
+def _draw(jobs: Sequence[SweepJob], path: Path, direction: str) -> bool:
+    """The jobs that have a value as parallel coordinates; none where they differ in no setting."""
+    from deitlt.reports.figures import save_figure
+    from deitlt.reports.sweep import ranked, swept_keys
+    from deitlt.reports.sweep_figure import parallel_coordinates
+    from deitlt.tracking import drawing
+
+    keys = swept_keys(jobs)
+    drawn = [job for job in ranked(jobs, direction) if job.value is not None and set(keys) <= set(job.settings)]
+    metrics = {job.metric for job in drawn}
+    if not keys or not drawn:
+        return False
+    with drawing(path.name):
+        figure = parallel_coordinates(
+            {key: [job.settings[key] for job in drawn] for key in keys},
+            [job.value for job in drawn if job.value is not None],
+            f"{metrics.pop() if len(metrics) == 1 else 'accuracy'}, %",
+            [job.state == PRUNED for job in drawn],
+            direction,
+        )
+        save_figure(figure, path)
+    return path.exists()
