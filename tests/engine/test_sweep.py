@@ -155,7 +155,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_table(script, tmp_path, monkeyp
     def fails(*_, **__):
         raise OSError("no font")
 
-    monkeypatch.setattr("deitlt.figures.parallel_coordinates", fails)
+    monkeypatch.setattr("deitlt.reports.sweep_figure.parallel_coordinates", fails)
     assert swept("seed=0,5") == 0
     assert summary(tmp_path)[0]["best"] == "deitlt train seed=5"
 

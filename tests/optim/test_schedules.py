@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deitlt.errors import ConfigError
-from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, schedule_time
+from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, lagged_time, schedule_time
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "lr_schedule.npz")
 STUDENT = WarmupCosine(lr=2.5e-4, epochs=1200)
@@ -21,6 +21,11 @@ def test_first_and_last_micro_batch_of_every_epoch():
     last = [STUDENT(schedule_time(epoch, BATCHES - 1, BATCHES, 4)) for epoch in range(1200)]
     assert_close(first, GOLDEN["c10_if100_lr_first_microstep_per_epoch"])
     assert_close(last, GOLDEN["c10_if100_lr_last_microstep_per_epoch"])
+
+
+def test_lag_of_one_epoch_without_accumulation():
+    ours = [STUDENT(lagged_time(epoch)) for epoch in range(1200)]
+    assert_close(ours, GOLDEN["c10_if100_accum1_lr_used_in_epoch"])
 
 
 def test_learning_rate_of_each_update():

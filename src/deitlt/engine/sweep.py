@@ -142,7 +142,9 @@ def _values(override: Override) -> Iterator[str]:
 
 def _sorted(words: list[str]) -> tuple[list[str], list[str]]:
     """The flags, with the user's own folders of configurations among them, and the overrides."""
-    flags, overrides, rest = [], [], iter(words)
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(words)
     for word in rest:
         flag, _, value = word.partition("=")
         if flag in ("--config-dir", "-cd"):
@@ -330,7 +332,11 @@ def conclude_sweep(folder: Path, direction: str, console: Console) -> int:
     command = None if best is None else best_command(best)
     plain = [job.as_plain() for job in ranked(jobs, direction)]
     content = json.dumps({"direction": direction, "best": command, "jobs": plain}, indent=2)
-    texts = {"md": sweep_markdown(jobs, direction, command), "csv": csv_text(sweep_table(jobs, direction)), "json": content}
+    texts = {
+        "md": sweep_markdown(jobs, direction, command),
+        "csv": csv_text(sweep_table(jobs, direction)),
+        "json": content,
+    }
     for ending, text in texts.items():
         (folder / f"{NAME}.{ending}").write_text(text)
     drawn = _draw(jobs, folder / f"{NAME}.png", direction)  # after the tables, which it must not cost
