@@ -31,8 +31,8 @@ from deitlt.checkpoints import AtomicCheckpointIO, ModelSpec, check_teacher, ini
 from deitlt.data import LongTailDataModule
 from deitlt.engine.devices import BatchPlan, plan_batches
 from deitlt.engine.launch import find_environment
-from deitlt.engine.sweep import build_pruning
 from deitlt.engine.stage_config import StageConfig
+from deitlt.engine.sweep import build_pruning
 from deitlt.errors import ConfigError, nearest
 from deitlt.models import (
     StudentNetwork,
