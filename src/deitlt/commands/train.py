@@ -6,6 +6,7 @@ from rich.console import Console
 from deitlt.engine.devices import count_devices
 from deitlt.engine.launch import (
     check_same,
+    failing_late,
     find_environment,
     from_first_rank,
     is_first,
@@ -40,7 +41,10 @@ def main(config: DictConfig) -> None:
     trainer = opened.config["trainer"]
     devices = 1 if launched else count_devices(trainer["accelerator"], trainer["devices"])[1]
     with preemptible(opened.folder, console):
-        if devices == 1:
+        if launched:
+            with failing_late():
+                train_run(opened)
+        elif devices == 1:
             train_run(opened)
         else:
             launch(train_run, devices, float(trainer.get("grace", 0)), opened)

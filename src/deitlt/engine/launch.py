@@ -10,7 +10,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -33,6 +34,7 @@ Found = TypeVar("Found")
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that the agent passes on to its ranks
 PATIENCE = timedelta(hours=1)  # for a rank that others wait for: the first looks at all files, draws, writes
 A_MOMENT = 1.0  # seconds that a rank waits which fails because another did: the agent tells of the first to end
+GONE_AFTER = 20.0  # the same where there are several hosts: torchrun counts a lost one as present for 15 s
 
 
 def find_environment() -> ClusterEnvironment:
@@ -177,13 +179,19 @@ def launch(entry: Callable[..., None], devices: int, grace: float, *arguments: A
 def _rank(entry: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """In a fresh process: the agent is told of a UserError by torch's own record of it."""
     multiprocessing.set_start_method(None, force=True)  # the platform's own for data workers, not the agent's
+    with preemptible(), failing_late():
+        entry(*arguments)
+
+
+@contextmanager
+def failing_late() -> Iterator[None]:
+    """Let an error that is not the user's pass a little later: it may be for nothing but another rank's end."""
     try:
-        with preemptible():
-            entry(*arguments)
+        yield
     except UserError:
         raise
     except Exception:
-        time.sleep(A_MOMENT)
+        time.sleep(GONE_AFTER if int(os.environ.get("GROUP_WORLD_SIZE", 1)) > 1 else A_MOMENT)
         raise
 
 

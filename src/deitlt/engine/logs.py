@@ -66,6 +66,19 @@ def run_log(path: Path, rank: int) -> Iterator[None]:
         file.close()
 
 
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Nothing below a warning is logged inside, and no warning of Python's is shown: what is made is thrown away."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def silence() -> None:
     """Keep libraries' chatter off the terminal where there is no run's log."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,7 +49,7 @@ from deitlt.engine.build import (
     initialise_student,
 )
 from deitlt.engine.launch import from_first_rank, is_first, join
-from deitlt.engine.logs import RunConsole, run_log
+from deitlt.engine.logs import RunConsole, run_log, without_chatter
 from deitlt.engine.objective import check_objective
 from deitlt.engine.results import collect, show, write_results, write_run_report
 from deitlt.engine.run_folder import AUTO, PRUNED, RunFolder
@@ -274,8 +273,7 @@ def rehearse(stage: StageConfig, info: DataInfo, node: str) -> None:
         ConfigError: something cannot be made of its settings.
     """
     _refuse_left_over(stage.recipe, node)
-    with _as_user_error(stage), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a setting that is refused; of one that is not, training warns again
+    with _as_user_error(stage), without_chatter():  # of a setting that is not refused, training warns again
         datamodule = build_data(stage)
         datamodule.check_cache(torch.device("cuda" if stage.trainer["accelerator"] == "gpu" else "cpu"))
         datamodule.train_dataloader()
