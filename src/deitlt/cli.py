@@ -27,7 +27,7 @@ HYDRA_VERBS = {
     "analyze": ("analyze", "measure attention, ranks, experts and more of a run or checkpoint: checkpoint=FILE_OR_RUN"),
     "benchmark": (
         "benchmark",
-        "measure speed and memory on this machine: part=training, transforms, profile, ...",
+        "measure speed and memory on this machine: part=training, or profile: of a step",
     ),
     "inspect": ("train", "draw what student and teacher will see, and the long tail; takes train's overrides"),
 }

@@ -4,11 +4,12 @@ import pytest
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
-        ("part=indx", "part=indx cannot be measured; did you mean 'index'?"),
+        ("part=indx", "part=indx is no choice; type one of profile, training."),
         ("output=found.txt", "output=found.txt is no JSON file; type output=found.json."),
-        ("rows=1", "rows=1 is too small; type rows=2 or more."),
-        ("workers=0", "workers=0 is too small; type workers=1 or more."),
-        ("repeats=0", "repeats=0 is too small; type repeats=1 or more."),
+        ("generated=1", "generated=1 is not 2 or more; type generated=2 or more."),
+        ("repeats=0", "repeats=0 is not 1 or more; type repeats=1 or more."),
+        ("training.measured=[]", "training.measured=[] names no stage; type training.measured=[student], say."),
+        ("compare=tim", "compare=tim is no choice; did you mean 'timm'?"),
         ("row=3", "row"),
     ],
 )

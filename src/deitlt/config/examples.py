@@ -50,8 +50,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "benchmark": (
         ("benchmark experiment=digits", "images/s of input, step and the whole"),
         ("benchmark experiment=cifar10_lt_if100 generated=50000", "of a recipe whose data are not here"),
-        ("benchmark part=transforms", "transforms in workers and on the device"),
-        ("benchmark part=recipe experiment=cifar10_lt_if100 generated=50000", "how long all of it would take"),
-        ("benchmark part=all output=all.json", "every figure of docs/speed.md"),
+        ("benchmark experiment=digits student/transforms=batch_small training.measured=[student]", "batch transforms"),
+        ("benchmark experiment=digits compare=timm", "timm's own loader and step beside ours"),
+        ("benchmark part=profile experiment=digits", "the most expensive operations of a step, and a trace"),
     ),
 }
