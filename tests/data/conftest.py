@@ -3,7 +3,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision import transforms
+
+
+class SeeThrough:
+    """A batch transform that can be seen through: each image's mean colour and one draw; crops are random."""
+
+    def __init__(self, image_size=4, crop="resized"):
+        self.image_size = image_size
+        self.crop = crop
+        self.given = []
+
+    def __call__(self, images, rng, cropped=False):
+        self.given.append((images, cropped))
+        draws = torch.from_numpy(rng.random(len(images))).float()
+        means = images.float().mean((1, 2, 3)) / 255
+        return (means + draws).view(-1, 1, 1, 1).expand(-1, 3, self.image_size, self.image_size)
+
+    def worker_crop(self):
+        if self.crop == "resized":
+            return transforms.RandomResizedCrop(self.image_size)
+        return transforms.Compose(
+            [transforms.Resize((self.image_size,) * 2), transforms.RandomCrop(self.image_size, 1)]
+        )
+
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -37,3 +62,8 @@ def image_folder(tmp_path: Path, write_image: Callable[..., Path]) -> Path:
     for name in ("train/dog/2.webp", "test/cat/9.jpg", "test/dog/9.png"):
         write_image(tmp_path / name)
     return tmp_path
+
+
+@pytest.fixture
+def see_through() -> type[SeeThrough]:
+    return SeeThrough

@@ -1,6 +1,6 @@
 import pickle
+import shutil
 import socket
-import tarfile
 import urllib.error
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +12,12 @@ from torchvision.datasets.utils import calculate_md5
 
 from deitlt.data import datasets
 from deitlt.data.datasets import DataRequest, DataSplits, get_dataset, list_datasets, read_digits, register_dataset
+from deitlt.data.folder import read_folder, read_image_lists
 from deitlt.data.images import ArrayImages
-from deitlt.data.splits import SplitOptions, long_tailed
+from deitlt.data.lists import INAT18_NORMALISATION
 from deitlt.errors import ConfigError, DataError
+from deitlt.transforms import IMAGENET
+from deitlt.types import Normalisation
 
 
 def read_nothing(request: DataRequest) -> DataSplits:
@@ -27,20 +30,36 @@ def _own_registry(monkeypatch):
     monkeypatch.setattr(datasets, "_SPECS", dict(datasets._SPECS))
 
 
-def test_built_in_sets_are_listed_sorted():
-    assert list_datasets() == ["cifar10", "cifar100", "digits", "folder", "imagenet_lt", "inat18", "lists", "places_lt"]
+CIFAR = Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))  # the authors'
+SPECS = {
+    "cifar10": (32, (3, 7), CIFAR),
+    "cifar100": (32, (36, 71), CIFAR),
+    "digits": (8, (3, 7), None),
+    "folder": (224, None, None),
+    "imagenet_lt": (224, (390, 835), IMAGENET),
+    "inat18": (224, (842, 4543), INAT18_NORMALISATION),
+    "lists": (224, None, None),
+    "places_lt": (224, None, IMAGENET),
+}
 
 
-def test_own_data_set_can_be_registered_twice_the_same():
+def test_the_data_sets_are_those_of_the_papers():
+    assert list_datasets() == sorted(SPECS)
+    for name, (size, cuts, normalisation) in SPECS.items():
+        spec = get_dataset(name)
+        assert (spec.name, spec.image_size, spec.group_cuts) == (name, size, cuts)
+        assert normalisation in (None, spec.normalisation)
+        assert len(spec.description) < 90
+    assert INAT18_NORMALISATION.mean == (0.466, 0.471, 0.380)
+
+
+def test_own_data_set_can_be_registered_twice_the_same_but_not_under_anothers_name():
     spec = replace(get_dataset("folder"), name="mine", read=read_nothing)
     register_dataset(spec)
     register_dataset(spec)
     assert get_dataset("mine").read(DataRequest(Path())).class_names == ()
-
-
-def test_name_of_another_data_set_is_refused():
     with pytest.raises(ConfigError, match=r"'digits' is registered already"):
-        register_dataset(replace(get_dataset("folder"), name="digits"))
+        register_dataset(replace(spec, name="digits"))
 
 
 def test_unknown_name_says_the_nearest():
@@ -50,16 +69,6 @@ def test_unknown_name_says_the_nearest():
         get_dataset("zzz")
 
 
-@pytest.mark.parametrize(
-    ("name", "size", "cuts"),
-    [("cifar10", 32, (3, 7)), ("cifar100", 32, (36, 71)), ("digits", 8, (3, 7)), ("folder", 224, None)],
-)
-def test_specs(name, size, cuts):
-    spec = get_dataset(name)
-    assert (spec.name, spec.image_size, spec.group_cuts) == (name, size, cuts)
-    assert len(spec.description) < 90
-
-
 REQUEST = DataRequest(root=Path("/nowhere"))
 
 
@@ -67,35 +76,18 @@ def pixels(source):
     return np.stack([np.asarray(source[i]) for i in range(len(source))])
 
 
-def test_test_set_is_balanced_and_apart_from_the_training_set():
+def test_digits_test_set_is_balanced_and_apart_from_training_and_the_normalisation_fits_the_pixels():
     splits = read_digits(REQUEST)
     assert np.bincount(splits.test.labels).tolist() == [50] * 10
-    assert len(splits.train) == 1297
     assert not set(splits.train.indices) & set(splits.test.indices)
     assert splits.class_names == tuple("0123456789")
-
-
-def test_every_opening_is_the_same():
-    first, second = read_digits(REQUEST), read_digits(REQUEST)
-    assert np.array_equal(first.test.indices, second.test.indices)
-    assert np.array_equal(pixels(first.test), pixels(second.test))
-
-
-def test_normalisation_fits_the_pixels():
-    splits = read_digits(REQUEST)
     values = np.concatenate([pixels(splits.train), pixels(splits.test)]) / 255
     assert values.shape == (1797, 8, 8, 3)
     assert values.max() == 1
+    assert np.array_equal(pixels(read_digits(REQUEST).test), pixels(splits.test))
     normalisation = get_dataset("digits").normalisation
     np.testing.assert_allclose(normalisation.mean, values.mean((0, 1, 2)), atol=1e-4)
     np.testing.assert_allclose(normalisation.std, values.std((0, 1, 2)), atol=1e-4)
-
-
-def test_demo_split_falls_from_120_to_6():
-    options = SplitOptions(imbalance_factor=0.05, max_count=120)
-    result = long_tailed(read_digits(REQUEST), options, (3, 7))
-    assert (result.info.counts[0], result.info.counts[-1]) == (120, 6)
-    assert len(result.train) == sum(result.info.counts)
 
 
 NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -144,27 +136,24 @@ def test_absent_files_are_one_sentence(tmp_path, name, folder):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failed_download_leaves_nothing(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(CIFAR100, "download", no_network)
+def half(self):
+    (Path(self.root) / self.filename).write_bytes(b"half")
+    raise RuntimeError("File not found or corrupted.")
+
+
+@pytest.mark.parametrize(
+    ("download", "reason"), [(no_network, "download failed: .*Name or service"), (half, "not found or corrupted")]
+)
+def test_a_failed_download_leaves_nothing(tmp_path, monkeypatch, capfd, download, reason):
+    monkeypatch.setattr(CIFAR100, "download", download)
     root = tmp_path / "not" / "yet"
-    with pytest.raises(DataError, match=r"download failed: .*Name or service") as caught:
+    with pytest.raises(DataError, match=reason) as caught:
         get_dataset("cifar100").read(DataRequest(root, download=True))
     assert "\n" not in str(caught.value)
     assert caught.value.__suppress_context__
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
     assert socket.getdefaulttimeout() is None
-
-
-def test_half_a_download_leaves_nothing(tmp_path, monkeypatch):
-    def half(self):
-        (Path(self.root) / self.filename).write_bytes(b"half")
-        raise RuntimeError("File not found or corrupted.")
-
-    monkeypatch.setattr(CIFAR10, "download", half)
-    with pytest.raises(DataError, match="not found or corrupted"):
-        get_dataset("cifar10").read(DataRequest(tmp_path, download=True))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_download_moves_whole_files_into_place(tmp_path, monkeypatch):
@@ -176,15 +165,6 @@ def test_download_moves_whole_files_into_place(tmp_path, monkeypatch):
     assert [path.name for path in root.iterdir()] == [CIFAR10.base_folder]
 
 
-def test_archive_beside_needs_no_network(tmp_path, monkeypatch):
-    folder = write_cifar10(tmp_path / "other", monkeypatch)
-    with tarfile.open(tmp_path / CIFAR10.filename, "w:gz") as archive:
-        archive.add(folder, CIFAR10.base_folder)
-    monkeypatch.setattr(CIFAR10, "download", no_network)
-    splits = get_dataset("cifar10").read(DataRequest(tmp_path, download=True))
-    assert len(splits.test) == 20
-
-
 def test_damaged_files_are_named(tmp_path, monkeypatch):
     folder = write_cifar10(tmp_path, monkeypatch)
     (folder / "test_batch").write_bytes(b"half")
@@ -192,6 +172,147 @@ def test_damaged_files_are_named(tmp_path, monkeypatch):
         get_dataset("cifar10").read(DataRequest(tmp_path, download=True))
 
 
-def test_authors_statistics():
-    assert datasets.CIFAR_NORMALISATION.mean == (0.4914, 0.4822, 0.4465)
-    assert datasets.CIFAR_NORMALISATION.std == (0.2023, 0.1994, 0.2010)
+# Folders of images
+
+
+def read(root, **lists):
+    return read_folder(DataRequest(root, **lists))
+
+
+def test_reads_nested_files_of_all_kinds_in_the_order_of_their_names(image_folder):
+    splits = read(image_folder)
+    assert splits.class_names == ("cat", "dog")
+    assert splits.train.labels.tolist() == [0, 0, 0, 1, 1]
+    assert [splits.train[i].size for i in range(5)] == [(6, 5)] * 5
+    names = [splits.train.path(i).split("train/")[1] for i in range(5)]
+    assert names == ["cat/1.jpg", "cat/2.JPEG", "cat/deep/er/3.png", "dog/1.jpg", "dog/2.webp"]
+    assert splits.test.labels.tolist() == [0, 1]
+
+
+def test_hidden_and_other_files_are_passed_over_and_linked_folders_are_read(image_folder, write_image):
+    write_image(image_folder / "train/cat/.ipynb_checkpoints/1.jpg")
+    (image_folder / "train/cat/._1.jpg").write_bytes(b"mac")
+    (image_folder / "train/cat/notes.txt").write_text("x")
+    (image_folder / "train/.DS_Store").write_text("x")
+    (image_folder / "train/wolf").symlink_to(image_folder / "train/dog")  # is read
+    splits = read(image_folder)
+    assert splits.class_names == ("cat", "dog", "wolf")
+    assert len(splits.train) == 5 + 2
+
+
+def test_val_serves_where_test_is_absent_and_may_lack_a_class(image_folder):
+    shutil.copytree(image_folder / "test" / "cat", image_folder / "val" / "cat")
+    assert len(read(image_folder).test) == 2  # of test/
+    shutil.rmtree(image_folder / "test")
+    splits = read(image_folder)
+    assert splits.class_names == ("cat", "dog")
+    assert splits.test.labels.tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: shutil.rmtree(root), r"data\.root=.* is not a folder; type data\.root=FOLDER"),
+        (lambda root: shutil.rmtree(root / "train"), r"data\.root=.* has no folder train/"),
+        (lambda root: shutil.rmtree(root / "test"), r"has neither a folder test/ nor val/"),
+        (lambda root: (root / "train/emu").mkdir(), r"class folder .*train/emu holds no image"),
+        (lambda root: (root / "test/cat").rename(root / "test/cow"), r"has the class 'cow', which .*train lacks"),
+        (
+            lambda root: [shutil.rmtree(root / "train" / name) for name in ("cat", "dog")],
+            r"train holds no class folder and so no image",
+        ),
+    ],
+)
+def test_what_is_missing_is_one_sentence(image_folder, spoil, message):
+    spoil(image_folder)
+    with pytest.raises(DataError, match=message) as caught:
+        read(image_folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "asked"), [("train", "test"), ("test", "train")])
+def test_one_list_asks_for_the_other(image_folder, given, asked):
+    with pytest.raises(ConfigError, match=rf"data\.{given}_csv needs .*type data\.{asked}_csv=FILE"):
+        read(image_folder, **{f"{given}_csv": image_folder / "list.csv"})
+
+
+TRAIN = "path,label\ntrain/cat/1.jpg,cat\ntrain/dog/1.jpg,dog\n"
+TEST = "path,label\ntest/dog/9.png,dog\n"
+
+
+def read_csv(folder, train=TRAIN, test=TEST, root=None):
+    (folder / "a.csv").write_text(train)
+    (folder / "b.csv").write_text(test)
+    return read_image_lists(folder / "a.csv", folder / "b.csv", root or folder)
+
+
+def test_names_are_sorted_and_kept(image_folder):
+    splits = read_csv(image_folder, "label,more,path\ndog,x,train/dog/1.jpg\n\ncat,y,train/cat/1.jpg\n")
+    assert splits.class_names == ("cat", "dog")
+    assert splits.train.labels.tolist() == [1, 0]
+    assert splits.test.labels.tolist() == [1]
+    assert splits.train[0].size == (6, 5)
+
+
+def test_integers_are_class_ids(image_folder):
+    rows = [f"train/cat/1.jpg,{i}" for i in (10, *range(10))]
+    splits = read_csv(image_folder, "\n".join(["path,label", *rows]), "path,label\ntest/dog/9.png,02\n")
+    assert splits.class_names == tuple(str(i) for i in range(11))
+    assert splits.train.labels.tolist() == [10, *range(10)]
+    assert splits.test.labels.tolist() == [2]
+
+
+def test_byte_order_mark_and_quotes_of_spreadsheets(image_folder):
+    splits = read_csv(image_folder, '\ufeffpath,label\r\n"train/cat/1.jpg","cat, tame"\r\ntrain/dog/1.jpg,dog\r\n')
+    assert splits.class_names == ("cat, tame", "dog")
+
+
+def test_paths_start_at_the_list_or_the_root_or_are_absolute(image_folder):
+    lists = image_folder / "train"
+    train = f"path,label\ncat/1.jpg,cat\ntest/dog/9.png,dog\n{image_folder}/train/dog/1.jpg,dog\n"
+    splits = read_csv(lists, train, root=image_folder)
+    assert len(splits.train) == 3
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("file,label\nx,y\n", r"a\.csv has no column 'path' \(its header is 'file,label'\)"),
+        ("path,class\nx,y\n", r"a\.csv has no column 'label'"),
+        ("", r"a\.csv has no column 'path'"),
+        ("path,label\n", r"a\.csv lists no image"),
+        ("path,label\ntrain/cat/1.jpg\n", r"a\.csv, line 2 has 1 of 2 columns"),
+        ("path,label\ntrain/cat/1.jpg,\n", r"a\.csv, line 2: the label '' does not fit"),
+        (TRAIN + "gone.jpg,dog\n", r"a\.csv, line 4: there is no file 'gone\.jpg'"),
+        (TRAIN + ",dog\n", r"a\.csv, line 4: there is no file ''"),
+        ("path,label\ntrain/cat/1.jpg,0\ntrain/cat/1.jpg,1o\n", r"line 3: the label '1o' does not fit"),
+        ("path,label\ntrain/cat/1.jpg,-1\n", r"line 2: the label '-1' does not fit"),
+        ("path,label\ntrain/cat/1.jpg,0\ntrain/cat/1.jpg,2\n", r"no image of class 1, though .* go up to 2"),
+    ],
+)
+def test_training_list_errors(image_folder, train, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read_csv(image_folder, train)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("train", "label"),
+    [(TRAIN, "cow"), (TRAIN, "0"), (TRAIN, ""), (TRAIN.replace("cat\n", "0\n").replace("dog\n", "1\n"), "2")],
+)
+def test_label_of_the_test_list_that_is_no_class(image_folder, train, label):
+    with pytest.raises(DataError, match=rf"b\.csv, line 3: the label '{label}' is none of .* 2 classes"):
+        read_csv(
+            image_folder,
+            train,
+            f"path,label\ntest/dog/9.png,{'1' if '1.jpg,1' in train else 'dog'}\nx.jpg,{label}\n",
+        )
+
+
+def test_missing_and_unreadable_lists(image_folder):
+    read_csv(image_folder)
+    with pytest.raises(DataError, match=r"none\.csv cannot be read"):
+        read_image_lists(image_folder / "none.csv", image_folder / "b.csv", image_folder)
+    (image_folder / "c.csv").write_bytes(b"path,label\n\xff\xfe,\x00\n")
+    with pytest.raises(DataError, match=r"c\.csv cannot be read as a CSV file in UTF-8"):
+        read_image_lists(image_folder / "a.csv", image_folder / "c.csv", image_folder)

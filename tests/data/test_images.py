@@ -1,14 +1,17 @@
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode
 
 from deitlt.data.datasets import DataRequest
 from deitlt.data.file_checks import find_broken
 from deitlt.data.folder import read_folder
-from deitlt.data.images import ArrayImages, FileImages, Subset, drop
+from deitlt.data.images import ArrayImages, FileImages, Subset, decode_crop, drop, levels_of
+from deitlt.data.loading import isolated_rng
 from deitlt.errors import DataError
 
 
@@ -25,13 +28,6 @@ def test_array_images_are_rgb_and_labels_int64():
     assert len(source) == 6
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK"])
-def test_files_of_any_mode_become_rgb(tmp_path, write_image, mode):
-    path = write_image(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"), mode=mode)
-    image = FileImages([path], [0])[0]
-    assert (image.mode, image.size) == ("RGB", (6, 5))
-
-
 def test_paths_keep_their_characters(tmp_path, write_image):
     paths = [write_image(tmp_path / name) for name in ("süß 图.png", "b.png")]
     source = FileImages([paths[0], str(paths[1])], [1, 0])
@@ -39,35 +35,13 @@ def test_paths_keep_their_characters(tmp_path, write_image):
     assert source[0].size == (6, 5)
 
 
-def test_broken_file_is_named_with_the_way_out(tmp_path, write_image):
-    whole = write_image(tmp_path / "a.jpg")
-    whole.write_bytes(whole.read_bytes()[:-300])
-    with pytest.raises(DataError, match=r"a\.jpg cannot be decoded .*data\.on_broken=skip") as caught:
-        FileImages([whole], [0])[0]
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"x" * 40])
-def test_what_is_no_image_raises_data_error(tmp_path, content):
-    (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(DataError, match="cannot be decoded"):
-        FileImages([tmp_path / "a.png"], [0])[0]
-
-
-def test_subset_of_a_subset_is_a_view_of_the_whole():
+def test_a_subset_of_a_subset_is_one_of_the_whole():
     whole = array_images()
     part = Subset(Subset(whole, [5, 3, 1]), [2, 0])
     assert part.source is whole
     assert part.indices.tolist() == [1, 5]
     assert part.labels.tolist() == [1, 5]
     assert part[1].getpixel((0, 0)) == (5, 5, 5)
-
-
-def test_sources_pickle(tmp_path: Path, write_image):
-    source = Subset(FileImages([write_image(tmp_path / "a.png"), write_image(tmp_path / "b.png")], [0, 1]), [1])
-    copy = pickle.loads(pickle.dumps(source))
-    assert isinstance(copy[0], Image.Image)
-    assert copy.labels.tolist() == [1]
 
 
 def test_finds_and_drops_broken_files(image_folder):
@@ -83,15 +57,85 @@ def test_finds_and_drops_broken_files(image_folder):
     assert find_broken(kept) == []
 
 
-def test_each_file_is_named_once_and_every_copy_dropped(tmp_path):
+def test_each_file_is_named_once_and_every_copy_dropped(tmp_path, write_image):
     (tmp_path / "a.png").write_bytes(b"x")
-    source = FileImages([tmp_path / "a.png"] * 3, [0, 1, 0])
+    source = FileImages([*[tmp_path / "a.png"] * 3, write_image(tmp_path / "b.png")], [0, 1, 0, 1])
     assert find_broken(source) == [str(tmp_path / "a.png")]
-    assert len(drop(source, find_broken(source))) == 0
+    assert len(drop(source, find_broken(source))) == 1
+    assert find_broken(Subset(source, [3])) == []
 
 
-def test_subset_is_searched_alone(tmp_path, write_image):
-    (tmp_path / "a.png").write_bytes(b"x")
-    source = FileImages([tmp_path / "a.png", write_image(tmp_path / "b.png")], [0, 1])
-    assert find_broken(Subset(source, [1])) == []
-    assert find_broken(Subset(source, [0])) == [str(tmp_path / "a.png")]
+# Decoding
+
+SMOOTH = np.indices((96, 128)).sum(0)[..., None] * np.array([1.0, 0.5, 0.2])  # JPEG keeps slow changes of colour
+
+
+def written(folder, name="picture.jpg", factor=1, **options):
+    image = Image.fromarray(SMOOTH.astype(np.uint8)).resize((128 * factor, 96 * factor), Image.Resampling.BICUBIC)
+    image.save(folder / name, **options)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("name", ["picture.jpg", "picture.png", "picture.webp", "picture.bmp", "picture.gif"])
+def test_a_file_is_decoded_as_pillow_does(tmp_path, name):
+    path = written(tmp_path, name)
+    expected = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+    found = levels_of(FileImages([path], [0]), 0)
+    assert found.dtype == torch.uint8
+    assert (found.int() - expected.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "1", "P"])
+def test_every_colour_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / ("picture.jpg" if mode in ("L", "CMYK") else "picture.png")
+    Image.fromarray(SMOOTH.astype(np.uint8)).convert(mode).save(path)
+    expected = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+    assert FileImages([path], [0])[0].mode == "RGB"
+    found = levels_of(FileImages([path], [0]), 0)
+    # Pillow and torchvision print a CMYK file's inks a few levels apart.
+    assert (found.int() - expected.int()).abs().max() <= (1 if mode != "CMYK" else 4)
+
+
+def crop_of(path, size=32, seed=3, **options):
+    crop = transforms.RandomResizedCrop(size, interpolation=InterpolationMode.BICUBIC, **options)
+    with isolated_rng(seed):
+        return decode_crop(path, crop, size)
+
+
+def test_a_crop_is_that_of_the_decoded_image(tmp_path):
+    path = written(tmp_path)
+    crop = transforms.RandomResizedCrop(32, interpolation=InterpolationMode.BICUBIC)
+    with isolated_rng(3):
+        expected = np.asarray(crop(Image.open(path).convert("RGB")))
+    assert np.abs(crop_of(path).permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
+    shift = transforms.Compose([transforms.Resize((16, 16)), transforms.RandomCrop(16, 2)])  # takes the whole image
+    with isolated_rng(1):
+        found = decode_crop(path, shift, 16)
+    with isolated_rng(1):
+        assert torch.equal(found, shift(levels_of(FileImages([path], [0]), 0)))
+
+
+def test_a_large_jpeg_is_decoded_reduced_and_looks_the_same(tmp_path, monkeypatch):
+    path = written(tmp_path, factor=8, quality=95)  # 1,024 x 768, of which 32 pixels a side are kept
+    reduced = crop_of(path, scale=(0.8, 1.0))
+    monkeypatch.setattr("deitlt.data.images.REDUCED_FROM", 10**6)
+    whole = crop_of(path, scale=(0.8, 1.0))
+    assert not torch.equal(reduced, whole)
+    assert (reduced.int() - whole.int()).abs().max() <= 3
+
+
+@pytest.mark.parametrize("name", ["half.jpg", "words.jpg", "empty.jpg", "absent.jpg"])
+def test_a_broken_file_is_named_with_the_way_out(tmp_path, name):
+    whole = Path(written(tmp_path)).read_bytes()
+    (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "words.jpg").write_text("no picture")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    path = str(tmp_path / name)
+    for read in (
+        lambda: FileImages([path], [0])[0],
+        lambda: levels_of(FileImages([path], [0]), 0),
+        lambda: crop_of(path),
+    ):
+        with pytest.raises(DataError, match=rf"{name} cannot be (decoded|read) .*data\.on_broken=skip") as caught:
+            read()
+        assert "\n" not in str(caught.value)

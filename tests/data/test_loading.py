@@ -1,29 +1,24 @@
 import contextlib
 import pickle
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.data.batch_views import SeeThrough
 from torch.utils.data import DataLoader
-from torchvision import transforms
-from torchvision.transforms import InterpolationMode
 
-from deitlt.data.images import ArrayImages, FileImages, Relabelled, Subset, decode_crop, levels_of
+from deitlt.data.images import ArrayImages, FileImages, Relabelled, Subset
 from deitlt.data.loading import (
     EvaluationImages,
     TrainingImages,
     isolated_rng,
     load_cache,
     make_delivery,
-    make_loader,
     should_cache,
 )
 from deitlt.data.samplers import EvaluationSampler, FullRepeatedAugmentationSampler, KeyedSampler, SampleKey
-from deitlt.errors import ConfigError, DataError
+from deitlt.errors import ConfigError
 from deitlt.types import IGNORED
 
 CPU = torch.device("cpu")
@@ -31,7 +26,6 @@ EIGHT = ArrayImages(np.zeros((8, 2, 2, 3), np.uint8), np.arange(8) % 3)
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 10, 3), dtype=np.uint8)
 ARRAYS = Subset(ArrayImages(PIXELS, [0, 1, 2, 0, 1, 2]), [5, 3, 1, 0])
 KEYS = [SampleKey(2, 0, 0), SampleKey(2, 3, 0), SampleKey(2, 3, 1)]  # of images 5, 0 and 0
-SMOOTH = np.indices((96, 128)).sum(0)[..., None] * np.array([1.0, 0.5, 0.2])  # JPEG keeps slow changes of colour
 
 
 def draw_all(image):
@@ -41,23 +35,6 @@ def draw_all(image):
 
 def levels(*rows):
     return torch.from_numpy(PIXELS[list(rows)]).permute(0, 3, 1, 2)
-
-
-class Deferred:
-    """Levels that the device divides by 255; in the worker a number is added to them."""
-
-    def __call__(self, picture):
-        return self.on_device(self.collate([self.in_worker(picture)]))[0]
-
-    def in_worker(self, picture):
-        return torch.from_numpy(np.asarray(picture) // 2 + np.uint8(random.randrange(99))).permute(2, 0, 1)
-
-    def collate(self, samples):
-        return torch.stack(samples)
-
-    def on_device(self, travelled):
-        assert travelled.dtype == torch.uint8
-        return travelled / 255
 
 
 def delivered(dataset, transform, cache=False, keys=KEYS, **options):
@@ -74,12 +51,6 @@ def files(tmp_path):
         paths.append(tmp_path / f"{number}.jpg")
         Image.new("RGB", size, (60 * number, 80, 120)).save(paths[-1])
     return FileImages(paths, [0, 1, 2])
-
-
-def written(folder, name="picture.jpg", factor=1, **options):
-    image = Image.fromarray(SMOOTH.astype(np.uint8)).resize((128 * factor, 96 * factor), Image.Resampling.BICUBIC)
-    image.save(folder / name, **options)
-    return str(folder / name)
 
 
 # Random numbers of a sample's own
@@ -114,22 +85,17 @@ def test_samples_do_not_depend_on_the_global_generators_nor_move_them():
     assert torch.equal(torch.stack([before, after]), undisturbed)
     torch.manual_seed(99)
     assert torch.equal(data[SampleKey(0, 3, 0)][0], sample)
+    seed_all()
+    with contextlib.suppress(RuntimeError), isolated_rng(1):
+        draw_all(None)
+        raise RuntimeError
+    assert torch.equal(draw_all(None), undisturbed[0])
 
 
 def test_each_part_of_the_key_gives_other_numbers_in_each_generator():
     keys = [(0, 0, 0, 0, 0), (1, 0, 0, 0, 0), (0, 1, 0, 0, 0), (0, 0, 1, 0, 0), (0, 0, 0, 1, 0), (0, 0, 0, 0, 1)]
     samples = [TrainingImages(EIGHT, draw_all, seed, rank)[SampleKey(*key)][0] for seed, rank, *key in keys]
     assert [len(numbers.unique()) for numbers in torch.stack(samples).T] == [6, 6, 6]
-
-
-def test_generators_are_put_back_after_an_error():
-    random.seed(1)
-    expected = random.random()
-    random.seed(1)
-    with contextlib.suppress(RuntimeError), isolated_rng(1):
-        random.random()
-        raise RuntimeError
-    assert random.random() == expected
 
 
 def test_evaluation_marks_what_only_fills_up():
@@ -143,33 +109,16 @@ def test_evaluation_marks_what_only_fills_up():
 # The two ways of delivery
 
 
-def test_a_transform_of_single_images_runs_in_workers():
-    found = delivered(ARRAYS, lambda image: torch.tensor(np.array(image)).permute(2, 0, 1), cache=True)
-    delivery, images, targets = found
+def test_several_crops_of_an_image_come_as_several_batches():
+    delivery, images, targets = delivered(ARRAYS, lambda image: (torch.zeros(3, 4, 4), torch.ones(3, 2, 2)), cache=True)
     assert delivery.uses_workers
-    assert torch.equal(images, levels(5, 0, 0))
     assert targets.tolist() == [2, 0, 0]
+    assert [crop.shape for crop in images] == [(3, 3, 4, 4), (3, 3, 2, 2)]
 
 
-def test_several_views_of_an_image_come_as_several_batches():
-    _, images, _ = delivered(ARRAYS, lambda image: (torch.zeros(3, 4, 4), torch.ones(3, 2, 2)))
-    assert [view.shape for view in images] == [(3, 3, 4, 4), (3, 3, 2, 2)]
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_deferred_transform_sends_uint8_and_gives_what_it_gives_of_each_image(num_workers):
-    delivery = make_delivery(ARRAYS, Deferred(), False, CPU, seed=3, rank=1)
-    plain = TrainingImages(ARRAYS, Deferred(), seed=3, rank=1)
-    travelled, targets = next(iter(make_loader(delivery.samples, KEYS, 3, num_workers, collate=delivery.collate)))
-    assert travelled.dtype == torch.uint8
-    images = delivery.finish(travelled, CPU, np.random.default_rng(0))
-    assert torch.equal(images, torch.stack([plain[key][0] for key in KEYS]))
-    assert targets.tolist() == [2, 0, 0]
-
-
-def test_cached_and_streamed_images_give_the_same_batch():
+def test_cached_and_streamed_images_give_the_same_batch(see_through):
     for cache in (True, False):
-        transform = SeeThrough()
+        transform = see_through()
         delivery, images, targets = delivered(ARRAYS, transform, cache=cache)
         given, cropped = transform.given[0]
         assert delivery.uses_workers is not cache
@@ -179,11 +128,11 @@ def test_cached_and_streamed_images_give_the_same_batch():
         assert targets.tolist() == [2, 0, 0]
         assert images.shape == (3, 3, 4, 4)
     relabelled = Relabelled(ARRAYS, np.array([2, 0, 1]))
-    assert delivered(relabelled, SeeThrough(), cache=True)[2].tolist() == [1, 2, 2]
+    assert delivered(relabelled, see_through(), cache=True)[2].tolist() == [1, 2, 2]
 
 
-def test_files_of_differing_sizes_are_cropped_by_workers(files):
-    transform = SeeThrough()
+def test_files_of_differing_sizes_are_cropped_by_workers(files, see_through):
+    transform = see_through()
     delivered(files, transform, "auto", [SampleKey(0, i, 0) for i in range(3)])
     given, cropped = transform.given[0]
     assert given.shape == (3, 3, 4, 4)
@@ -191,12 +140,12 @@ def test_files_of_differing_sizes_are_cropped_by_workers(files):
     assert (given.float().mean((2, 3)) - torch.tensor([[0, 80, 120], [60, 80, 120], [120, 80, 120]])).abs().max() < 4
 
 
-def test_a_crop_depends_on_seed_rank_and_key_alone(files):
+def test_a_crop_depends_on_seed_rank_and_key_alone(files, see_through):
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(files.path(2))
     noisy = FileImages([files.path(2)] * 3, [0, 1, 2])
 
     def crops(*key, **options):
-        transform = SeeThrough()
+        transform = see_through()
         delivered(noisy, transform, keys=[SampleKey(*(key or (0, 2, 0)))], **options)
         return transform.given[0][0]
 
@@ -205,9 +154,9 @@ def test_a_crop_depends_on_seed_rank_and_key_alone(files):
         assert not torch.equal(crops(), other)
 
 
-def test_workers_can_be_given_what_they_need(files):
+def test_workers_can_be_given_what_they_need(files, see_through):
     for dataset, cache in ((Subset(files, [1, 0, 2]), False), (ARRAYS, False), (ARRAYS, True)):
-        samples = make_delivery(dataset, SeeThrough(), cache, CPU, 0, 0).samples
+        samples = make_delivery(dataset, see_through(), cache, CPU, 0, 0).samples
         copy = pickle.loads(pickle.dumps(samples))
         assert len(copy) == len(samples)
         assert copy[SampleKey(0, 1, 0)][1] == samples[SampleKey(0, 1, 0)][1]
@@ -269,64 +218,3 @@ def test_on_a_gpu_a_quarter_of_the_memory_is_taken_unless_more_is_asked_for(monk
 def test_another_word_is_refused():
     with pytest.raises(ConfigError, match=r"data\.cache_on_device=yes is no choice; type =auto, =true or =false\."):
         should_cache(ARRAYS, "yes", CPU)
-
-
-# Decoding
-
-
-@pytest.mark.parametrize("name", ["picture.jpg", "picture.png", "picture.webp", "picture.bmp", "picture.gif"])
-def test_a_file_is_decoded_as_pillow_does(tmp_path, name):
-    path = written(tmp_path, name)
-    expected = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
-    found = levels_of(FileImages([path], [0]), 0)
-    assert found.dtype == torch.uint8
-    assert (found.int() - expected.int()).abs().max() <= 1
-
-
-@pytest.mark.parametrize("mode", ["L", "CMYK", "1", "P"])
-def test_every_colour_mode_becomes_rgb(tmp_path, mode):
-    path = tmp_path / ("picture.jpg" if mode in ("L", "CMYK") else "picture.png")
-    Image.fromarray(SMOOTH.astype(np.uint8)).convert(mode).save(path)
-    expected = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
-    found = levels_of(FileImages([path], [0]), 0)
-    # Pillow and torchvision print a CMYK file's inks a few levels apart.
-    assert (found.int() - expected.int()).abs().max() <= (1 if mode != "CMYK" else 4)
-
-
-def test_a_broken_file_is_named(tmp_path):
-    content = Path(written(tmp_path)).read_bytes()
-    (tmp_path / "half.jpg").write_bytes(content[: len(content) // 2])
-    (tmp_path / "words.jpg").write_text("no picture")
-    for name in ("half.jpg", "words.jpg", "absent.jpg"):
-        path = str(tmp_path / name)
-        for read in (lambda file: levels_of(FileImages([file], [0]), 0), crop_of):
-            with pytest.raises(DataError, match=name):
-                read(path)
-
-
-def crop_of(path, size=32, seed=3, **options):
-    crop = transforms.RandomResizedCrop(size, interpolation=InterpolationMode.BICUBIC, **options)
-    with isolated_rng(seed):
-        return decode_crop(path, crop, size)
-
-
-def test_a_crop_is_that_of_the_decoded_image(tmp_path):
-    path = written(tmp_path)
-    crop = transforms.RandomResizedCrop(32, interpolation=InterpolationMode.BICUBIC)
-    with isolated_rng(3):
-        expected = np.asarray(crop(Image.open(path).convert("RGB")))
-    assert np.abs(crop_of(path).permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
-    shift = transforms.Compose([transforms.Resize((16, 16)), transforms.RandomCrop(16, 2)])  # takes the whole image
-    with isolated_rng(1):
-        found = decode_crop(path, shift, 16)
-    with isolated_rng(1):
-        assert torch.equal(found, shift(levels_of(FileImages([path], [0]), 0)))
-
-
-def test_a_large_jpeg_is_decoded_reduced_and_looks_the_same(tmp_path, monkeypatch):
-    path = written(tmp_path, factor=8, quality=95)  # 1,024 x 768, of which 32 pixels a side are kept
-    reduced = crop_of(path, scale=(0.8, 1.0))
-    monkeypatch.setattr("deitlt.data.images.REDUCED_FROM", 10**6)
-    whole = crop_of(path, scale=(0.8, 1.0))
-    assert not torch.equal(reduced, whole)
-    assert (reduced.int() - whole.int()).abs().max() <= 3

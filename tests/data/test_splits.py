@@ -1,5 +1,3 @@
-import pickle
-
 import numpy as np
 import pytest
 
@@ -8,7 +6,6 @@ from deitlt.data.datasets import DataSplits
 from deitlt.data.images import ArrayImages
 from deitlt.data.splits import SplitOptions, authors_order, long_tailed, sort_classes
 from deitlt.errors import ConfigError, DataError
-from deitlt.losses import effective_number_weights
 
 
 def fake(labels, classes=None):
@@ -39,9 +36,20 @@ def test_published_split_of_cifar10_index_for_index(golden):
     assert result.info.groups == {"head": (0, 1, 2), "mid": (3, 4, 5, 6), "tail": (7, 8, 9)}
 
 
-def test_step_profile():
-    result = long_tailed(sized(*[100] * 5), SplitOptions(imbalance_factor=0.1, imbalance_kind="step"), None)
-    assert result.info.counts == (100, 100, 10, 10, 10)
+@pytest.mark.parametrize(
+    ("sizes", "options", "counts"),
+    [
+        ([100] * 5, {"imbalance_factor": 0.1, "imbalance_kind": "step"}, (100, 100, 10, 10, 10)),
+        ([40, 7, 40], {"imbalance_factor": 0.1}, (40, 7, 4)),  # a class with fewer images than asked keeps all
+        ([50, 50], {"imbalance_factor": 0.1, "max_count": 20}, (20, 2)),
+        ([50, 3], {"max_count": 20}, (20, 3)),
+    ],
+)
+def test_counts_follow_the_profile_and_the_seed_selects_the_images(sizes, options, counts):
+    first, second = (long_tailed(sized(*sizes), SplitOptions(**options, split_seed=seed), None) for seed in (0, 1))
+    assert first.info.counts == second.info.counts == counts
+    assert tuple(counts_of(first.train, len(sizes))) == counts
+    assert not np.array_equal(first.train.indices, second.train.indices)
 
 
 def test_without_a_factor_the_data_stay_as_they_are():
@@ -52,23 +60,6 @@ def test_without_a_factor_the_data_stay_as_they_are():
     assert result.info.counts == (3, 9, 5)
     assert result.info.num_classes == 3
     assert result.info.class_names == ("c0", "c1", "c2")
-
-
-def test_class_with_fewer_images_than_asked_keeps_all():
-    result = long_tailed(sized(40, 7, 40), SplitOptions(imbalance_factor=0.1), None)
-    assert result.info.counts == (40, 7, 4)
-    assert counts_of(result.train, 3) == [40, 7, 4]
-
-
-def test_max_count_is_the_largest_class_and_alone_caps_all():
-    assert long_tailed(sized(50, 50), SplitOptions(0.1, max_count=20), None).info.counts == (20, 2)
-    assert long_tailed(sized(50, 3), SplitOptions(max_count=20), None).info.counts == (20, 3)
-
-
-def test_other_seed_selects_other_images_of_equal_number():
-    first, second = (long_tailed(sized(50, 50), SplitOptions(0.1, split_seed=seed), None) for seed in (0, 1))
-    assert first.info.counts == second.info.counts
-    assert not np.array_equal(first.train.indices, second.train.indices)
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.99])
@@ -109,11 +100,8 @@ def test_groups_by_shots_and_own_cuts():
     assert own == {"head": (0,), "mid": (1, 2), "tail": (3,)}
     default = long_tailed(counts, SplitOptions(), (2, 3)).info.groups
     assert default == {"head": (0, 1), "mid": (2,), "tail": (3,)}
-
-
-def test_group_without_a_class_is_absent():
-    groups = long_tailed(sized(200, 150), SplitOptions(groups="shots"), None).info.groups
-    assert groups == {"head": (0, 1)}
+    few = long_tailed(sized(200, 150), SplitOptions(groups="shots"), None).info.groups
+    assert few == {"head": (0, 1)}  # a group without a class is absent
 
 
 @pytest.mark.parametrize(
@@ -131,14 +119,11 @@ def test_options_out_of_range(option, message):
         SplitOptions(**option)
 
 
-def test_factor_out_of_range():
+def test_data_that_cannot_be_split_are_named():
     with pytest.raises(ConfigError, match=r"data\.imbalance_factor=100"):
         long_tailed(sized(9, 9), SplitOptions(imbalance_factor=100), None)
     with pytest.raises(ConfigError, match=r"leaves class 1 with 0 of 9 images"):
         long_tailed(sized(9, 9), SplitOptions(imbalance_factor=0.01), None)
-
-
-def test_class_without_an_image_and_a_single_class():
     with pytest.raises(DataError, match="class 'c1' has no training image"):
         long_tailed(sized(5, 0, 5), SplitOptions(), None)
     with pytest.raises(DataError, match="1 class, but"):
@@ -193,12 +178,9 @@ def test_the_profile_gives_most_images_to_the_class_that_has_most(splits):
     assert result.info.counts == (9, 5, 3, 2, 1, 1)  # 9 * 9**(-c/5), and no more than there are
 
 
-def test_labels_are_the_data_sets_own_without_sorting(splits):
+def test_classes_keep_their_order_or_have_that_of_a_file(splits, tmp_path):
     assert sort_classes(splits, "label") is splits
     assert long_tailed(splits, SplitOptions(), None).info.labels == (0, 1, 2, 3, 4, 5)
-
-
-def test_an_order_from_a_file(splits, tmp_path):
     (tmp_path / "order.txt").write_text("5\n4\n3 2\n1\n0\n")
     assert sort_classes(splits, str(tmp_path / "order.txt")).labels == (5, 4, 3, 2, 1, 0)
 
@@ -231,13 +213,6 @@ def test_the_module_sorts_any_data_set_where_that_is_asked_for():
     assert plain.info.labels == tuple(range(10))
     assert info.labels == tuple(np.argsort(-labels, kind="stable"))
     assert info.class_names == tuple(str(label) for label in info.labels)
-
-
-def test_a_sorted_source_is_pickled_without_its_labels(splits):
-    source = sort_classes(splits, "count").train
-    assert "labels" not in source.__getstate__()
-    again = pickle.loads(pickle.dumps(source))
-    assert again.labels.tolist() == source.labels.tolist()
 
 
 # What NumPy 2.4 gave with its vector instructions off (NPY_DISABLE_CPU_FEATURES), so its plain introsort.
@@ -277,18 +252,3 @@ def test_published_groups_of_classes_sorted_by_count(golden, name, cuts, sizes):
     shots = long_tailed(sort_classes(splits, "count"), SplitOptions(groups="shots"), cuts).info
     assert len(shots.groups["head"]) == (counts > 100).sum()
     assert len(shots.groups["tail"]) == (counts < 20).sum()
-
-
-def test_effective_number_weights_of_imagenet_lt_in_sorted_order(golden):
-    reference = golden("class_weights")
-    counts = np.sort(reference["imagenetlt_counts_by_original_label"])[::-1]
-    weights = effective_number_weights(counts.tolist()).double().numpy()
-    np.testing.assert_allclose(weights, reference["imagenetlt_w64_mapped"], rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["imagenetlt", "inat18"])
-def test_effective_number_weights_of_the_published_counts(golden, name):
-    counts = golden("class_weights")[f"{name}_counts_by_original_label"].astype(np.float64)
-    formula = (1 - 0.9999) / (1 - 0.9999**counts)
-    weights = effective_number_weights(counts.astype(int).tolist()).double().numpy()
-    np.testing.assert_allclose(weights, formula * len(counts) / formula.sum(), rtol=1e-5)

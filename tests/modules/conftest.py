@@ -1,4 +1,13 @@
-import sys
-from pathlib import Path
+import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # so that the tests beside can import paco_runs
+
+@pytest.fixture
+def quietly():
+    """Makes a module keep its logged values in a dict."""
+
+    def quieten(module):
+        module.logged = {}
+        module.log = lambda name, value, **options: module.logged.update({name: float(value.detach())})
+        return module
+
+    return quieten

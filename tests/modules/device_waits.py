@@ -9,7 +9,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
 # What gives the host a number, or a shape, that only the device knows.
-READS = {aten._local_scalar_dense, aten.nonzero, aten.equal, aten.is_nonzero, aten.masked_select, aten._unique2}
+READS = {
+    *(aten._local_scalar_dense, aten.nonzero, aten.equal, aten.is_nonzero, aten.masked_select, aten.bincount),
+    *(aten._unique2, aten.unique_dim),
+}
 
 
 class Waits(TorchDispatchMode):
@@ -29,7 +32,8 @@ class Waits(TorchDispatchMode):
         operation = func.overloadpacket
         inputs = [x for x in torch.utils._pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         outputs = [x for x in torch.utils._pytree.tree_leaves(result) if isinstance(x, torch.Tensor)]
-        if self._waits(operation, inputs, outputs):
+        grows = operation is aten.repeat_interleave and (kwargs or {}).get("output_size") is None
+        if grows or self._waits(operation, inputs, outputs):
             self.found[f"{operation.__name__} in {_place()}"] += 1
         return result
 

@@ -1,12 +1,22 @@
-"""A small PaCo teacher, its batches, and its training written out by hand to compare with."""
+"""A small PaCo teacher, its batches, and its training written out by hand to compare with.
 
+Run as a program, it trains on two gloo processes and writes each rank's network into the folder that it is given.
+"""
+
+import sys
+from pathlib import Path
+
+import lightning as L
 import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch.utils.data import DataLoader
 
+from deitlt.callbacks import SharpnessAwareMinimization
 from deitlt.losses import PaCoLoss
 from deitlt.models import create_paco_teacher
 from deitlt.modules import PaCoTeacherModule
 from deitlt.optim import ascend, restore
-from deitlt.types import Batch
+from deitlt.types import Batch, DataInfo
 
 COUNTS = (40, 20, 8, 2)
 RATE = 0.05
@@ -30,11 +40,11 @@ def small_module(info, queue_size=16):
 
 
 def pairs(batches=6, images=4, seed=0):
-    """Complete batches of two views, view after view."""
+    """Complete batches of two crops of each image, all first ones before all second ones."""
     stream = torch.Generator().manual_seed(seed)
-    views = torch.randn(batches, 2 * images, 3, 8, 8, generator=stream, dtype=torch.float64)
+    crops = torch.randn(batches, 2 * images, 3, 8, 8, generator=stream, dtype=torch.float64)
     targets = torch.randint(4, (batches, images), generator=stream)
-    return [Batch(x, y.repeat(2), None) for x, y in zip(views, targets, strict=True)]
+    return [Batch(x, y.repeat(2), None) for x, y in zip(crops, targets, strict=True)]
 
 
 def keys_of(network, batch):
@@ -75,3 +85,48 @@ def by_hand(ranks, accumulate=1, rho=0.0):
         for rows, labels in [pair for window in keys for pair in window]:
             network.enqueue(rows, labels)
     return network
+
+
+INFO = DataInfo(4, (40, 20, 8, 2), ("ant", "bee", "cat", "dog"), {"head": (0,), "mid": (1, 2), "tail": (3,)})
+
+
+class Sharded(L.LightningDataModule):
+    """Rank r's own batches."""
+
+    def train_dataloader(self):
+        return DataLoader(pairs(seed=self.trainer.global_rank), batch_size=None)
+
+
+def run(folder, accumulate, rho):
+    module = small_module(INFO)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        devices=2,
+        strategy=DDPStrategy(start_method="fork", process_group_backend="gloo"),
+        max_epochs=1,
+        accumulate_grad_batches=accumulate,
+        callbacks=[SharpnessAwareMinimization(rho, scope="global"), Saving(folder / f"{accumulate}.pt")],
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, datamodule=Sharded())
+
+
+class Saving(L.Callback):
+    """Each rank's network: the queue must be the same on all of them."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_fit_end(self, trainer, pl_module):
+        torch.save(pl_module.network.state_dict(), f"{self.path}.{trainer.global_rank}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for accumulate in (1, 2):
+        run(Path(sys.argv[1]), accumulate, rho=0.3)

@@ -4,7 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from device_waits import Waits, per_batch
+from tests.modules.device_waits import Waits, per_batch
 from timm.optim import create_optimizer_v2
 
 from deitlt.callbacks import (
@@ -32,13 +32,13 @@ sgd = partial(create_optimizer_v2, opt="momentum", lr=0.1, momentum=0.9, fused=T
 
 
 def frozen_teacher(classes=10):
-    view = TeacherInput(8, student=IMAGENET, teacher=CIFAR)
+    seen = TeacherInput(8, student=IMAGENET, teacher=CIFAR)
     order = torch.arange(classes).flip(0)
-    return FrozenTeacher(create_teacher(classes, "cifar_resnet8"), view, class_order=order)
+    return FrozenTeacher(create_teacher(classes, "cifar_resnet8"), seen, class_order=order)
 
 
 def as_it_is(image_size, normalisation):
-    """A view without torchvision, which looks at its draws and constants: in a worker that waits for no device."""
+    """A transform without torchvision, which looks at its draws and constants: in a worker that waits for no device."""
     return lambda picture: torch.from_numpy(np.array(picture.resize((16, 16)))).permute(2, 0, 1) / 255
 
 
@@ -122,6 +122,19 @@ def on_meta(teacher, classes):
     return lambda: complete([images, small])
 
 
+@pytest.mark.parametrize(
+    "wait",
+    [
+        *(lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: x.nonzero(), lambda x: bool(x.any())),
+        *(lambda x: x.unique(), lambda x: torch.bincount(x), lambda x: torch.repeat_interleave(x)),
+    ],
+)
+def test_the_count_sees_reads(wait):
+    with Waits() as waits:
+        wait(torch.ones(3, dtype=torch.int64))
+    assert waits.found
+
+
 def test_the_count_sees_copies_to_a_device():
     with Waits("meta") as waits:
         mask = torch.zeros(3, dtype=torch.bool).to("meta")
@@ -168,12 +181,12 @@ def test_pacos_step_copies_nothing_to_its_device(info, without_autocast):
     assert waits.found == {}
 
 
-def test_a_look_at_the_loss_copies_nothing_to_its_device(tmp_path):
-    watch, outputs = FiniteLoss(tmp_path), {"loss": torch.empty((), device="meta")}
-    watch.on_train_batch_end(None, None, outputs, None, 0)
-    with Waits("meta") as waits:
-        watch.on_train_batch_end(None, None, outputs, None, 1)
-    assert waits.found == {}
+def assert_waits_for_nothing_on_a_gpu(step):
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="only CUDA tells of its own waiting")
@@ -192,8 +205,4 @@ def test_a_step_on_a_gpu_waits_for_nothing(info):
         optimizer.zero_grad()
 
     step()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        step()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    assert_waits_for_nothing_on_a_gpu(step)

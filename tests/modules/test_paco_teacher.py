@@ -1,9 +1,11 @@
+import subprocess
+import sys
 from copy import deepcopy
+from pathlib import Path
 
-import lightning as L
 import pytest
 import torch
-from paco_runs import COUNTS, RATE, by_hand, pairs, sgd, small_loss, small_module, small_network
+from tests.modules.paco_runs import COUNTS, RATE, by_hand, pairs, sgd, small_module, small_network
 from torch.utils.data import DataLoader
 
 from deitlt.callbacks import SharpnessAwareMinimization
@@ -11,7 +13,7 @@ from deitlt.errors import ConfigError
 from deitlt.losses import CrossEntropyLoss, PaCoLoss
 from deitlt.models import create_teacher
 from deitlt.modules import PaCoTeacherModule, TeacherModule
-from deitlt.types import Batch, ImageBatch
+from deitlt.types import Batch
 
 
 @pytest.fixture
@@ -64,15 +66,6 @@ def test_the_second_pass_moves_neither_queue_nor_key_encoder_nor_its_statistics(
     assert not torch.equal(watched.seen[0]["encoder_k.fc.0.weight"], watched.seen[7]["encoder_k.fc.0.weight"])
 
 
-def test_keys_of_a_window_enter_the_queue_as_those_of_one_batch(make_trainer, module):
-    trained = module()
-    make_trainer(accumulate_grad_batches=3).fit(trained, loader(pairs(3)))
-    expected = torch.cat([batch.targets[4:] for batch in pairs(3)])
-    assert torch.equal(trained.network.queue_labels[:12], expected)
-    assert (trained.network.queue_labels[12:] == -1).all()
-    assert torch.allclose(trained.network.queue[:12].norm(dim=1), torch.ones(12, dtype=torch.float64))
-
-
 def test_resuming_repeats_every_bit(make_trainer, module, tmp_path):
     def run(epochs, resume=None):
         trained = module()
@@ -87,40 +80,6 @@ def test_resuming_repeats_every_bit(make_trainer, module, tmp_path):
     resumed, _ = run(3, tmp_path / "one.ckpt")
     for name, value in whole.network.state_dict().items():
         assert torch.equal(value, resumed.network.state_dict()[name]), name
-
-
-def test_the_checkpoint_holds_queue_and_key_encoder_and_the_optimiser_only_what_learns(make_trainer, module, tmp_path):
-    trained = module()
-    trainer = make_trainer()
-    trainer.fit(trained, loader(pairs()))
-    trainer.save_checkpoint(tmp_path / "a.ckpt")
-    stored = torch.load(tmp_path / "a.ckpt", weights_only=True)["state_dict"]
-    assert torch.equal(stored["network.queue"], trained.network.queue)
-    assert "network.encoder_k.fc.3.weight" in stored
-    optimised = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
-    assert id(trained.network.linear.weight) in optimised
-    assert not optimised & {id(p) for p in trained.network.encoder_k.parameters()}
-
-
-def test_a_step_outside_a_trainer_makes_its_own_keys(module):
-    alone, batch = module(), pairs(1)[0]
-    alone.log = lambda *args, **options: None
-    loss = alone.training_step(batch, 0)
-    network = small_network()
-    queries, logits = network.queries(batch.images[:4])
-    features = torch.cat([queries, network.keys(batch.images[4:])])
-    torch.testing.assert_close(loss, small_loss()(features, batch.targets, logits))
-    assert loss.requires_grad
-
-
-def test_it_is_evaluated_as_any_teacher(make_trainer, module):
-    trained = module()
-    test = [ImageBatch(batch.images, batch.targets) for batch in pairs(2, seed=3)]
-    trainer = make_trainer()
-    trainer.test(trained, loader(test), verbose=False)
-    trained.network.eval()
-    right = torch.cat([trained.network(images).argmax(1) == targets for images, targets in test])
-    assert float(trainer.callback_metrics["test/all"]) == pytest.approx(100 * right.double().mean())
 
 
 class DroppingKeys(torch.nn.Module):
@@ -148,21 +107,18 @@ def test_dropout_of_the_keys_does_not_shift_the_stream_of_the_second_pass(make_t
     assert_same(trained([SharpnessAwareMinimization(0.0)]), trained([]))
 
 
-def test_a_single_view_is_refused_before_it_is_cut_in_two(make_trainer, module):
-    single = [Batch(batch.images, torch.arange(8) % 3) for batch in pairs(1)]
-    with pytest.raises(ConfigError, match="two views of each image; type teacher/transforms=paco_cifar"):
-        make_trainer().fit(module(), loader(single))
-
-
-def test_mixed_targets_are_refused(make_trainer, module):
-    mixed = [Batch(batch.images, torch.full((8, 4), 0.25)) for batch in pairs(1)]
-    with pytest.raises(ConfigError, match=r"type teacher\.transforms\.mixing=null"):
-        make_trainer().fit(module(), loader(mixed))
-
-
-def test_a_queue_smaller_than_an_update_is_refused(make_trainer, module):
-    with pytest.raises(ConfigError, match="queue_size=7 is smaller than the 8 keys of one update"):
-        make_trainer(accumulate_grad_batches=2).fit(module(queue_size=7), loader(pairs(2)))
+@pytest.mark.parametrize(
+    ("targets", "queue_size", "sentence"),
+    [
+        (torch.arange(8) % 3, 16, "two views of each image; type teacher/transforms=paco_cifar"),
+        (torch.full((8, 4), 0.25), 16, r"type teacher\.transforms\.mixing=null"),
+        (torch.arange(4).repeat(2), 7, "queue_size=7 is smaller than the 8 keys of one update"),
+    ],
+)
+def test_batches_that_do_not_fit_are_refused_in_one_sentence(make_trainer, module, targets, queue_size, sentence):
+    unfit = [Batch(batch.images, targets) for batch in pairs(2)]
+    with pytest.raises(ConfigError, match=sentence):
+        make_trainer(accumulate_grad_batches=2).fit(module(queue_size=queue_size), loader(unfit))
 
 
 def test_parts_that_do_not_fit_are_named(info):
@@ -177,17 +133,6 @@ def test_parts_that_do_not_fit_are_named(info):
             TeacherModule(network, loss, **parts)
 
 
-def test_a_callback_sees_the_queue_grow_after_each_update(make_trainer, module):
-    filled = []
-
-    class Watching(L.Callback):
-        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-            filled.append(int((pl_module.network.queue_labels >= 0).sum()))
-
-    make_trainer(accumulate_grad_batches=2, callbacks=[Watching()]).fit(module(), loader(pairs(6)))
-    assert filled == [0, 0, 8, 8, 16, 16]
-
-
 def test_keys_and_queue_keep_their_digits_in_half_precision(make_trainer, info):
     trained = small_module(info).float()
     batches = [batch._replace(images=batch.images.float()) for batch in pairs()]
@@ -197,3 +142,28 @@ def test_keys_and_queue_keep_their_digits_in_half_precision(make_trainer, info):
     assert queue.dtype == torch.float32
     torch.testing.assert_close(queue.norm(dim=1), torch.ones(16), rtol=0, atol=1e-6)
     assert all(parameter.isfinite().all() for parameter in trained.parameters())
+
+
+# Two processes
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """Each rank's network after training on two processes; one process tree for all runs."""
+    folder = tmp_path_factory.mktemp("ddp")
+    script = [sys.executable, "-m", "tests.modules.paco_runs", folder]
+    done = subprocess.run(script, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return lambda accumulate: [torch.load(f"{folder}/{accumulate}.pt.{rank}") for rank in range(2)]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_both_ranks_hold_what_one_process_with_both_halves_does_and_the_same_queue(ranks, accumulate):
+    first, second = ranks(accumulate)
+    expected = by_hand([pairs(seed=0), pairs(seed=1)], accumulate, rho=0.3).state_dict()
+    for name, value in expected.items():
+        if "running_" not in name and "num_batches" not in name:  # BatchNorm counts each rank's own batches
+            torch.testing.assert_close(first[name], value, rtol=1e-9, atol=1e-12)
+            assert torch.equal(second[name], first[name]), name
+    assert int(first["queue_pointer"]) == 2 * 6 * 4 % 16
+    assert (first["queue_labels"] >= 0).all()

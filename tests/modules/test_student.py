@@ -11,7 +11,8 @@ from deitlt.callbacks import SharpnessAwareMinimization, StudentAveraging
 from deitlt.losses import DistillationLoss
 from deitlt.models import compile_network
 from deitlt.modules import FrozenTeacher
-from deitlt.types import Batch
+from deitlt.transforms import attention_targets
+from deitlt.types import Batch, Pasted
 
 IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 WEIGHTS = torch.tensor([0.1, 0.4, 1.0, 2.5])
@@ -30,21 +31,18 @@ def frozen(net=None, **options):
     return FrozenTeacher(network() if net is None else net, halve, **options)
 
 
-def test_a_teacher_gives_hard_labels_and_scaled_logits_of_its_own_images():
+def test_a_teacher_gives_hard_labels_and_scaled_logits_and_learns_nothing_from_what_it_sees():
     expected = network().eval()(IMAGES)
-    assert torch.equal(frozen().hard_labels(IMAGES), expected.argmax(dim=1))
-    logits = frozen(scale=30.0).logits(IMAGES)
-    torch.testing.assert_close(logits, 30 * expected.detach())
-    assert not logits.requires_grad
-
-
-def test_a_teacher_does_not_learn_from_what_it_sees():
     teacher = frozen(network().train())
     before = deepcopy(teacher.network.state_dict())
     teacher.logits(IMAGES)
     assert not teacher.network.training
     assert not any(p.requires_grad for p in teacher.network.parameters())
     assert all(torch.equal(value, before[name]) for name, value in teacher.network.state_dict().items())
+    assert torch.equal(frozen().hard_labels(IMAGES), expected.argmax(dim=1))
+    logits = frozen(scale=30.0).logits(IMAGES)
+    torch.testing.assert_close(logits, 30 * expected.detach())
+    assert not logits.requires_grad
 
 
 def test_a_teacher_answers_in_its_own_precision():
@@ -78,21 +76,6 @@ def test_a_compiled_teacher_labels_as_an_eager_one():
     torch.compiler.reset()
 
 
-def test_a_teacher_moves_to_the_images_once(monkeypatch):
-    teacher, moves = frozen(class_order=torch.arange(4)), []
-    to = teacher.network.to
-    monkeypatch.setattr(teacher.network, "to", lambda device: moves.append(device) or to(device))
-    teacher.logits(IMAGES), teacher.logits(IMAGES)
-    assert moves == [IMAGES.device]
-
-
-def quietly(module):
-    """The module with its logged values in a dict."""
-    module.logged = {}
-    module.log = lambda name, value, **options: module.logged.update({name: float(value.detach())})
-    return module
-
-
 def taught_batch(soft=False):
     targets = torch.tensor([0, 1, 2, 3, 0, 1])
     stream = torch.Generator().manual_seed(5)
@@ -101,7 +84,7 @@ def taught_batch(soft=False):
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_a_student_learns_from_targets_and_hard_labels(student_module, soft):
+def test_a_student_learns_from_targets_and_hard_labels(student_module, soft, quietly):
     teacher = frozen()
     module, data = quietly(student_module("hard", teacher=teacher)), taught_batch(soft)
     module.reweight(WEIGHTS)
@@ -114,13 +97,6 @@ def test_a_student_learns_from_targets_and_hard_labels(student_module, soft):
     assert module.logged == pytest.approx({name: float(value.detach()) for name, value in expected.items()})
 
 
-def test_soft_distillation_learns_from_scaled_logits(student_module):
-    teacher = frozen(scale=7.0)
-    module, data = quietly(student_module("soft", teacher=teacher)), taught_batch()
-    expected = module.loss(module.network(data.images), data.targets, teacher.logits(data.teacher_images))
-    torch.testing.assert_close(module.training_step(data, 0), expected.loss)
-
-
 def with_local(seen=True):
     """Two global crops of 8 pixels of three images, and one local crop of 4."""
     stream = torch.Generator().manual_seed(6)
@@ -130,7 +106,7 @@ def with_local(seen=True):
 
 
 @pytest.mark.parametrize("seen", [True, False])
-def test_local_crops_count_as_images_and_take_their_own_label_or_that_of_the_first_crop(student_module, seen):
+def test_local_crops_count_as_images_and_take_their_own_label_or_that_of_the_first_crop(student_module, seen, quietly):
     teacher = frozen()
     module, data = quietly(student_module("hard", teacher=teacher)), with_local(seen)
     loss = module.training_step(data, 0)
@@ -143,11 +119,6 @@ def test_local_crops_count_as_images_and_take_their_own_label_or_that_of_the_fir
     torch.testing.assert_close(loss, (6 * whole + 3 * local) / 9)
     loss.backward()
     assert module.network.vit.pos_embed.grad.abs().sum() > 0
-
-
-def test_a_student_that_has_a_teacher_but_no_images_for_it_is_a_bug(student_module):
-    with pytest.raises(AssertionError, match="teacher_input"):
-        student_module("hard", teacher=frozen()).training_step(taught_batch()._replace(teacher_images=None), 0)
 
 
 @contextmanager
@@ -193,7 +164,7 @@ def test_sams_second_pass_learns_the_labels_of_the_first(make_trainer, student_m
     assert torch.equal(trained([SharpnessAwareMinimization(0.0)]), trained([]))
 
 
-def test_another_distillation_is_a_loss_of_its_own(student_module):
+def test_another_distillation_is_a_loss_of_its_own(student_module, quietly):
     class MeanSquare(DistillationLoss):
         def distill(self, dist, targets, teacher):
             return F.mse_loss(dist, teacher)
@@ -204,3 +175,29 @@ def test_another_distillation_is_a_loss_of_its_own(student_module):
     logits = module.network(data.images)
     expected = F.cross_entropy(logits.cls, data.targets) + F.mse_loss(logits.dist, teacher.logits(data.teacher_images))
     torch.testing.assert_close(module.training_step(data, 0), expected / 2)
+
+
+def test_a_student_without_a_teacher_needs_none(student_module, quietly):
+    data = taught_batch()
+    plain = quietly(student_module("none", distilled=False))
+    loss = plain.training_step(data, 0)
+    torch.testing.assert_close(loss, F.cross_entropy(plain.network(data.images).cls, data.targets))
+    assert plain.logged["train/loss_dist"] == 0
+    assert plain.tokens == ("cls",)
+    assert student_module("none").tokens == ("cls", "dist", "avg")
+
+
+def test_transmix_targets_follow_the_class_tokens_attention(student_module, quietly):
+    module = quietly(student_module("none", distilled=False))
+    vit = module.network.vit  # fresh weights look everywhere alike and answer alike
+    vit.blocks[-1].attn.qkv.weight.data.mul_(30)
+    vit.head.weight.data.mul_(30)
+    data = taught_batch()
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[:, 4:] = True
+    own = F.one_hot(data.targets, 4).float()
+    mixed = data._replace(targets=0.5 * own + 0.5 * own.flip(0), pasted=Pasted(mask, own, own.flip(0)))
+    answers, attention = module.network.forward_with_attention(data.images)
+    expected = F.cross_entropy(answers.cls, attention_targets(attention, mixed.pasted))
+    torch.testing.assert_close(module.training_step(mixed, 0), expected)
+    assert not torch.allclose(expected, F.cross_entropy(answers.cls, mixed.targets))

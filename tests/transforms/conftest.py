@@ -1,6 +1,14 @@
+import random
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    random.seed(0), np.random.seed(0), torch.manual_seed(0)
 
 
 @pytest.fixture
@@ -12,7 +20,20 @@ def picture():
 
 
 @pytest.fixture
-def agree():
+def square(picture):
+    """The picture's left 24 x 24 pixels."""
+    return picture.crop((0, 0, 24, 24))
+
+
+@pytest.fixture
+def corners():
+    """64 x 64 pixels: red is four times the column, green four times the row."""
+    rows, columns = np.mgrid[0:64, 0:64] * 4
+    return Image.fromarray(np.stack([columns, rows, 0 * rows], axis=-1).astype(np.uint8))
+
+
+@pytest.fixture
+def assert_one_distribution():
     """Fails where two samples are not from one distribution: Kolmogorov and Smirnov, at odds of one in a thousand."""
 
     def check(ours, theirs):

@@ -17,44 +17,44 @@ CHOICES = [(path.parts[-3], path.stem) for path in FILES]
 CROPS = {"paco_cifar": 2, "paco_weak": 2, "paco_imagenet": 2, "multicrop": 6}
 
 
-def view_of(kind, name, image_size, *words):
+def transform_of(kind, name, image_size, *words):
     local = [f"student.transforms.train.local_size={image_size // 2}"] if name == "multicrop" else []
     choice = [f"{kind}/transforms={name}", "paths.output_dir=here", *words, *local]
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        views = OmegaConf.to_container(compose("train", overrides=choice)[kind].transforms, resolve=True)
-    made = instantiate(views["train"], _convert_="all")(image_size=image_size, normalisation=IMAGENET)
+        made = OmegaConf.to_container(compose("train", overrides=choice)[kind].transforms, resolve=True)
+    made = instantiate(made["train"], _convert_="all")(image_size=image_size, normalisation=IMAGENET)
     if isinstance(made, BatchTransform):
         return lambda picture: (of_a_batch(made, picture),)
     return lambda picture: several if isinstance(several := made(picture), tuple) else (several,)
 
 
-def of_a_batch(view, picture):
-    """A device view of one picture, its draws from the streams that views in workers draw from."""
+def of_a_batch(transform, picture):
+    """A batch transform of one picture, its draws from the streams that transforms in workers draw from."""
     images = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
-    return view(images, np.random.default_rng(int(torch.randint(2**31, ()))))[0]
+    return transform(images, np.random.default_rng(int(torch.randint(2**31, ()))))[0]
 
 
 @pytest.mark.parametrize(("kind", "name"), CHOICES)
 @pytest.mark.parametrize(("experiment", "image_size"), [("digits", 16), ("folder_cpu", 32)])
 def test_every_choice_goes_with_every_data_set(kind, name, experiment, image_size):
-    view = view_of(kind, name, image_size, f"experiment={experiment}")
+    transform = transform_of(kind, name, image_size, f"experiment={experiment}")
     grey = Image.linear_gradient("L").resize((20, 28)).convert("RGB")
     expected = [image_size] * min(CROPS.get(name, 1), 2) + [image_size // 2] * (CROPS.get(name, 1) - 2)
     for draw in range(3):
         with isolated_rng(0, draw):
-            views = view(grey)
-        assert [tuple(x.shape) for x in views] == [(3, size, size) for size in expected]
-        assert all(x.isfinite().all() and x.dtype == torch.float32 for x in views)
-        assert all(type(x) is torch.Tensor for x in views)
+            crops = transform(grey)
+        assert [tuple(x.shape) for x in crops] == [(3, size, size) for size in expected]
+        assert all(x.isfinite().all() and x.dtype == torch.float32 for x in crops)
+        assert all(type(x) is torch.Tensor for x in crops)
 
 
 @pytest.mark.parametrize(("kind", "name"), CHOICES)
-def test_a_view_depends_on_its_own_streams_alone(kind, name, picture):
-    view = view_of(kind, name, 32, "experiment=cifar10_lt_if100")
+def test_a_transform_depends_on_its_own_streams_alone(kind, name, picture):
+    transform = transform_of(kind, name, 32, "experiment=cifar10_lt_if100")
 
     def draw(*key):
         with isolated_rng(*key):
-            return view(picture)
+            return transform(picture)
 
     first = draw(0, 1)
     torch.manual_seed(5)
@@ -65,7 +65,7 @@ def test_a_view_depends_on_its_own_streams_alone(kind, name, picture):
 
 
 @pytest.mark.parametrize(("kind", "name"), [("teacher", "paco_cifar"), ("teacher", "paco_imagenet")])
-def test_a_recipes_flip_and_padding_reach_both_views(kind, name):
+def test_a_recipes_flip_and_padding_reach_both_transforms(kind, name):
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = compose("train", overrides=["paths.output_dir=here", "experiment=digits", f"{kind}/transforms={name}"])
     train = config[kind].transforms.train

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from deitlt.errors import ConfigError
-from deitlt.transforms import Mixup
+from deitlt.transforms import Mixup, attention_targets
+from deitlt.types import Pasted
 
 CLASSES = 10
 
@@ -21,10 +22,13 @@ def rng(seed=0):
 
 @pytest.mark.parametrize("batch", [2, 7, 8])
 @pytest.mark.parametrize("kind", [{"mixup": 0.8, "cutmix": 0.0}, {"mixup": 0.0, "cutmix": 1.0}, {}])
-def test_targets_are_distributions(batch, kind):
+def test_targets_are_distributions_and_the_images_that_came_in_are_not_changed(batch, kind):
     mixing, stream = Mixup(CLASSES, **kind), rng()
     for _ in range(20):
-        images, targets, _ = mixing(torch.rand(batch, 3, 8, 8), torch.arange(batch) % CLASSES, stream)
+        came = torch.rand(batch, 3, 8, 8)
+        before = came.clone()
+        images, targets, _ = mixing(came, torch.arange(batch) % CLASSES, stream)
+        assert torch.equal(came, before)
         assert images.shape == (batch, 3, 8, 8)
         assert targets.shape == (batch, CLASSES)
         torch.testing.assert_close(targets.sum(1), torch.ones(batch))
@@ -39,6 +43,8 @@ def test_an_images_share_of_the_pixels_is_its_share_of_the_target(batch, kind):
     shares = []
     for _ in range(50):
         images, targets, _ = mixing(constant_images(values), torch.arange(batch), stream)
+        if batch == 5:  # the middle of an odd batch meets itself
+            assert targets[2, 2] == pytest.approx(1.0)
         for i in range(batch):
             # The mean pixel of an image is the mean of the constants, weighted by their shares.
             expected = (targets[i, :batch] * torch.tensor(values)).sum()
@@ -46,15 +52,6 @@ def test_an_images_share_of_the_pixels_is_its_share_of_the_target(batch, kind):
         shares.append(float(targets[0, 0]))
     assert len(set(shares)) > 30
     assert 0.3 < np.mean(shares) < 0.8
-
-
-def test_mixup_blends_with_the_mirrored_image_in_one_proportion():
-    images, targets = torch.rand(6, 3, 8, 8), torch.arange(6)
-    mixed, soft, _ = Mixup(CLASSES, cutmix=0.0, smoothing=0.0)(images, targets, rng(1))
-    kept = soft[0, 0]
-    assert 0 < kept < 1
-    torch.testing.assert_close(mixed, kept * images + (1 - kept) * images.flip(0))
-    torch.testing.assert_close(soft.diagonal()[:6], kept.expand(6))
 
 
 def test_cutmix_pastes_one_rectangle_for_the_batch():
@@ -67,22 +64,6 @@ def test_cutmix_pastes_one_rectangle_for_the_batch():
     assert area == pasted[0].sum() > 0
     assert torch.equal(mixed.where(~pasted[:, None], images), images)
     torch.testing.assert_close(soft[0, 5], area / (12 * 16))
-
-
-def test_the_middle_of_an_odd_batch_meets_itself():
-    images, targets = torch.rand(5, 3, 8, 8), torch.arange(5)
-    mixed, soft, _ = Mixup(CLASSES, smoothing=0.0)(images, targets, rng(2))
-    torch.testing.assert_close(mixed[2], images[2])
-    torch.testing.assert_close(soft[2, 2], torch.tensor(1.0))
-
-
-def test_images_that_came_in_are_not_changed():
-    images = torch.rand(4, 3, 8, 8)
-    for kind in ({"mixup": 0.0}, {"cutmix": 0.0}):
-        before = images.clone()
-        mixed, *_ = Mixup(CLASSES, **kind)(images, torch.arange(4), rng(3))
-        assert torch.equal(images, before)
-        assert not torch.equal(mixed, before)
 
 
 def test_draws_come_from_the_generator_alone():
@@ -142,21 +123,62 @@ def test_proportions_follow_the_beta_distribution():
     assert np.var(kept) == pytest.approx(1 / (4 * (2 * 0.8 + 1)), abs=0.01)
 
 
-def test_cutmix_at_the_border_counts_what_was_really_pasted():
-    mixing, stream = Mixup(CLASSES, mixup=0.0, smoothing=0.0), rng(8)
-    for _ in range(200):
-        mixed, targets, _ = mixing(constant_images([0.0, 1.0], size=9), torch.arange(2), stream)
-        torch.testing.assert_close(mixed[0].mean(), targets[0, 1])
-
-
-@pytest.mark.parametrize("name", ["switch", "probability", "smoothing"])
-@pytest.mark.parametrize("value", [-0.1, 1.5])
-def test_what_is_no_share_is_named(name, value):
-    with pytest.raises(ConfigError, match=rf"student\.transforms\.mixing\.{name}={value} is no share"):
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        *((name, value, " is no share") for name in ("switch", "probability", "smoothing") for value in (-0.1, 1.5)),
+        *((name, -1, ".*; type 0") for name in ("mixup", "cutmix")),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(name, value, sentence):
+    with pytest.raises(ConfigError, match=rf"student\.transforms\.mixing.*{name}={value}{sentence}"):
         Mixup(CLASSES, **{name: value})
 
 
-@pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_a_negative_parameter_is_named(name):
-    with pytest.raises(ConfigError, match=rf"{name}=-1"):
-        Mixup(CLASSES, **{name: -1})
+# TransMix
+
+
+def pasted(size=8):
+    """The right half is the partner's."""
+    mask = torch.zeros(size, size, dtype=torch.bool)
+    mask[:, size // 2 :] = True
+    return Pasted(mask, torch.eye(4)[[0, 1]], torch.eye(4)[[1, 0]])
+
+
+def test_each_image_has_the_proportion_of_its_own_attention():
+    attention = torch.zeros(2, 2, 2)
+    attention[0, :, 0] = 0.5  # looks at its own half alone
+    attention[1, 0] = torch.tensor([0.25, 0.75])
+    targets = attention_targets(attention.flatten(1), pasted())
+    torch.testing.assert_close(targets[0], torch.tensor([1.0, 0, 0, 0]))
+    torch.testing.assert_close(targets[1], torch.tensor([0.75, 0.25, 0, 0]))
+
+
+def test_the_mask_is_brought_to_the_patches_by_nearest_neighbour():
+    mask = torch.zeros(8, 8, dtype=torch.bool)
+    mask[0, 0] = True  # of the first patch's 16 pixels, the one that stands for it
+    content = Pasted(mask, torch.eye(2)[[0]], torch.eye(2)[[1]])
+    targets = attention_targets(torch.tensor([[0.4, 0.3, 0.2, 0.1]]), content)
+    torch.testing.assert_close(targets, torch.tensor([[0.6, 0.4]]))
+
+
+@pytest.mark.parametrize(
+    ("options", "handed_on"),
+    [
+        ({"mixup": 0.0, "attention": True}, True),
+        ({"cutmix": 0.0, "attention": True}, False),
+        ({"mixup": 0.0}, False),
+    ],
+)
+def test_mixing_hands_on_where_cutmix_pasted_and_only_then(options, handed_on):
+    images, targets = torch.rand(4, 3, 8, 8), torch.arange(4)
+    for seed in range(5):
+        stream = np.random.default_rng(seed)
+        mixed = Mixup(4, smoothing=0.0, **options)(images, targets, stream)
+        assert (mixed.pasted is not None) == handed_on
+        if mixed.pasted is not None:
+            expected = torch.where(mixed.pasted.mask, images.flip(0), images)
+            assert torch.equal(mixed.images, expected)
+            share = mixed.pasted.mask.float().mean()
+            blended = (1 - share) * mixed.pasted.own + share * mixed.pasted.partner
+            torch.testing.assert_close(mixed.targets, blended)
