@@ -55,10 +55,10 @@ def test_the_choice_depends_on_the_seed_and_is_in_no_order():
     assert {int(labels[choose_evenly(labels, 1, seed)[0]]) for seed in range(30)} == {0, 1, 2}
 
 
-@pytest.mark.parametrize("views", ["small", "batch_small", "paper", "batch", "multicrop", "three_augment"])
-def test_each_kind_shows_the_same_images_in_the_same_order(student, views):
-    smaller = ["student.transforms.train.local_size=8"] if views == "multicrop" else []
-    made = student(f"student/transforms={views}", *smaller)
+@pytest.mark.parametrize("name", ["small", "batch_small", "paper", "batch", "multicrop", "three_augment"])
+def test_each_kind_shows_the_same_images_in_the_same_order(student, name):
+    smaller = ["student.transforms.train.local_size=8"] if name == "multicrop" else []
+    made = student(f"student/transforms={name}", *smaller)
     assert input_kinds(made[0]) == KINDS
     found = {kind: gathered(made, kind, images=20) for kind in KINDS}
     labels = found["clean"][1]
@@ -69,13 +69,13 @@ def test_each_kind_shows_the_same_images_in_the_same_order(student, views):
         assert torch.equal(found[kind][0], gathered(made, kind, images=20)[0])
 
 
-def test_clean_is_the_evaluation_view_of_training_images(student):
+def test_clean_is_the_evaluation_transform_of_training_images(student):
     made = student()
     _, data = made
     pictures, labels = gathered(made, "clean", images=10_000)
     assert sorted(labels.tolist()) == sorted(data.splits.train.labels.tolist())
-    view = data.evaluation_transform()
-    known = {view(data.splits.train[i]).numpy().tobytes(): int(c) for i, c in enumerate(data.splits.train.labels)}
+    transform = data.evaluation_transform()
+    known = {transform(data.splits.train[i]).numpy().tobytes(): int(c) for i, c in enumerate(data.splits.train.labels)}
     assert [known[picture.numpy().tobytes()] for picture in pictures] == labels.tolist()
 
 
@@ -91,7 +91,7 @@ def test_cropped_is_the_shift_alone_where_the_recipe_shifts(student):
         assert any(torch.allclose(padded[:, y : y + 16, x : x + 16], shifted, atol=1e-5) for y, x in places)
 
 
-def test_augmented_is_the_whole_view(student):
+def test_augmented_is_the_whole_transform(student):
     made = student(*PLAIN)
     assert torch.equal(gathered(made, "augmented")[0], gathered(made, "cropped")[0])
     erasing = student("student.transforms.train.erasing=1")
@@ -145,7 +145,10 @@ def test_a_recipe_without_a_crop_or_without_mixing_lacks_that_kind(student):
     assert input_kinds(student("student.transforms.mixing=null")[0]) == ("clean", "cropped", "augmented")
     off = ("student.transforms.mixing.mixup=0", "student.transforms.mixing.cutmix=0")
     assert input_kinds(student(*off)[0]) == ("clean", "cropped", "augmented")
-    assert input_kinds(student(stage="teacher")[0]) == ("clean", "augmented")  # its weak view has no choice of crops
+    assert input_kinds(student(stage="teacher")[0]) == (
+        "clean",
+        "augmented",
+    )  # its weak transform has no choice of crops
 
 
 def test_the_streams_of_training_go_on_as_before(student):

@@ -191,8 +191,8 @@ def test_predictions_of_external_files_name_true_classes(trained, digits, origin
     assert predict(f"checkpoint={authors_student(trained, 'theirs.pth')}", f"images={digits}", *DIGITS) == ours
     teacher = paco_teacher("original.pth.tar", ORIGINAL)
     found = predict(f"checkpoint={teacher}", f"images={digits}", *DIGITS, original)
-    view = evaluation_transform(16, get_dataset("digits").normalisation)
-    images = torch.stack([view(Image.open(row["file"])) for row in found])
+    transform = evaluation_transform(16, get_dataset("digits").normalisation)
+    images = torch.stack([transform(Image.open(row["file"])) for row in found])
     with torch.no_grad():
         expected = linear_teacher().eval()(images).argmax(dim=1).tolist()
     assert [row["class"] for row in found] == [str(ORIGINAL[c]) for c in expected]

@@ -1,4 +1,4 @@
-"""Each choice of the student's views trains through the deferred phase, under a teacher."""
+"""Each choice of the student's transforms trains through the deferred phase, under a teacher."""
 
 import csv
 import json
@@ -35,15 +35,15 @@ def test_multi_crop_trains_into_the_deferred_phase_and_its_fusions_are_measured(
     assert len(losses) == 3  # the last one under re-weighting, with hard labels
 
 
-@pytest.mark.parametrize("views", ["transmix", "three_augment"])
-def test_other_views_train_too(views, tiny, teacher, tmp_path):
+@pytest.mark.parametrize("name", ["transmix", "three_augment"])
+def test_other_transforms_train_too(name, tiny, teacher, tmp_path):
     mixing = ("student.transforms.mixing.probability=1", "student.transforms.mixing.mixup=0")
-    words = [f"student/transforms={views}", *mixing]
+    words = [f"student/transforms={name}", *mixing]
     metrics = trained_with(words, tiny, teacher, tmp_path / "run")
     assert set(metrics["student"]) == {"cls", "dist", "avg", "mean_prob"}  # nothing is fitted without held-out images
 
 
-def test_views_made_on_the_device_train_the_same_wherever_the_images_live(tiny, teacher, tmp_path):
+def test_transforms_on_the_device_train_the_same_wherever_the_images_live(tiny, teacher, tmp_path):
     runs = {
         cache: trained_with(
             ["student/transforms=batch_small", f"data.cache_on_device={cache}", f"data.num_workers={workers}"],
@@ -58,7 +58,7 @@ def test_views_made_on_the_device_train_the_same_wherever_the_images_live(tiny, 
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_a_teacher_trains_on_views_made_on_the_device(tiny, tmp_path):
+def test_a_teacher_trains_with_transforms_on_the_device(tiny, tmp_path):
     words = ["teacher/transforms=batch", "stages=[teacher]", f"paths.output_dir={tmp_path / 'run'}"]
     assert main(["train", *tiny, *words]) == 0
     assert 0 <= json.loads((tmp_path / "run" / "metrics.json").read_text())["teacher"]["all"] <= 100
