@@ -1,6 +1,7 @@
 import pickle
 import shutil
 import socket
+import tarfile
 import urllib.error
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,15 @@ def test_download_moves_whole_files_into_place(tmp_path, monkeypatch):
     assert [path.name for path in root.iterdir()] == [CIFAR10.base_folder]
 
 
+def test_archive_beside_needs_no_network(tmp_path, monkeypatch):
+    folder = write_cifar10(tmp_path / "other", monkeypatch)
+    with tarfile.open(tmp_path / CIFAR10.filename, "w:gz") as archive:
+        archive.add(folder, CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "download", no_network)
+    splits = get_dataset("cifar10").read(DataRequest(tmp_path, download=True))
+    assert len(splits.test) == 20
+
+
 def test_damaged_files_are_named(tmp_path, monkeypatch):
     folder = write_cifar10(tmp_path, monkeypatch)
     (folder / "test_batch").write_bytes(b"half")
@@ -243,7 +253,7 @@ TEST = "path,label\ntest/dog/9.png,dog\n"
 def read_csv(folder, train=TRAIN, test=TEST, root=None):
     (folder / "a.csv").write_text(train)
     (folder / "b.csv").write_text(test)
-    return read_image_lists(folder / "a.csv", folder / "b.csv", root or folder)
+    return read(root or folder, train_csv=folder / "a.csv", test_csv=folder / "b.csv")
 
 
 def test_names_are_sorted_and_kept(image_folder):

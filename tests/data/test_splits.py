@@ -173,11 +173,6 @@ def test_every_image_of_every_split_keeps_its_own_class(splits, order):
     assert np.bincount(result.test.labels).tolist() == [2] * 6
 
 
-def test_the_profile_gives_most_images_to_the_class_that_has_most(splits):
-    result = long_tailed(sort_classes(splits, "count"), SplitOptions(imbalance_factor=1 / 9), None)
-    assert result.info.counts == (9, 5, 3, 2, 1, 1)  # 9 * 9**(-c/5), and no more than there are
-
-
 def test_classes_keep_their_order_or_have_that_of_a_file(splits, tmp_path):
     assert sort_classes(splits, "label") is splits
     assert long_tailed(splits, SplitOptions(), None).info.labels == (0, 1, 2, 3, 4, 5)

@@ -181,6 +181,14 @@ def test_pacos_step_copies_nothing_to_its_device(info, without_autocast):
     assert waits.found == {}
 
 
+def test_a_look_at_the_loss_copies_nothing_to_its_device(tmp_path):
+    watch, outputs = FiniteLoss(tmp_path), {"loss": torch.empty((), device="meta")}
+    watch.on_train_batch_end(None, None, outputs, None, 0)
+    with Waits("meta") as waits:
+        watch.on_train_batch_end(None, None, outputs, None, 1)
+    assert waits.found == {}
+
+
 def assert_waits_for_nothing_on_a_gpu(step):
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -105,6 +105,17 @@ def test_a_shifted_crop_is_one_of_torchvisions(picture, crop, mode, flipped):
     assert len(taken) == len(shifts)  # and each of them is drawn
 
 
+def test_shifts_are_drawn_evenly():
+    dot = np.zeros((SIZE, SIZE, 3), np.uint8)
+    dot[8, 8] = 255
+    places = crops(Image.fromarray(dot), "padded", 3000)[..., 0].reshape(3000, -1).argmax(axis=1)
+    rows, columns = np.divmod(places, SIZE)
+    for place in (rows, columns):
+        counts = np.bincount(place, minlength=SIZE)[5:12]
+        assert counts.sum() == 3000
+        assert np.abs(counts - 3000 / 7).max() < 4 * (3000 / 7) ** 0.5
+
+
 @pytest.mark.parametrize("source", [(32, 32), (30, 40), (90, 30)])
 @pytest.mark.parametrize("scale", [(0.08, 1.0), (0.5, 0.6)])
 def test_boxes_are_distributed_as_timms(assert_one_distribution, source, scale):

@@ -102,6 +102,20 @@ def test_two_moves_in_one_lose_what_two_would_lose(picture):
         assert difference.mean() < 2  # the border's mixtures of both
 
 
+def test_moves_before_a_colour_are_not_folded(picture):
+    [result] = ours(as_batch(picture), ([Operation.TRANSLATE_X], [0.25]), ([Operation.INVERT], [0]))
+    expected = 255 - theirs(picture, "translate_x_rel", 0.25)
+    assert (result[:, -6:] == 255 - np.array(FILL)).all()
+    assert np.abs(result - expected).max() <= 1  # by whole pixels
+
+
+def test_three_layers_of_moves_are_all_applied(picture):
+    thrice = [([Operation.TRANSLATE_X], [0.125])] * 3
+    [result] = ours(as_batch(picture), *thrice)
+    assert np.abs(result[:, :20] - np.asarray(picture)[:, 12:].astype(int)).max() <= 1
+    assert (result[:, 20:] == FILL).all()
+
+
 def test_each_sample_gets_its_own_operation_and_others_are_left_alone(picture):
     every = [*COLOURS, *MOVES]
     operations = [operation for _, operation, _ in every]

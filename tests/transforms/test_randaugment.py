@@ -58,6 +58,14 @@ def test_operations_and_arguments_are_distributed_as_timms(assert_one_distributi
         assert ours.std() == pytest.approx(theirs.std(), rel=4 * (fourth / 2 / len(ours)) ** 0.5, abs=1e-9)
 
 
+def test_layers_are_drawn_apart():
+    operations, _ = our_draws("rand-m9-mstd0.5-inc1")
+    both = ((operations >= 0).all(axis=0)).sum()
+    assert abs(both - DRAWS / 4) < 4 * (DRAWS * 3 / 16) ** 0.5
+    same = (operations[0] == operations[1])[(operations >= 0).all(axis=0)].mean()
+    assert abs(same - 1 / 15) < 0.02  # drawn with replacement
+
+
 def test_levels_stay_whole_and_in_range(picture):
     augment = BatchRandAugment(parse_policy("here", "rand-m9-n4-p1.0-mstd0.5-inc1"), (124, 116, 104))
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float()
