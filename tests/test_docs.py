@@ -84,7 +84,6 @@ def test_the_commands_of_blocks_tables_and_sentences_are_found():
     assert ("export", "checkpoint=run", "output=model") in COMMANDS
     assert ("train", "experiment=imagenet_lt", "trainer.devices=8") in COMMANDS
     assert ("list", "keys", "student.drw") in COMMANDS
-    assert ("train", "experiment=demo") in COMMANDS
     assert len(COMMANDS) > 100
 
 
@@ -116,7 +115,9 @@ def first_value(word):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [words for words in RECIPES if "-m" in words], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [words for words in RECIPES if "-m" in words and "sweep=" not in str(words)], ids=" ".join
+)
 def test_every_job_of_a_sweep_is_allowed(words):
     rest = [word for word in words[1:] if not word.startswith(("hydra/launcher", "hydra.launcher"))]  # extras
     check_sweep([*rest, "paths.output_dir=here"])
@@ -165,8 +166,7 @@ def test_links_and_names_of_files_lead_to_files(page):
 @pages
 def test_every_target_of_make_is_there(page):
     targets = set(re.findall(r"^([a-z-]+):", text_of(ROOT / "Makefile"), re.MULTILINE))
-    assert {code.split()[1] for code in inline(page) if code.startswith("make ")} <= targets
-    assert set(re.findall(r"^\$ make ([a-z-]+)", text_of(page), re.MULTILINE)) <= targets
+    assert set(re.findall(r"(?:`|^\$ )make ([a-z-]+)", text_of(page), re.MULTILINE)) <= targets
 
 
 @pages
@@ -243,6 +243,7 @@ FAST = {"train": SHORT, "inspect": SHORT, "analyze": FEW, "export": ["output=HER
 def test_every_command_that_can_be_made_small_runs(words, place, tmp_path, monkeypatch):
     verb, *rest = words
     monkeypatch.chdir(place)
+    (place / "RUN" / "metrics.json").unlink(missing_ok=True)  # as if it had been interrupted at its very end
     small = [] if "resume=RUN" in rest else [word.replace("HERE", str(tmp_path)) for word in FAST[verb]]
     kept = {word.partition("=")[0]: word for word in [*overrides_of(verb, rest), *small]}
     assert main([verb, *kept.values()]) == 0

@@ -34,7 +34,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("analyze checkpoint=RUN", "all that each network of a run can be asked"),
         ("analyze checkpoint=RUN stage=student parts=[attention,rank]", "two parts of the student"),
         ("analyze checkpoint=RUN images=1000", "on some of the images"),
-        ("analyze checkpoint=RUN ema=true folder=FOLDER", "the moving average, into a folder of its own"),
+        ("analyze checkpoint=RUN stage=student ema=true folder=FOLDER", "the moving average, into a folder of its own"),
         ("analyze checkpoint=FILE.pth experiment=imagenet_lt data_root=FOLDER", "a file of the authors'"),
     ),
     "inspect": (
