@@ -236,16 +236,16 @@ def test_wandb_has_the_numbers_and_the_pictures(run, monkeypatch, capfd):
 
 
 WRONG = {
-    "parts=[rnak]": ("parts=['rnak'] is no choice; did you mean 'rank'",),
+    "parts=[rnak]": ("parts has 'rnak', which is no choice; did you mean 'rank'",),
     "parts=[]": ("parts=[] measures nothing", "type parts=[rank]"),
-    "images=0": ("images=0 is too small", "type images=1 or more"),
-    "images=some": ("images=some is no number", "images=all"),
+    "images=0": ("images=0 is not 1 or more", "type images=1 or more"),
+    "images=some": ("images=some is no choice", "type all, or a number"),
     "split=tset": ("split=tset is no choice; did you mean 'test'",),
     "split=val": ("without a validation split", "type split=test"),
-    "stage=pupil": ("stage=pupil is no stage",),
+    "stage=pupil": ("stage=pupil is no choice", "student"),
     "stage=baseline parts=[winners]": ("parts has winners", "no DIST token", "type parts=all"),
     "stage=teacher parts=[attention]": ("parts has attention", "it is a teacher", "rank, calibration, sharpness"),
-    "sharpness.probes=0": ("sharpness.probes=0 is too small",),
+    "sharpness.probes=0": ("sharpness.probes=0 is not 1 or more",),
 }
 
 
@@ -273,5 +273,5 @@ def test_nothing_to_analyse(complain, tmp_path):
 
 def test_training_takes_no_wrong_analysis(complain, tiny):
     assert "did you mean 'rank'" in complain("train", *tiny, "analysis.parts=[rnak]")
-    assert "analysis.every=0 is too small" in complain("train", *tiny, "analysis.every=0")
-    assert "analysis.images=0 is too small" in complain("train", *tiny, "analysis.every=10", "analysis.images=0")
+    assert "analysis.every=0 is not 1 or more" in complain("train", *tiny, "analysis.every=0")
+    assert "analysis.images=0 is not 1 or more" in complain("train", *tiny, "analysis.every=10", "analysis.images=0")

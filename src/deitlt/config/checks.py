@@ -146,7 +146,9 @@ def check_value(key: Key, value: Any) -> None:
         is_number = isinstance(one, int | float) and bool({bool, int, float} & set(key.types))
         if key.rule.choices and not key.rule.path and not is_number and str(one) not in key.rule.choices:
             said = f"{key.name} has {one!r}, which is no choice" if one != value else f"{key.name}={one} is no choice"
-            raise ConfigError(f"{said}; {nearest(str(one), key.rule.choices)}")
+            or_number = ", or a number." if {int, float} & set(key.types) else ""
+            advice = nearest(str(one), key.rule.choices)
+            raise ConfigError(f"{said}; {advice.rstrip('.') + or_number if or_number else advice}")
         if isinstance(one, int | float) and not isinstance(one, bool) and not key.rule.allows(one):
             raise ConfigError(f"{key.name}={one} is not {key.rule.range}; type {key.name}={_in_range(key)}.")
 

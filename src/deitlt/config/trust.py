@@ -8,7 +8,7 @@ from deitlt.errors import ConfigError
 # Our own public names and optimizers; one name deep, so that no module's imports can be reached through it.
 MODULES = (
     *("deitlt.data", "deitlt.losses", "deitlt.models", "deitlt.modules", "deitlt.optim", "deitlt.transforms"),
-    "torch.optim",
+    *("deitlt.callbacks", "lightning.pytorch.callbacks", "torch.optim"),
 )
 FUNCTIONS = ("timm.optim.create_optimizer_v2",)
 
