@@ -169,7 +169,7 @@ def stopped(monkeypatch):
     def stop(*_):
         raise Preempted()
 
-    monkeypatch.setattr("deitlt.commands.train.launch_stage", stop)
+    monkeypatch.setattr("deitlt.engine.run.run_stage", stop)
 
 
 def test_a_start_that_says_nothing_is_doubted_once_until_there_are_weights_to_go_on_with(
@@ -181,7 +181,7 @@ def test_a_start_that_says_nothing_is_doubted_once_until_there_are_weights_to_go
     doubt = f"student: {first} does not say whether it was trained on images that are held out here"
     assert capfd.readouterr().out.count(doubt) == 1
     for stage in ("student", "baseline"):
-        (run / stage).mkdir()
+        (run / stage).mkdir(exist_ok=True)
         shutil.copy(trained / stage / "last.ckpt", run / stage)
     first.unlink()
     assert main(["train", f"resume={run}"]) == Preempted.CODE

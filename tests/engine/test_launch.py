@@ -257,6 +257,8 @@ def test_several_hosts_that_nothing_starts_are_refused(complain, tiny):
 def test_a_batch_script_without_srun_is_refused(complain, tiny, monkeypatch):
     for name, value in {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "lt", "SLURM_PROCID": "0"}.items():
         monkeypatch.setenv(name, value)
+    assert "Slurm was told --ntasks=2" in complain("train", *tiny)
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "2")
     assert "Slurm gave this job 2 tasks, and one was started; type srun deitlt" in complain("train", *tiny)
 
 

@@ -38,10 +38,20 @@ GONE_AFTER = 20.0  # the same where there are several hosts: torchrun counts a l
 
 
 def find_environment() -> ClusterEnvironment:
-    """Lightning's view of what started this process; one process by itself is Lightning's own environment."""
+    """Lightning's view of what started this process; one process by itself is Lightning's own environment.
+
+    Raises:
+        ConfigError: Slurm was given a number of tasks, and none for each host.
+    """
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     if SLURMEnvironment.detect():
+        tasks = int(os.environ.get("SLURM_NTASKS", 1))
+        if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in os.environ:
+            raise ConfigError(
+                f"Slurm was told --ntasks={tasks}, from which nobody knows a host's ranks; type --ntasks-per-node=N "
+                "instead, N being the devices of a host."
+            )
         return SLURMEnvironment(auto_requeue=False)  # whatever requeues the job looks at the exit code
     return LightningEnvironment()
 
