@@ -197,7 +197,7 @@ class Stage:
 
     module: Any = part("how it is trained", parts.StudentModule, parts.TeacherModule, parts.PaCoTeacherModule)
     epochs: int = key("passes over the training images", at_least=1)
-    images_per_update: int = key("over all devices and micro-batches")
+    images_per_update: int = key("over all devices and micro-batches", "images", at_least=1)
     batch_size: int = key(
         "for each device at once; accumulation follows from it and from the devices", "images", at_least=1
     )
