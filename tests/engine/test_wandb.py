@@ -263,7 +263,7 @@ def test_the_same_words_go_on_where_an_alias_has_moved_or_nothing_can_be_fetched
     words = ["train", *tiny, "resume=auto", f"paths.output_dir={run}"]
     with monkeypatch.context() as patch:
         patch.setattr("deitlt.engine.run.fetch_checkpoint", lambda name: trained / "teacher" / "last.ckpt")
-        patch.setattr("deitlt.commands.train.launch_stage", _stopped)
+        patch.setattr("deitlt.engine.run.run_stage", _stopped)
         assert main([*words, name]) == 75
         begun = (run / "config.yaml").read_text()
         patch.setattr("deitlt.engine.run.fetch_checkpoint", _not_reached)
