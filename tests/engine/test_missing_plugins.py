@@ -15,7 +15,7 @@ def bare(monkeypatch):
         monkeypatch.setitem(repo, group, kept)
 
 
-@pytest.mark.parametrize("choice", ["hydra/sweeper=optuna", "hydra/launcher=joblib", "sweep=optuna"])
+@pytest.mark.parametrize("choice", ["hydra/sweeper=optuna", "hydra/launcher=joblib"])
 def test_a_plugin_that_is_not_installed_says_how_to_get_it(bare, complain, choice):
     said = complain("train", "-m", "seed=0,1", choice, output=None)
     assert said.endswith("is not installed; type pip install 'deitlt[sweep]'.")

@@ -236,6 +236,13 @@ def test_a_search_asks_tells_prunes_and_goes_on(script, tmp_path):
     assert len(script()) == 5
 
 
+def test_a_search_without_optuna_says_how_to_get_it(complain, monkeypatch):
+    monkeypatch.setattr(sweep_module, "find_spec", lambda name: None)
+    assert "pip install 'deitlt[sweep]'" in complain(
+        "train", "-m", "paths.sweep_dir=sweep", "sweep=optuna", output=None
+    )
+
+
 def test_a_search_whose_trials_all_fail_ends_after_the_first(script, tmp_path):
     pytest.importorskip("optuna")
     words = ("hydra/sweeper=deitlt_optuna", "data.val_fraction=0.1", "student.optimizer.lr=interval(0.001,0.01)")

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from shlex import join, quote
@@ -110,7 +111,10 @@ def _check(overrides: list[str], searched: list[str]) -> tuple[Path, str]:
             _check_job([*(value for name, value in first.items() if name != key), word, *searched])
     job, config = _check_job([*first.values(), *searched])
     check_objective(config)
-    if "optuna" in str(job.hydra.sweeper._target_) and not config.data.val_fraction and not config.objective.metric:
+    searches = "optuna" in str(job.hydra.sweeper._target_)
+    if searches and find_spec("optuna") is None:
+        raise ConfigError("A search needs Optuna, which is not installed; type pip install 'deitlt[sweep]'.")
+    if searches and not config.data.val_fraction and not config.objective.metric:
         raise ConfigError(
             "A search by Optuna chooses on the validation split, and there is none; type data.val_fraction=0.1, or "
             "objective.metric=student/avg/balanced to choose on the TEST set."
