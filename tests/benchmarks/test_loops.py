@@ -26,7 +26,7 @@ def _train_by_lightning(bench):
     bench.trainer.fit(bench.module, datamodule=bench.datamodule)
 
 
-def _compare(by_lightning, by_hand):
+def assert_same_training(by_lightning, by_hand):
     """Train one by Lightning, the other in a bare loop: weights, statistics, averages and losses end alike."""
     before = [value.clone() for value in by_hand.module.network.state_dict().values()]
     loop = BareLoop(by_hand)
@@ -46,11 +46,11 @@ def _compare(by_lightning, by_hand):
 @pytest.mark.parametrize("case", CASES)
 def test_the_bare_loop_does_the_same_work(open_tiny, case):
     name, *words = CASES[case]
-    _compare(*(open_tiny(name, *words, batches=7) for _ in range(2)))
+    assert_same_training(*(open_tiny(name, *words, batches=7) for _ in range(2)))
 
 
 def test_the_bare_loop_does_paco_s_work(open_tiny):
-    _compare(*(open_tiny("sam_teacher", batches=7, recipe=PACO) for _ in range(2)))
+    assert_same_training(*(open_tiny("sam_teacher", batches=7, recipe=PACO) for _ in range(2)))
 
 
 def test_feeding_alone_leaves_the_weights(open_tiny):

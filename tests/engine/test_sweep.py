@@ -16,7 +16,7 @@ from PIL import Image
 from deitlt.cli import main
 from deitlt.config.compose import config_dir, runs_a_sweep
 from deitlt.engine import sweep as sweep_module
-from deitlt.engine.sweep import best_command, build_pruning, check_sweep, literal
+from deitlt.engine.sweep import best_command, build_pruning, check_sweep
 from deitlt.reports.sweep import SweepJob
 
 PYTHON = sys.executable
@@ -206,13 +206,6 @@ def test_the_best_command_of_a_ready_sweep_trains_that_job_alone(script, tmp_pat
     assert not runs_a_sweep(command.split()[2:])
     job = SweepJob("0", ["objective.metric=x", "seed=1", "a='b c'"], "finished", "x")
     assert best_command(job) == """deitlt train seed=1 'a='"'"'b c'"'"''"""
-
-
-@pytest.mark.parametrize(
-    "value", [None, True, 1e-5, [1, "a b"], {"x": None, "y": ["null"]}, "null", "it's", "a=b,c", "x"]
-)
-def test_a_value_is_written_as_hydra_reads_it_back(value):
-    assert OverridesParser.create().parse_override(f"key={literal(value)}").value() == value
 
 
 def test_a_search_asks_tells_prunes_and_goes_on(script, tmp_path):

@@ -164,20 +164,6 @@ def _quoted(value: object) -> str:
     return f"'{text}'"
 
 
-def literal(value: Any) -> str:
-    """A plain value of a configuration, null, lists and dictionaries included, as an override gives it."""
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{name}:{literal(part)}" for name, part in value.items()) + "}"
-    if isinstance(value, list):
-        return f"[{','.join(map(literal, value))}]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        plain = value.replace("_", "").replace(".", "").replace("/", "").replace("-", "").isalnum()
-        return value if plain and value.lower() not in ("null", "true", "false", "inf", "nan") else _quoted(value)
-    return "null" if value is None else str(value)
-
-
 def run_job(config: DictConfig) -> float | None:
     """Train the job that Hydra has composed, go on with it, or find it done.
 
