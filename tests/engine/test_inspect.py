@@ -7,8 +7,16 @@ from PIL import Image
 
 from deitlt.cli import main
 from deitlt.commands import inspect
-from deitlt.commands.inspect import caption, device_operations, student_examples, teacher_examples, visibly
 from deitlt.data import LongTailDataModule
+from deitlt.engine.examples import (
+    EVENLY,
+    EXAMPLES,
+    caption,
+    device_operations,
+    student_examples,
+    teacher_examples,
+    visibly,
+)
 from deitlt.transforms import (
     Mixup,
     TeacherInput,
@@ -83,7 +91,7 @@ def test_what_is_drawn_follows_from_the_stages(words, names, tiny, shown):
 def test_views_of_a_batch_are_shown_mixed_and_as_the_teacher_sees_them(tiny, shown):
     assert main(["inspect", *tiny, "teacher.image_size=12", "paths.output_dir=seen"]) == 0
     _, examples = shown["views.png"]
-    assert len(examples) == inspect.EXAMPLES
+    assert len(examples) == EXAMPLES
     assert {example.pictures["student's view"].shape for example in examples} == {(16, 16, 3)}
     assert {example.pictures["teacher's view"].shape for example in examples} == {(12, 12, 3)}
     assert all(example.caption.endswith(" others") and "% " in example.caption for example in examples)
@@ -148,11 +156,11 @@ def test_both_images_of_a_mixture_can_be_seen(seed):
 
 
 def test_only_what_is_on_is_mixed():
-    assert (visibly(Mixup(2, mixup=0.8)).mixup, visibly(Mixup(2)).cutmix) == (inspect.EVENLY,) * 2
+    assert (visibly(Mixup(2, mixup=0.8)).mixup, visibly(Mixup(2)).cutmix) == (EVENLY,) * 2
     assert visibly(Mixup(2, mixup=0.0)).mixup == 0
     assert visibly(Mixup(2, cutmix=0.0)).cutmix == 0
     assert visibly(Mixup(2, attention=True)).mixup == 0
-    assert visibly(Mixup(2, attention=True, cutmix=0.0)).mixup == inspect.EVENLY
+    assert visibly(Mixup(2, attention=True, cutmix=0.0)).mixup == EVENLY
 
 
 def test_a_caption_names_the_classes_that_were_mixed():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deitlt.engine.operations import operation_examples
+from deitlt.engine.examples import operation_examples
 from deitlt.reports.sample_figures import view_grid
 from deitlt.transforms import IMAGENET, batch_transform
 

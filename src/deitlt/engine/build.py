@@ -44,7 +44,7 @@ from deitlt.models import (
 )
 from deitlt.modules import ClassifierModule, FrozenTeacher
 from deitlt.transforms import TeacherInput
-from deitlt.types import DataInfo
+from deitlt.types import DataInfo, Normalisation
 
 make = partial(instantiate, _convert_="all")  # plain lists and dicts, nothing of OmegaConf, in what is made
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -187,24 +187,32 @@ def build_teacher(stage: StageConfig, datamodule: LongTailDataModule) -> FrozenT
         return None
     assert stage.teacher is not None
     found = check_teacher(Path(stage.teacher), datamodule, stage.run["teacher"])
-    options = stage.recipe["teacher_input"]
-    view = TeacherInput(
-        found.spec.image_size,
-        antialias=options["antialias"],
-        student=datamodule.normalisation if options["renormalise"] else None,
-        teacher=found.spec.normalisation if options["renormalise"] else None,
-    )
+    view = build_teacher_input(stage, datamodule, found.spec.image_size, found.spec.normalisation)
     network = found.stored.build()
     _make_fast(stage, network, is_cnn=True)
+    is_exact = stage.recipe["teacher_input"].get("precision", "32-true") == "32-true"
     teacher = FrozenTeacher(
         network,
         view,
         scale=found.spec.logit_scale,
-        dtype=torch.float32 if options.get("precision", "32-true") == "32-true" else torch.bfloat16,
+        dtype=torch.float32 if is_exact else torch.bfloat16,
         class_order=found.class_order,
     )
     datamodule.teacher_input = teacher.input
     return teacher
+
+
+def build_teacher_input(
+    stage: StageConfig, datamodule: LongTailDataModule, image_size: int, normalisation: Normalisation
+) -> TeacherInput:
+    """What becomes of a student's images on their way to a teacher of this size and statistics."""
+    options = stage.recipe["teacher_input"]
+    return TeacherInput(
+        image_size,
+        antialias=options["antialias"],
+        student=datamodule.normalisation if options["renormalise"] else None,
+        teacher=normalisation if options["renormalise"] else None,
+    )
 
 
 def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> list[L.Callback]:

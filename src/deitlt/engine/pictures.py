@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from deitlt.analysis import epochs_trained, rollouts_of
 from deitlt.data import LongTailDataModule
 from deitlt.engine.build import build_data, build_teacher
+from deitlt.engine.examples import student_examples, teacher_examples
 from deitlt.engine.stage_config import StageConfig
 from deitlt.models import StudentNetwork
 from deitlt.modules import ClassifierModule
@@ -55,8 +56,6 @@ def draw_views(stage: StageConfig, path: Path) -> Path:
         stage: the stage; data of its own are opened, so that none of training's is changed.
         path: the picture's file.
     """
-    from deitlt.commands.inspect import student_examples, teacher_examples  # it looks at stages as training makes them
-
     data, title = build_data(stage), f"What the {stage.name} trains on"
     if stage.kind == "teacher":
         return save_figure(view_grid(teacher_examples(data, stage.seed), title), path)
