@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from deitlt.analysis import ClassSums, Decisions, ExpertDiversity, TokenWinners, agreement, decide
-from deitlt.analysis.experts import cosine_distance
+from deitlt.analysis import ExpertDiversity, TokenWinners, agreement, decide
+from deitlt.analysis.experts import ClassSums, Decisions, cosine_distance
 from deitlt.types import IGNORED, TokenLogits
 
 GROUPS = {"head": (0,), "mid": (1, 2), "tail": (3,)}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from deitlt.analysis import FeatureCovariance, Rank
-from deitlt.analysis.features import rank_of
+from deitlt.analysis import FeatureCovariance
+from deitlt.analysis.features import Rank, rank_of
 
 
 def low_rank(images=200, width=12, rank=3, mean=0.0, seed=0):

@@ -17,7 +17,7 @@ from timm.models import load_checkpoint
 
 import deitlt
 from deitlt.checkpoints import load_student
-from deitlt.checkpoints.export import FORMATS, ExportedNetwork, check_outputs, export, export_files
+from deitlt.checkpoints.export import FORMATS, Exported, export, export_files
 from deitlt.config.keys import keys_of
 from deitlt.config.verbs import SCHEMAS
 from deitlt.errors import CheckpointError, ConfigError
@@ -154,10 +154,10 @@ def test_a_paco_teacher_is_exported_as_the_cnn_that_answers(name, tmp_path):
 
 
 def test_outputs_are_compared_by_name_shape_and_value():
-    network = ExportedNetwork(scattered(create_student(4, **STUDENT, distilled=False)), SPEC.normalisation)
+    exported = Exported(scattered(create_student(4, **STUDENT, distilled=False)), SPEC)
 
     def check(change):
-        check_outputs(network, lambda pixels: change(network(pixels)["cls"]), 16, "model.onnx")
+        exported.compare(lambda pixels: change(exported.graph(pixels)["cls"]), "model.onnx")
 
     check(lambda cls: {"cls": cls})
     check(lambda cls: {"cls": cls + 1e-5})

@@ -2,27 +2,16 @@
 
 import errno
 import io as memory
-import json
 import os
 import pickle
 import stat
 import zipfile
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-import wandb
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from deitlt.checkpoints import (
-    AtomicCheckpointIO,
-    fetch_checkpoint,
-    find_checkpoint,
-    io,
-    read_checkpoint,
-    write_atomically,
-)
+from deitlt.checkpoints import AtomicCheckpointIO, find_checkpoint, read_checkpoint, write_atomically
 from deitlt.errors import CheckpointError, TrainingError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -271,86 +260,3 @@ def test_a_run_without_the_stage_says_which_it_has(tmp_path):
     assert str(missing.value) == f"{tmp_path} {sentence}"
     with pytest.raises(CheckpointError, match=r"has no baseline, but student and teacher; type another run's folder"):
         find_checkpoint(tmp_path, ("baseline",))
-
-
-NAME = "wandb:me/deitlt/digits-teacher:latest"
-
-
-class Shelf:
-    """Stands for W&B's server: artifacts by name, and what was fetched of them."""
-
-    def __init__(self):
-        self.artifacts, self.fetched = {}, []
-
-    def add(self, *files):
-        self.artifacts[NAME.removeprefix("wandb:")] = SimpleNamespace(
-            qualified_name="me/deitlt/digits-teacher:v3",
-            version="v3",
-            digest="abc",
-            manifest=SimpleNamespace(entries=dict.fromkeys(files)),
-            get_entry=lambda file: SimpleNamespace(download=lambda root: self.fetch(file, root)),
-        )
-
-    def artifact(self, name):
-        if name not in self.artifacts:
-            raise ValueError(f"artifact {name} not found in me/deitlt\nand more")
-        return self.artifacts[name]
-
-    def fetch(self, file, root):
-        self.fetched.append(file)
-        Path(root).mkdir(parents=True, exist_ok=True)
-        (Path(root) / file).write_bytes(b"weights")
-
-
-@pytest.fixture
-def shelf(monkeypatch, tmp_path):
-    shelf = Shelf()
-    monkeypatch.setattr(wandb, "Api", lambda timeout: shelf)
-    monkeypatch.setattr(io, "why_not_online", lambda: None)
-    monkeypatch.setenv("DEITLT_CACHE", str(tmp_path / "cache"))
-    return shelf
-
-
-def test_an_artifact_is_fetched_once_into_the_cache_and_again_if_it_was_fetched_in_part(shelf, tmp_path):
-    shelf.add("last.ckpt")
-    path = find_checkpoint(NAME, ("teacher",))
-    assert path.read_bytes() == b"weights"
-    assert path.is_relative_to(tmp_path / "cache")
-    assert find_checkpoint(Path(NAME), ("teacher",)) == path
-    assert shelf.fetched == ["last.ckpt"]
-    record = json.loads(path.with_name("artifact.json").read_text())
-    assert (record["name"], record["digest"]) == ("me/deitlt/digits-teacher:v3", "abc")
-    path.with_name("artifact.json").unlink()
-    assert fetch_checkpoint(NAME) == path
-    assert shelf.fetched == ["last.ckpt", "last.ckpt"]
-
-
-def test_of_an_artifact_the_chosen_epoch_comes_first(shelf):
-    shelf.add("last.ckpt", "best.ckpt", "notes.txt")
-    assert fetch_checkpoint(NAME).name == "best.ckpt"
-
-
-@pytest.mark.parametrize("files", [("notes.txt",), ("../../evil.ckpt",), ()])
-def test_an_artifact_without_a_checkpoint(shelf, files):
-    shelf.add(*files)
-    with pytest.raises(CheckpointError, match="digits-teacher:latest holds no checkpoint file; type wandb:ENTITY"):
-        fetch_checkpoint(NAME)
-    assert shelf.fetched == []
-
-
-@pytest.mark.parametrize("name", ["wandb:", "wandb:teacher", "wandb:a/teacher", "wandb:a/b/c/d:v0", "wandb:a/b c:v0"])
-def test_a_name_of_no_artifact(shelf, name):
-    with pytest.raises(CheckpointError, match=r"names no artifact; type wandb:ENTITY/PROJECT/NAME:ALIAS"):
-        fetch_checkpoint(name)
-
-
-def test_what_cannot_be_fetched_is_one_sentence(shelf, monkeypatch):
-    with pytest.raises(CheckpointError, match=r"There is no artifact me/deitlt/typo:v0 \(artifact .* not found in"):
-        fetch_checkpoint("wandb:me/deitlt/typo:v0")
-    shelf.add("last.ckpt")
-    monkeypatch.setattr(shelf, "fetch", fails(OSError("connection reset")))
-    with pytest.raises(CheckpointError, match=r"could not be fetched \(connection reset\); try again"):
-        fetch_checkpoint(NAME)
-    monkeypatch.setattr(io, "why_not_online", lambda: "no key is known (type wandb login)")
-    with pytest.raises(CheckpointError, match=r"cannot be fetched: no key is known .*; type the path"):
-        fetch_checkpoint(NAME)

@@ -237,7 +237,7 @@ def test_the_jobs_of_a_sweep_are_finished_runs_of_one_group(offline, tiny_vit, t
 
 
 def test_an_artifact_that_cannot_be_had_is_one_sentence(complain, tiny, monkeypatch):
-    monkeypatch.setattr("deitlt.checkpoints.io.why_not_online", lambda: "https://x cannot be reached")
+    monkeypatch.setattr("deitlt.tracking.artifacts.why_not_online", lambda: "https://x cannot be reached")
     said = complain("train", *tiny, "teacher.checkpoint=wandb:me/deitlt/digits-teacher:latest")
     assert said.endswith("cannot be fetched: https://x cannot be reached; type the path of a .ckpt file.")
     said = complain("train", *tiny, "student.init=wandb:nothing")

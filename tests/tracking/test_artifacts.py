@@ -1,20 +1,15 @@
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import wandb
 from wandb_records import records
 
+from deitlt.checkpoints import find_checkpoint
 from deitlt.errors import CheckpointError
-from deitlt.tracking import (
-    ArtifactRecord,
-    artifact_name,
-    file_digest,
-    finish,
-    log_checkpoint,
-    use_checkpoint,
-    wandb_logger,
-)
-from deitlt.tracking.artifacts import read_record
+from deitlt.tracking import StageNames, artifacts, fetch_checkpoint, finish, use_checkpoint, wandb_logger
+from deitlt.tracking.artifacts import ArtifactRecord, artifact_name, file_digest, log_checkpoint, read_record
 
 pytestmark = pytest.mark.usefixtures("own_wandb")
 
@@ -36,8 +31,9 @@ def describe(checkpoint, **changes):
 def logged(tmp_path):
     """Runs something with the logger of a run and answers with the artifacts and the configuration that it recorded."""
 
-    def run(act, mode="offline"):
-        logger = wandb_logger("deitlt", None, "g", "student", "name", tmp_path / "out", {}, mode=mode)
+    def run(act):
+        options = {"project": "deitlt", "entity": None, "tags": [], "mode": "offline"}
+        logger = wandb_logger(StageNames("student", tmp_path / "student", "g"), {}, options, tmp_path / "out")
         act(logger)
         config = dict(logger.experiment.config)
         finish(logger)
@@ -99,10 +95,6 @@ def test_online_a_teacher_is_an_input_of_the_run(checkpoint, offline, used):
     assert Run.summary == {"artifacts/teacher": "digits-teacher:run7"}
 
 
-def test_a_teacher_that_never_was_an_artifact_is_its_file(checkpoint):
-    assert read_record(checkpoint) is None
-
-
 @pytest.mark.parametrize("text", ["", "[]", '{"name": 1, "more": 2}'])
 def test_a_broken_record_is_one_sentence(checkpoint, text):
     checkpoint.with_name("artifact.json").write_text(text)
@@ -124,9 +116,74 @@ def test_names_are_such_as_wandb_takes():
     assert len(artifact_name("x" * 300)) == 128
 
 
-def test_the_digest_is_that_of_the_content(checkpoint, tmp_path):
-    other = tmp_path / "last.ckpt"
-    other.write_bytes(b"weights")
-    assert file_digest(checkpoint) == file_digest(other)
-    other.write_bytes(b"others")
-    assert file_digest(checkpoint) != file_digest(other)
+NAME = "wandb:me/deitlt/digits-teacher:latest"
+
+
+class Shelf:
+    """Stands for W&B's server: its artifacts' files by name."""
+
+    def __init__(self):
+        self.files = {}
+
+    def artifact(self, name):
+        if name not in self.files:
+            raise ValueError(f"artifact {name} not found in me/deitlt\nand more")
+        return SimpleNamespace(
+            qualified_name="me/deitlt/digits-teacher:v3",
+            version="v3",
+            digest="abc",
+            manifest=SimpleNamespace(entries=dict.fromkeys(self.files[name])),
+            get_entry=lambda file: SimpleNamespace(download=lambda root: self.fetch(file, root)),
+        )
+
+    def fetch(self, file, root):
+        Path(root).mkdir(parents=True, exist_ok=True)
+        (Path(root) / file).write_bytes(b"weights")
+
+
+@pytest.fixture
+def shelf(monkeypatch, tmp_path):
+    shelf = Shelf()
+    monkeypatch.setattr(wandb, "Api", lambda timeout: shelf)
+    monkeypatch.setattr(artifacts, "why_not_online", lambda: None)
+    monkeypatch.setenv("DEITLT_CACHE", str(tmp_path / "cache"))
+    return shelf
+
+
+def test_an_artifact_is_fetched_into_the_cache_the_chosen_epoch_of_it(shelf, tmp_path):
+    shelf.files[NAME.removeprefix("wandb:")] = ("last.ckpt", "best.ckpt", "notes.txt")
+    path = find_checkpoint(Path(NAME), ("teacher",))
+    assert (path.name, path.read_bytes()) == ("best.ckpt", b"weights")
+    assert path.is_relative_to(tmp_path / "cache")
+    record = read_record(path)
+    assert (record.name, record.digest, record.fetched) == ("me/deitlt/digits-teacher:v3", "abc", True)
+
+
+@pytest.mark.parametrize("files", [("notes.txt",), ("../../evil.ckpt",), ()])
+def test_an_artifact_without_a_checkpoint(shelf, files, tmp_path):
+    shelf.files[NAME.removeprefix("wandb:")] = files
+    with pytest.raises(CheckpointError, match="digits-teacher:latest holds no checkpoint file; type wandb:ENTITY"):
+        fetch_checkpoint(NAME)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", ["wandb:", "wandb:teacher", "wandb:a/teacher", "wandb:a/b/c/d:v0", "wandb:a/b c:v0"])
+def test_a_name_of_no_artifact(shelf, name):
+    with pytest.raises(CheckpointError, match=r"names no artifact; type wandb:ENTITY/PROJECT/NAME:ALIAS"):
+        fetch_checkpoint(name)
+
+
+def test_what_cannot_be_fetched_is_one_sentence(shelf, monkeypatch):
+    with pytest.raises(CheckpointError, match=r"There is no artifact me/deitlt/typo:v0 \(artifact .* not found in"):
+        fetch_checkpoint("wandb:me/deitlt/typo:v0")
+
+    def fail(*_):
+        raise OSError("connection reset")
+
+    shelf.files[NAME.removeprefix("wandb:")] = ("last.ckpt",)
+    monkeypatch.setattr(shelf, "fetch", fail)
+    with pytest.raises(CheckpointError, match=r"could not be fetched \(connection reset\); try again"):
+        fetch_checkpoint(NAME)
+    monkeypatch.setattr(artifacts, "why_not_online", lambda: "no key is known (type wandb login)")
+    with pytest.raises(CheckpointError, match=r"cannot be fetched: no key is known .*; type the path"):
+        fetch_checkpoint(NAME)

@@ -1,41 +1,33 @@
-import json
 import logging
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
-import numpy as np
 import pytest
 import wandb
-from PIL import Image
 from wandb_records import read_run
 
 from deitlt.errors import ConfigError
 from deitlt.tracking import (
+    StageNames,
+    failures,
     finish,
     log_pictures,
-    log_table,
-    pictures_in,
     settle_mode,
+    stage_loggers,
     upload_hint,
     wandb_logger,
 )
 from deitlt.tracking import wandb as tracking_wandb
-from deitlt.tracking.wandb import wanted_mode, why_not_online
 
-CONFIG = {"seed": 3, "data": {"name": "digits", "imbalance_factor": 0.05}}
-ROWS = [
-    {"class": "cat", "train images": 120, "group": "head", "CLS": 99.5, "DIST": 90.0},
-    {"class": "dog", "train images": 6, "group": "tail", "CLS": None, "DIST": 69.3},
-]
-
+OPTIONS = {"project": "deitlt", "entity": None, "tags": ["digits"], "mode": "offline"}
 
 pytestmark = pytest.mark.usefixtures("own_wandb")
 
 
-def begin(folder, job_type="student", **changes):
-    options = {"entity": None, "group": "run 7", "tags": ["digits"], "mode": "offline"} | changes
-    return wandb_logger("deitlt", job_type=job_type, name=f"run 7 {job_type}", folder=folder, config=CONFIG, **options)
+def begin(folder, mode="offline"):
+    return wandb_logger(StageNames("student", folder / "student", "run 7"), {}, OPTIONS | {"mode": mode}, folder)
 
 
 def end(logger):
@@ -44,67 +36,50 @@ def end(logger):
     wandb.teardown()
 
 
-@pytest.fixture
-def picture(tmp_path):
-    path = tmp_path / "views.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=np.uint8)).save(path)
-    return path
+@pytest.mark.parametrize(
+    ("folder", "group", "run"),
+    [("outputs/day/12-00", "day-12-00", "day-12-00"), ("sweeps/mine/0", "sweeps-mine", "sweeps-mine-0")],
+)
+def test_a_sweeps_job_has_the_sweeps_name_before_its_own(folder, group, run):
+    assert StageNames("student", Path(folder) / "student", group).run == run
 
 
-def test_an_offline_run_holds_what_was_logged(tmp_path, picture, capfd):
-    logger = begin(tmp_path / "student")
-    logger.log_metrics({"epoch": 0, "train/loss": 2.5, "test/dist/tail": 70.25}, step=4)
-    logger.log_metrics({"epoch": 1, "train/loss": 1.5, "test/dist/tail": 69.5}, step=9)
-    log_table(logger, "per_class", ROWS)
-    log_pictures(logger, {"pictures/views": picture})
+def test_without_wandb_a_stage_has_its_csv_file_and_a_resumed_one_its_earlier_rows(tmp_path):
+    names = StageNames("student", tmp_path / "run" / "student", "run")
+    (csv,) = stage_loggers(names, {}, None, None)
+    for step in range(4):
+        csv.log_metrics({"epoch": step, "loss": step}, step=step)
+    (again,) = stage_loggers(names, {}, None, 2)
+    assert again.path.read_text() == "epoch,step,loss\n0,0,0\n1,1,1\n2,2,2\n"
+
+
+def test_metrics_are_drawn_against_the_epoch_and_nothing_is_printed(tmp_path, capfd):
+    logger = begin(tmp_path)
+    for epoch, tail in enumerate((70.25, 69.5)):
+        values = {"epoch": epoch, "train/loss": 1.0, "train/lr": 0.1, "val/all": 3.0, "test/cls/tail": tail}
+        logger.log_metrics(values, step=epoch)
     end(logger)
     assert capfd.readouterr() == ("", "")
-    run = read_run(tmp_path / "student")
-    assert [row["test/dist/tail"] for row in run.history[:2]] == [70.25, 69.5]
-    assert [(row["epoch"], row["trainer/global_step"]) for row in run.history[:2]] == [(0, 4), (1, 9)]
-    assert run.config["seed"] == 3
-    assert run.config["data"] == CONFIG["data"]
-    assert run.summary["test/dist/tail"] == {"last": 69.5, "max": 70.25}
-    assert run.summary["train/loss"] == {"last": 1.5, "min": 1.5}
-    assert run.exit_code == 0
+    run = read_run(tmp_path)
+    assert [(row["epoch"], row["trainer/global_step"]) for row in run.history[:2]] == [(0, 0), (1, 1)]
+    assert run.summary["test/cls/tail"] == {"last": 69.5, "max": 70.25}
+    assert run.metrics["*"].step_metric == "epoch"
+    for name in ("val/all", "test/cls/tail"):
+        assert run.metrics[name].step_metric == "epoch"
+        assert (run.metrics[name].summary.max, run.metrics[name].summary.last) == (True, True)
+    assert (run.metrics["train/loss"].summary.min, run.metrics["train/loss"].summary.max) == (True, False)
+    assert "train/lr" not in run.metrics
 
 
-def test_metrics_are_drawn_against_the_epoch(tmp_path):
-    logger = begin(tmp_path)
+def test_a_resumed_stage_goes_on_with_its_run_offline_too_and_ends_one_that_was_left_open(tmp_path):
+    names = StageNames("student", tmp_path / "run" / "student", "run")
     for epoch in range(2):
-        logger.log_metrics(
-            {"epoch": epoch, "train/loss": 1.0, "train/lr": 0.1, "val/all": 3.0, "test/cls/all": 2.0}, step=epoch
-        )
+        _, logger = stage_loggers(names, {}, OPTIONS, None)
+        logger.log_metrics({"epoch": epoch, "train/loss": 2.0}, step=epoch)
     end(logger)
-    metrics = read_run(tmp_path).metrics
-    assert metrics["*"].step_metric == "epoch"
-    for name in ("val/all", "test/cls/all"):
-        assert metrics[name].step_metric == "epoch"
-        assert (metrics[name].summary.max, metrics[name].summary.last) == (True, True)
-    assert (metrics["train/loss"].summary.min, metrics["train/loss"].summary.max) == (True, False)
-    assert "train/lr" not in metrics
-
-
-def test_the_table_of_classes_is_in_the_files(tmp_path):
-    logger = begin(tmp_path)
-    log_table(logger, "per_class", ROWS)
-    end(logger)
-    (name,) = [name for name in read_run(tmp_path).files if "per_class" in name]
-    (path,) = tmp_path.glob(f"wandb/offline-run-*/files/{name}")
-    table = json.loads(path.read_text())
-    assert table["columns"] == ["class", "train images", "group", "CLS", "DIST"]
-    assert table["data"] == [["cat", 120, "head", 99.5, 90.0], ["dog", 6, "tail", None, 69.3]]
-
-
-def test_each_stage_is_a_run_of_its_own(tmp_path):
-    begin(tmp_path / "teacher", job_type="teacher").log_metrics({"epoch": 0, "train/loss": 1.0}, step=0)
-    student = begin(tmp_path / "student")  # the teacher's was left open
-    student.log_metrics({"epoch": 0, "train/loss": 2.0}, step=0)
-    end(student)
-    teacher_run, student_run = read_run(tmp_path / "teacher"), read_run(tmp_path / "student")
-    assert teacher_run.run.run_id != student_run.run.run_id
-    assert [row["train/loss"] for row in teacher_run.history] == [1.0]
-    assert [row["train/loss"] for row in student_run.history] == [2.0]
+    runs = [read_run(folder) for folder in sorted(tmp_path.glob("run/wandb/offline-run-*"))]
+    assert len({run.run.run_id for run in runs}) == 1
+    assert [row["epoch"] for run in runs for row in run.history] == [0, 1]
 
 
 def test_a_failing_wandb_is_warned_about_once(tmp_path, caplog):
@@ -142,7 +117,6 @@ def test_a_disabled_run_writes_nothing(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     logger = begin(tmp_path / "run", mode="disabled")
     logger.log_metrics({"epoch": 0, "a": 1.0}, step=0)
-    log_table(logger, "per_class", ROWS)
     end(logger)
     assert not list(tmp_path.glob("run/wandb/*run-*"))
     assert upload_hint(tmp_path) == ""
@@ -155,35 +129,6 @@ def test_the_hint_names_every_offline_run(tmp_path):
     hint = upload_hint(tmp_path)
     assert hint.startswith(f"wandb sync '{tmp_path}/my student/wandb/offline-run-1-my' ")
     assert hint.endswith("teacher/wandb/offline-run-1-te")
-
-
-def test_a_folders_pictures_stand_in_one_row(tmp_path, picture):
-    logger = begin(tmp_path)
-    log_pictures(logger, pictures_in(tmp_path, "pictures/analysis"))
-    log_pictures(logger, pictures_in(tmp_path / "nothing", "pictures/none"))
-    end(logger)
-    (row,) = read_run(tmp_path).history
-    assert row["pictures/analysis/views/_type"] == "image-file"
-    assert not any(name.startswith("pictures/none") for name in row)
-
-
-def test_a_stage_that_failed_is_a_failed_run(tmp_path):
-    logger = begin(tmp_path)
-    finish(logger, exit_code=1)
-    wandb.teardown()
-    assert read_run(tmp_path).exit_code == 1
-
-
-def test_a_run_goes_on_under_its_id_offline_too(tmp_path):
-    first = begin(tmp_path / "first")
-    first.log_metrics({"epoch": 0, "train/loss": 2.0}, step=0)
-    end(first)
-    again = begin(tmp_path / "again", run_id=first.version)
-    again.log_metrics({"epoch": 1, "train/loss": 1.0}, step=1)
-    end(again)
-    before, after = read_run(tmp_path / "first"), read_run(tmp_path / "again")
-    assert before.run.run_id == after.run.run_id == first.version
-    assert [row["epoch"] for row in (*before.history, *after.history)] == [0, 1]
 
 
 KEY = "k" * 40
@@ -235,26 +180,39 @@ def refusing(at):
         server.shutdown()
 
 
-def test_online_where_a_key_is_known_else_offline(monkeypatch):
-    assert wanted_mode(None) == "offline"
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    assert wanted_mode(None) == "online"
-    assert wanted_mode("offline") == "offline"
-    monkeypatch.setenv("WANDB_MODE", "dryrun")
-    assert wanted_mode("online") == "offline"
+def said(caplog):
+    return [record.message.removeprefix("W&B records offline, to be uploaded later: ") for record in caplog.records]
 
 
-def test_a_key_in_netrc_is_found(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("environment", "mode", "settled"),
+    [
+        ({}, "offline", "offline"),
+        ({}, "disabled", "disabled"),
+        ({"WANDB_API_KEY": KEY}, "offline", "offline"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "dryrun"}, "online", "offline"),
+        ({"WANDB_MODE": "offline"}, None, "offline"),
+    ],
+)
+def test_who_asks_for_offline_is_told_nothing_and_nobody_is_asked(environment, mode, settled, monkeypatch, caplog):
+    monkeypatch.setattr(tracking_wandb, "why_not_online", lambda: pytest.fail("a server was asked"))
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert settle_mode(mode) == settled
+    assert not caplog.records
+
+
+def test_a_run_is_online_where_a_key_is_known_in_the_environment_or_in_netrc(monkeypatch, tmp_path):
+    monkeypatch.setattr(tracking_wandb, "why_not_online", lambda: None)
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
     wandb.teardown()
-    (tmp_path / "netrc").write_text(f"machine wandb.example.org login user password {KEY}\n")
-    assert wanted_mode(None) == "online"
-
-
-def test_a_key_that_cannot_be_one_means_offline(monkeypatch, caplog):
-    monkeypatch.setenv("WANDB_API_KEY", "not a key!")
     assert settle_mode(None) == "offline"
-    assert "its key cannot be used" in caplog.text
+    (tmp_path / "netrc").write_text(f"machine wandb.example.org login user password {KEY}\n")
+    assert settle_mode(None) == "online"
+    (tmp_path / "netrc").unlink()
+    wandb.teardown()
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    assert settle_mode(None) == "online"
 
 
 def test_an_unknown_mode_is_refused_by_its_source(monkeypatch):
@@ -267,21 +225,16 @@ def test_an_unknown_mode_is_refused_by_its_source(monkeypatch):
 
 def test_without_a_network_a_run_is_offline_and_says_so_once(nobody, caplog):
     assert [settle_mode("online"), settle_mode(None)] == ["offline", "offline"]
-    (said,) = (record.message for record in caplog.records)
-    assert said == f"W&B records offline, to be uploaded later: {nobody} cannot be reached"
+    assert said(caplog) == [f"{nobody} cannot be reached"]
 
 
-def test_without_a_key_a_run_is_offline_and_says_so_once(caplog):
+def test_without_a_key_or_with_what_is_none_a_run_is_offline_and_says_so_once(caplog, monkeypatch):
     assert [settle_mode(None), settle_mode(None)] == ["offline", "offline"]
-    (said,) = (record.message for record in caplog.records)
-    assert said == "W&B records offline, to be uploaded later: no key is known (type wandb login)"
-
-
-def test_who_asks_for_offline_is_told_nothing(monkeypatch, caplog):
-    assert settle_mode("offline") == "offline"
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert said(caplog) == ["no key is known (type wandb login)"]
+    monkeypatch.setattr(failures, "_warned", set())
+    monkeypatch.setenv("WANDB_API_KEY", "not a key!")
     assert settle_mode(None) == "offline"
-    assert not caplog.records
+    assert "its key cannot be used" in caplog.text
 
 
 def test_a_key_that_the_server_does_not_take_means_offline(refusing, caplog):
@@ -295,9 +248,4 @@ def test_a_server_that_says_nothing_is_given_up(at, monkeypatch):
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         at(f"http://127.0.0.1:{mute.getsockname()[1]}")
-        assert "cannot be reached" in why_not_online()
-
-
-def test_nobody_is_asked_where_offline_is_wanted(monkeypatch):
-    monkeypatch.setattr(tracking_wandb, "why_not_online", lambda: pytest.fail("a server was asked"))
-    assert [settle_mode("offline"), settle_mode("disabled"), settle_mode(None)] == ["offline", "disabled", "offline"]
+        assert "cannot be reached" in tracking_wandb.why_not_online()

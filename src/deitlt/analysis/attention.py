@@ -139,7 +139,7 @@ def attention_rollout(network: StudentNetwork, images: Tensor) -> dict[str, Tens
     with evaluating(network), watched(network, on_attention=multiply):
         network(images.to(device_of(network)))
     assert product is not None, "no block was seen"
-    patches, grid = product[:, :, network.vit.num_prefix_tokens :], patch_grid(network, images)
+    patches, (grid, _) = product[:, :, network.vit.num_prefix_tokens :], patch_grid(network, images)
     shares = {name: patches[:, row] for name, row in token_rows(network).items()}
     return {name: (a / a.sum(dim=1, keepdim=True)).reshape(-1, *grid).cpu().clone() for name, a in shares.items()}
 
@@ -176,16 +176,23 @@ def watched(
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients and compilation; afterwards each module is in the mode in which it was."""
+def evaluation_mode(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode without compilation; afterwards each module is in the mode in which it was."""
     modes = {part: part.training for part in network.modules()}
     network.eval()
     try:
-        with torch.inference_mode(), uncompiled():
+        with uncompiled():
             yield
     finally:
         for part, mode in modes.items():
             part.training = mode
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """`evaluation_mode` without gradients."""
+    with evaluation_mode(network), torch.inference_mode():
+        yield
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -202,16 +209,10 @@ def token_rows(network: StudentNetwork) -> dict[str, int]:
     return {name: row for row, name in enumerate(named)}
 
 
-def patch_grid(network: StudentNetwork, images: Tensor) -> tuple[int, int]:
-    """Rows and columns of patches of images [B, 3, H, W]."""
-    height, width = patch_sides(network)
-    return images.shape[-2] // height, images.shape[-1] // width
-
-
-def patch_sides(network: StudentNetwork) -> tuple[int, int]:
-    """Height and width of a patch, in pixels."""
+def patch_grid(network: StudentNetwork, images: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of patches of images [B, 3, H, W], and a patch's height and width in pixels."""
     height, width = cast(tuple[int, int], network.vit.patch_embed.patch_size)
-    return height, width
+    return (images.shape[-2] // height, images.shape[-1] // width), (height, width)
 
 
 def _attention_of(block: nn.Module) -> Attention:

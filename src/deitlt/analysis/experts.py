@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from deitlt.types import IGNORED, TokenLogits
 
-Labeller = Callable[[Tensor], Tensor]
+Teacher = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> hard labels [B] or logits [B, C]
 Winner = Literal["cls", "dist", "tie"]
 ClassWinner = TypedDict("ClassWinner", {"class": int, "cls": float, "dist": float, "winner": Winner})
 
@@ -127,17 +127,15 @@ class TokenWinners:
 
         Empty before the first image; a class of which no image was seen is absent.
         """
-        hits = torch.stack([self.cls.totals.long(), self.dist.totals.long(), self.cls.seen], dim=1).tolist()
-        classes = [_winner(index, *row) for index, row in enumerate(hits) if row[2]]
+        classes: list[ClassWinner] = []
+        hits = torch.stack([self.cls.totals, self.dist.totals, self.cls.seen], dim=1).tolist()
+        for index, (cls, dist, seen) in enumerate(hits):
+            if seen:
+                winner: Winner = "tie" if cls == dist else "cls" if cls > dist else "dist"
+                classes.append({"class": index, "cls": 100 * cls / seen, "dist": 100 * dist / seen, "winner": winner})
         won = [row["winner"] for row in classes]
-        if not classes:
-            return {}
-        return {"cls": won.count("cls"), "dist": won.count("dist"), "tie": won.count("tie"), "classes": classes}
-
-
-def _winner(index: int, cls: int, dist: int, seen: int) -> ClassWinner:
-    winner: Winner = "tie" if cls == dist else "cls" if cls > dist else "dist"
-    return {"class": index, "cls": 100 * cls / seen, "dist": 100 * dist / seen, "winner": winner}
+        counts = {"cls": won.count("cls"), "dist": won.count("dist"), "tie": won.count("tie")}
+        return {**counts, "classes": classes} if classes else {}
 
 
 class Decisions(NamedTuple):
@@ -147,7 +145,7 @@ class Decisions(NamedTuple):
     labels: Tensor
 
 
-def decide(teacher: Labeller, batches: Iterable[tuple[Tensor, Tensor]]) -> Decisions | None:
+def decide(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> Decisions | None:
     """Ask a teacher about images, batch by batch; two numbers an image are kept.
 
     Args:

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ from deitlt.analysis.attention import (
     device_of,
     evaluating,
     patch_grid,
-    patch_sides,
     token_rows,
     watched,
 )
@@ -74,24 +74,22 @@ def analyse(
     for part in parts:
         if part not in PASS_PARTS:
             raise ConfigError(f"parts=[{part}] names nothing to measure; {nearest(part, PASS_PARTS)}")
-    device = device_of(network)
-    seen: _Pass = _StudentPass(network, info, parts) if isinstance(network, StudentNetwork) else _TeacherPass(network)
-    tokens = ("cls", "dist", "avg") if "dist" in getattr(network, "tokens", ()) else ("cls",)
+    device, both = device_of(network), "dist" in getattr(network, "tokens", ())
+    seen = _StudentHooks(network, info, parts) if isinstance(network, StudentNetwork) else _TeacherHook(network)
+    tokens = () if "calibration" not in parts else ("cls", "dist", "avg") if both else ("cls",)
     calibration = TokenCalibration(info.num_classes, info.groups, tokens).to(device)
     finite: dict[str, Tensor] = {}
     with evaluating(network), seen.listening():
         for images, labels in _counted(batches, device):
-            seen.begin(images)
             logits = as_logits(network(images), class_order, logit_scale)
-            seen.end(logits, labels)
-            if "calibration" in parts:
-                calibration.update(logits, labels)
+            if isinstance(seen, _StudentHooks):
+                seen.count(logits, labels)
+            calibration.update(logits, labels)
             for token, values in logits._asdict().items():
                 if values is not None:  # kept on the device: no wait
                     finite[token] = finite.get(token, True) & values.isfinite().all()
-    found = {name: part for name, part in seen.findings().items() if part and (name != "rank" or "rank" in parts)}
-    if "calibration" in parts:
-        found["calibration"] = calibration.compute()
+    found = seen.findings() | {"calibration": calibration.compute()}
+    found = {name: part for name, part in found.items() if part and (name != "rank" or "rank" in parts)}
     return _without_decisions(found, {token for token, whole in finite.items() if not whole})
 
 
@@ -103,45 +101,33 @@ def as_logits(outputs: Tensor | TokenLogits, class_order: Tensor | None, logit_s
     return TokenLogits(in_class_order(outputs.cls.float(), class_order), dist)
 
 
-class _Pass(Protocol):
-    """Collects what one forward pass shows."""
+class _StudentHooks:
+    """What a student's blocks show during a forward pass."""
 
-    def listening(self) -> AbstractContextManager[None]:
-        """Hooks on the network."""
-
-    def begin(self, images: Tensor) -> None:
-        """Before a batch's forward pass."""
-
-    def end(self, logits: TokenLogits, classes: Tensor) -> None:
-        """After it."""
-
-    def findings(self) -> dict[str, Any]:
-        """Part -> plain values; empty where it was not measured."""
-
-
-class _StudentPass:
     def __init__(self, network: StudentNetwork, info: DataInfo, parts: Collection[str]) -> None:
         self.network, self.rows = network, token_rows(network)
+        self.attention = "attention" in parts
         self.distance: AttentionDistance | None = None
         self.ranks: dict[str, list[FeatureCovariance]] = {name: [] for name in self.rows if "rank" in parts}
         both = "dist" in self.rows
         self.diversity = ExpertDiversity(info.num_classes, info.groups) if both and "diversity" in parts else None
         self.winners = TokenWinners(info.num_classes) if both and "winners" in parts else None
-        self.features: Tensor | None = None
-        self.on_attention = self._add_attention if "attention" in parts else None
+        self.features = torch.empty(0, 2, 0)  # of the batch at hand, as the heads read them
 
-    def listening(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def listening(self) -> Iterator[None]:
         on_tokens = self._add_tokens if self.ranks or self.diversity else None
-        return watched(self.network, self.on_attention, on_tokens, self._keep_features if self.diversity else None)
+        on_features = self._keep_features if self.diversity else None
+        hook = self.network.register_forward_pre_hook(self._begin)
+        try:
+            with watched(self.network, self._add_attention if self.attention else None, on_tokens, on_features):
+                yield
+        finally:
+            hook.remove()
 
-    def begin(self, images: Tensor) -> None:
-        if self.distance is None:  # the size of the images says where the patches are
-            grid, prefix = patch_grid(self.network, images), self.network.vit.num_prefix_tokens
-            self.distance = AttentionDistance(grid, patch_sides(self.network), self.rows, prefix)
-
-    def end(self, logits: TokenLogits, classes: Tensor) -> None:
+    def count(self, logits: TokenLogits, classes: Tensor) -> None:
+        """Add what the batch at hand was answered, [B, C] a token; classes: [B], the true ones."""
         if self.diversity is not None:
-            assert self.features is not None, "the features were not seen"
             self.diversity.update(self.features, logits, classes)
         if self.winners is not None:
             self.winners.update(logits, classes)
@@ -154,8 +140,13 @@ class _StudentPass:
             "winners": {} if self.winners is None else self.winners.as_plain(),
         }
 
+    def _begin(self, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if self.distance is None:  # the size of the images says where the patches are
+            grid, patch = patch_grid(self.network, inputs[0])
+            self.distance = AttentionDistance(grid, patch, self.rows, self.network.vit.num_prefix_tokens)
+
     def _add_attention(self, block: int, queries: Tensor, keys: Tensor) -> None:
-        assert self.distance is not None, "no batch was begun"
+        assert self.distance is not None, "attention before images"
         self.distance.update(block, queries, keys)
 
     def _add_tokens(self, block: int, tokens: Tensor) -> None:
@@ -170,8 +161,8 @@ class _StudentPass:
         self.features = features[:, :2]
 
 
-class _TeacherPass:
-    """Of a teacher: the rank of what goes into its classifier, [B, D]."""
+class _TeacherHook:
+    """The rank of what goes into a teacher's classifier, [B, D]."""
 
     def __init__(self, network: nn.Module) -> None:
         self.classifier, self.covariance = _classifier(network), FeatureCovariance()
@@ -183,12 +174,6 @@ class _TeacherPass:
             yield
         finally:
             hook.remove()
-
-    def begin(self, images: Tensor) -> None:
-        pass
-
-    def end(self, logits: TokenLogits, classes: Tensor) -> None:
-        pass
 
     def findings(self) -> dict[str, Any]:
         rank = self.covariance.rank()
@@ -270,7 +255,7 @@ def training_sharpness(
     source = datamodule.splits.train
     batches = datamodule.evaluation_batches(source, choose_evenly(source.labels, images, seed), 64)
     found = sharpness(network, batches, datamodule.info.groups, loss, seed=seed, **options)
-    return {name: value.as_plain() for name, value in found.items()}
+    return {name: asdict(value) for name, value in found.items()}
 
 
 class Rollout(NamedTuple):

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from deitlt.models import uncompiled
+from deitlt.analysis.attention import evaluation_mode
 from deitlt.types import IGNORED, ImageBatch, TokenLogits
 
 Loss = Callable[[Any, Tensor], Tensor]
@@ -36,24 +36,19 @@ class Sharpness:
     trace_error: float
     images: int
 
-    def as_plain(self) -> dict[str, float]:
-        """The numbers by name."""
-        return asdict(self)
 
-
-def truth_losses(answers: Tensor | TokenLogits, targets: Tensor, scale: float = 1.0) -> Tensor:
+def truth_losses(logits: Tensor | TokenLogits, targets: Tensor) -> Tensor:
     """Each image's cross-entropy to its true class, [B]; of a student with two tokens the mean of both tokens'.
 
-    Neither smoothed, weighted nor mixed, and not to the teacher's decisions, so that networks compare that were
+    Neither smoothed, weighted nor mixed, and not to the teacher's hard labels, so that networks compare that were
     trained with different losses.
 
     Args:
-        answers: a teacher's logits [B, C], or a student's of each token.
+        logits: a teacher's [B, C], or a student's of each token.
         targets: [B] class ids.
-        scale: what makes logits of the answers, where they are cosines.
     """
-    tokens = [answers] if isinstance(answers, Tensor) else [token for token in answers if token is not None]
-    losses = [F.cross_entropy(scale * logits.float(), targets, reduction="none") for logits in tokens]
+    tokens = [logits] if isinstance(logits, Tensor) else [token for token in logits if token is not None]
+    losses = [F.cross_entropy(token.float(), targets, reduction="none") for token in tokens]
     return torch.stack(losses).mean(dim=0)
 
 
@@ -203,18 +198,15 @@ def differentiable_twice(network: nn.Module) -> Iterator[None]:
 
     Neither compiled graphs nor torch's fused kernels of attention can.
     """
-    modes = {module: module.training for module in network.modules()}
     device = next(network.parameters()).device.type
-    with ExitStack() as stack:
-        for context in (torch.inference_mode(False), torch.enable_grad(), uncompiled(), sdpa_kernel(SDPBackend.MATH)):
-            stack.enter_context(context)
-        stack.enter_context(torch.autocast(device, enabled=False))
-        network.eval()
-        try:
-            yield
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        evaluation_mode(network),
+        sdpa_kernel(SDPBackend.MATH),
+        torch.autocast(device, enabled=False),
+    ):
+        yield
 
 
 def largest_eigenvalue(product: Product, start: Tensor, tolerance: float, most: int) -> float:

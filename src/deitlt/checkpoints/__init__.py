@@ -3,15 +3,12 @@
 from deitlt.checkpoints.external import authors_student_state
 from deitlt.checkpoints.initial import TIMM, check_start, check_unseen, initialise
 from deitlt.checkpoints.io import (
-    WANDB,
     AtomicCheckpointIO,
-    fetch_checkpoint,
     find_checkpoint,
     read_checkpoint,
     write_atomically,
 )
 from deitlt.checkpoints.loading import (
-    CheckedTeacher,
     TrainedNetwork,
     check_teacher,
     load_student,
@@ -24,9 +21,7 @@ from deitlt.checkpoints.spec import ModelSpec, StoredNetwork, read_spec
 
 __all__ = [
     "TIMM",
-    "WANDB",
     "AtomicCheckpointIO",
-    "CheckedTeacher",
     "ModelSpec",
     "StoredNetwork",
     "TrainedNetwork",
@@ -34,7 +29,6 @@ __all__ = [
     "check_start",
     "check_teacher",
     "check_unseen",
-    "fetch_checkpoint",
     "find_checkpoint",
     "initialise",
     "load_student",

@@ -5,12 +5,11 @@ import importlib.util
 import json
 import logging
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
@@ -24,7 +23,7 @@ from deitlt.checkpoints.spec import ModelSpec, Weights
 from deitlt.errors import CheckpointError, ConfigError, nearest
 from deitlt.metrics import logits_by_token
 from deitlt.models import PaCoNetwork, StudentNetwork, create_teacher
-from deitlt.types import Normalisation, TokenLogits
+from deitlt.types import TokenLogits
 
 NAME = "model"  # of every exported file, before its ending
 INPUT = "pixels"  # of a graph
@@ -58,12 +57,14 @@ def export(network: nn.Module, spec: ModelSpec, formats: Sequence[str], folder: 
     if isinstance(network, PaCoNetwork):
         network, spec = _plain_teacher(network, spec)
     exported = Exported(network, spec)
-    with _draft(folder) as draft:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    with TemporaryDirectory(dir=there, prefix=".export.") as draft:
         for name, path in files.items():
-            FORMATS[name][1](exported, draft / path.name)
-        written = sorted(path.name for path in draft.iterdir())
+            FORMATS[name][1](exported, Path(draft, path.name))
+        written = sorted(os.listdir(draft))
+        folder.mkdir(parents=True, exist_ok=True)
         for file in written:
-            os.replace(draft / file, folder / file)
+            os.replace(Path(draft, file), folder / file)
     return [folder / file for file in written]
 
 
@@ -92,33 +93,17 @@ def export_files(formats: Sequence[str], folder: Path) -> dict[str, Path]:
     return files
 
 
-@contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
-    """A folder beside the files' places, gone at the end; `folder` goes, too, if it was made and stays empty."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    draft = folder / f".export.{os.getpid()}"
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        for path in made:  # the deepest first
-            if not any(path.iterdir()):
-                path.rmdir()
-
-
 def _plain_teacher(network: PaCoNetwork, spec: ModelSpec) -> tuple[nn.Module, ModelSpec]:
     """The CNN of PaCo's query encoder with the class centres as its classifier, and a spec that says so.
 
     Key encoder, projections and queue serve training alone. The result has the names that timm gives such a CNN.
     """
-    plain = create_teacher(len(spec.class_names), spec.model["name"])
+    model = {"name": spec.model["name"], "head": "linear"}
+    plain = create_teacher(len(spec.class_names), **model)
     weights: Weights = dict(network.encoder_q.backbone.state_dict())
     lacking = [name for name in plain.state_dict() if name not in weights]
-    centres = {"weight": network.linear.weight, "bias": network.linear.bias}
-    weights |= {name: centres[name.rpartition(".")[2]] for name in lacking}
-    plain.load_state_dict(weights)
-    model = {"name": spec.model["name"], "head": "linear"}
+    centres = network.linear.state_dict()
+    plain.load_state_dict(weights | {name: centres[name.rpartition(".")[2]] for name in lacking})
     return plain.eval(), replace(spec, target="deitlt.models.create_teacher", model=model)
 
 
@@ -127,19 +112,18 @@ class ExportedNetwork(nn.Module):
 
     Args:
         network: normalised images [B, 3, S, S] -> `TokenLogits`, or logits [B, C].
-        normalisation: statistics that its input is normalised with.
-        logit_scale: factor from a teacher's outputs to logits.
+        spec: with the statistics that its input is normalised with, and the factor from a teacher's outputs to logits.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, normalisation: Normalisation, logit_scale: float = 1.0) -> None:
+    def __init__(self, network: nn.Module, spec: ModelSpec) -> None:
         super().__init__()
         self.network = network
-        self.logit_scale = logit_scale
-        self.register_buffer("mean", torch.tensor(normalisation.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(normalisation.std).view(3, 1, 1))
+        self.logit_scale = spec.logit_scale
+        self.register_buffer("mean", torch.tensor(spec.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(spec.std).view(3, 1, 1))
         self.eval().requires_grad_(False)
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -164,24 +148,21 @@ class Exported:
     @cached_property
     def graph(self) -> ExportedNetwork:
         """The network from pixels to named logits."""
-        return ExportedNetwork(self.network, self.spec.normalisation, self.spec.logit_scale)
+        return ExportedNetwork(self.network, self.spec)
+
+    def pixels(self, batch: int) -> Tensor:
+        """Random pixels [B, 3, S, S]."""
+        size = self.spec.image_size
+        return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(batch))
 
     @cached_property
     def program(self) -> ExportedProgram:
         """The graph for any number of images, traced once for all formats that need it."""
-        size = self.spec.image_size
-        example = torch.rand(TRACED_BATCH, 3, size, size)
-        program = torch.export.export(self.graph, (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
+        example = (self.pixels(TRACED_BATCH),)
+        program = torch.export.export(self.graph, example, dynamic_shapes=({0: Dim("batch", min=1)},))
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # lines of code, and where they stood in whose files
         return program
-
-    @cached_property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of the logits, in their order."""
-        size = self.spec.image_size
-        with torch.no_grad():
-            return tuple(self.graph(torch.zeros(1, 3, size, size)))
 
     def metadata(self, inside: bool) -> dict[str, str]:
         """What the file says of itself, each value as JSON, which every format can carry.
@@ -199,11 +180,43 @@ class Exported:
             del content["logit_scale"]  # it would be applied twice
         scaled = int(spec.image_size / spec.crop_share)  # as timm rounds
         content |= {
-            "outputs": list(self.outputs),
+            "outputs": list(self.graph(self.pixels(1))),
             "input": (_GRAPH_INPUT if inside else _WEIGHTS_INPUT).format(spec.image_size),
             "view": (_WHOLE if spec.crop_share == 1 else _CENTRE).format(spec.image_size, scaled),
         }
         return {key: json.dumps(value) for key, value in content.items()}
+
+    @torch.no_grad()
+    def compare(self, ask: Callable[[Tensor], Mapping[str, Tensor]], name: str) -> None:
+        """Compare an exported file's logits with PyTorch's on random pixels, at two batch sizes.
+
+        Args:
+            ask: the file: pixels [B, 3, S, S] -> logits [B, C] by name.
+            name: the file's, for the message.
+
+        Raises:
+            CheckpointError: if names or sizes differ, or logits by more than `TOLERANCE` of the largest.
+        """
+        for batch in CHECKED_BATCHES:
+            pixels = self.pixels(batch)
+            if (how := _difference(self.graph(pixels), ask(pixels))) is not None:
+                raise CheckpointError(
+                    f"{name} does not answer {batch} image{'s' if batch > 1 else ''} as PyTorch does: {how}; it was "
+                    "not kept, so leave its format out of formats=[safetensors,onnx,torch_export]."
+                )
+
+
+def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """How two answers differ, in words; None if they do not."""
+    if list(found) != list(expected):
+        return f"it gives {', '.join(found)} in place of {', '.join(expected)}"
+    for token, logits in expected.items():
+        if found[token].shape != logits.shape:
+            return f"{token} has the shape {tuple(found[token].shape)}"
+        furthest, largest = float((found[token] - logits).abs().max()), float(logits.abs().max())
+        if not furthest <= TOLERANCE * max(1.0, largest):  # so that NaN is refused, too
+            return f"{token} is off by {furthest:.2g} where logits reach {largest:.2g}"
+    return None
 
 
 def write_safetensors(exported: Exported, path: Path) -> None:
@@ -219,8 +232,7 @@ def write_torch_export(exported: Exported, path: Path) -> None:
     """The `torch.export` program, with the metadata as its extra files, read back and compared."""
     extra: dict[str, Any] = dict(exported.metadata(inside=True))
     write_atomically(path, lambda file: torch.export.save(exported.program, file, extra_files=extra))
-    program = cast(Callable[[Tensor], dict[str, Tensor]], torch.export.load(path).module())
-    check_outputs(exported.graph, program, exported.spec.image_size, path.name)
+    exported.compare(cast(Callable[[Tensor], dict[str, Tensor]], torch.export.load(path).module()), path.name)
 
 
 def write_onnx(exported: Exported, path: Path) -> None:
@@ -228,7 +240,8 @@ def write_onnx(exported: Exported, path: Path) -> None:
 
     Weights lie in the file itself, or in one beside it where they exceed the 2 GB that it can hold.
     """
-    outputs = list(exported.outputs)
+    metadata = exported.metadata(inside=True)
+    outputs = json.loads(metadata["outputs"])
     for name in ("onnxscript", "onnx_ir"):  # they would tell of each node that could be simplified
         logging.getLogger(name).setLevel(logging.WARNING)
     written = torch.onnx.export(
@@ -242,7 +255,7 @@ def write_onnx(exported: Exported, path: Path) -> None:
     assert written is not None
     for node in written.model.graph:
         node.metadata_props.clear()  # lines of code, and where they stood in whose files
-    written.model.metadata_props.update(exported.metadata(inside=True))
+    written.model.metadata_props.update(metadata)
     written.save(path)
     runtime: Any = importlib.import_module("onnxruntime")  # only here, for it is optional
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -251,7 +264,7 @@ def write_onnx(exported: Exported, path: Path) -> None:
         found = session.run(outputs, {INPUT: pixels.numpy()})
         return {name: torch.from_numpy(logits) for name, logits in zip(outputs, found, strict=True)}
 
-    check_outputs(exported.graph, ask, exported.spec.image_size, path.name)
+    exported.compare(ask, path.name)
 
 
 def write_authors(exported: Exported, path: Path) -> None:
@@ -273,39 +286,3 @@ FORMATS: dict[str, tuple[str, Callable[[Exported, Path], None]]] = {
     "torch_export": ("pt2", write_torch_export),
     "authors": ("pth", write_authors),
 }
-
-
-@torch.no_grad()
-def check_outputs(
-    network: ExportedNetwork, ask: Callable[[Tensor], Mapping[str, Tensor]], image_size: int, name: str
-) -> None:
-    """Compare an exported file's logits with PyTorch's on random pixels, at two batch sizes.
-
-    Args:
-        network: what was exported.
-        ask: the file: pixels [B, 3, S, S] -> logits [B, C] by name.
-        image_size: pixels a side S.
-        name: the file's, for the message.
-
-    Raises:
-        CheckpointError: if names or sizes differ, or logits by more than `TOLERANCE` of the largest.
-    """
-    generator = torch.Generator().manual_seed(0)
-    for batch in CHECKED_BATCHES:
-        pixels = torch.rand(batch, 3, image_size, image_size, generator=generator)
-        expected, found = network(pixels), ask(pixels)
-        if list(found) != list(expected):
-            raise _differs(name, batch, f"it gives {', '.join(found)} in place of {', '.join(expected)}")
-        for token, logits in expected.items():
-            if found[token].shape != logits.shape:
-                raise _differs(name, batch, f"{token} has the shape {tuple(found[token].shape)}")
-            furthest, largest = float((found[token] - logits).abs().max()), float(logits.abs().max())
-            if not furthest <= TOLERANCE * max(1.0, largest):  # so that NaN is refused, too
-                raise _differs(name, batch, f"{token} is off by {furthest:.2g} where logits reach {largest:.2g}")
-
-
-def _differs(name: str, batch: int, how: str) -> CheckpointError:
-    return CheckpointError(
-        f"{name} does not answer {batch} image{'s' if batch > 1 else ''} as PyTorch does: {how}; it was not kept, "
-        "so leave its format out of formats=[safetensors,onnx,torch_export]."
-    )

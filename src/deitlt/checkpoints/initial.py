@@ -25,7 +25,6 @@ TIMM = "timm:"  # before a name of timm's, whose pretrained weights are fetched
 _MODULES = ("vision_transformer", "deit")  # timm's, with the transformers that a student can be
 _HEADS = ("head.weight", "head.bias", "head_dist.weight", "head_dist.bias")
 _POSITIONS = "pos_embed"
-_OPTIONAL = (*_HEADS, "dist_token")  # what one transformer may have and another lack
 _SIZES = {"cls_token": "width", "patch_embed.proj.weight": "patch_size"}
 # What says which images are held out, beside their share: one seed holds out the same images first.
 SPLIT = ("split_seed", "imbalance_factor", "imbalance_kind", "max_count", "class_order")
@@ -59,10 +58,9 @@ def initialise(network: StudentNetwork, source: str, class_names: Sequence[str] 
     """
     given = _of_timm(source.removeprefix(TIMM)) if source.startswith(TIMM) else _of_file(source, class_names)
     own: Weights = network.vit.state_dict()
-    _check_names(given, own, source)
-    # Heads are taken only for as many classes; all else must fit.
+    _check_alike(given, own, source)
+    # Heads are taken only for as many classes.
     taken = {n: v for n, v in given.items() if n in own and (n not in _HEADS or v.shape == own[n].shape)}
-    _check_shapes(taken, own, source)
     if _POSITIONS in taken:
         taken[_POSITIONS] = _positions(taken[_POSITIONS], own[_POSITIONS], network)
     network.vit.load_state_dict(taken, strict=False)
@@ -98,23 +96,18 @@ def _of_timm(name: str) -> Weights:
     return {name: value for name, value in vit.state_dict().items() if name not in _HEADS}
 
 
-def _check_names(given: Weights, own: Weights, source: str) -> None:
-    """Raise CheckpointError where the two transformers are not built alike."""
-    different = sorted((set(given) ^ set(own)) - set(_OPTIONAL))
-    if not different:
-        return
-    where = "has no" if different[0] in own else "has the part"
-    raise CheckpointError(
-        f"student.init={source} is another transformer than the student: it {where} {different[0]}; type "
-        "student.model.depth and student.model.name of the one that it is, or student.init=null."
-    )
-
-
-def _check_shapes(taken: Weights, own: Weights, source: str) -> None:
-    """Raise CheckpointError where the two have parts of different sizes, beside the grid of patches."""
-    for name in (*_SIZES, *taken):
-        theirs, ours = taken[name].shape, own[name].shape
-        if name == _POSITIONS or theirs == ours:
+def _check_alike(given: Weights, own: Weights, source: str) -> None:
+    """Raise CheckpointError where two transformers have other parts, or parts of other sizes."""
+    if different := sorted((set(given) ^ set(own)) - {*_HEADS, "dist_token"}):
+        where = "has no" if different[0] in own else "has the part"
+        raise CheckpointError(
+            f"student.init={source} is another transformer than the student: it {where} {different[0]}; type "
+            "student.model.depth and student.model.name of the one that it is, or student.init=null."
+        )
+    shared = [name for name in given if name in own and name not in (*_HEADS, _POSITIONS)]
+    for name in sorted(shared, key=lambda name: name not in _SIZES):  # first what a key can mend
+        theirs, ours = given[name].shape, own[name].shape
+        if theirs == ours:
             continue
         if name not in _SIZES:
             raise CheckpointError(

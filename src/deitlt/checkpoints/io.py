@@ -1,35 +1,21 @@
-"""Checkpoint files: read without running what they hold, written whole or not at all, found in a run or at W&B."""
+"""Checkpoint files: read without running what they hold, written whole or not at all, found in a run."""
 
 import errno
-import json
 import os
 import pickle
-import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch.serialization import safe_globals
 
 from deitlt.errors import CheckpointError, TrainingError
-from deitlt.tracking.artifacts import RECORD, ArtifactRecord
-from deitlt.tracking.failures import first_line
-from deitlt.tracking.wandb import why_not_online
-
-if TYPE_CHECKING:
-    from wandb import Artifact
+from deitlt.tracking import CHECKPOINTS, WANDB, fetch_checkpoint
 
 Checkpoint = dict[str, Any]
-NAMES = ("best.ckpt", "last.ckpt")  # the chosen epoch, where a protocol chose one
-WANDB = "wandb:"  # before the name of an artifact
-CACHE = "DEITLT_CACHE"  # environment variable: the folder for what was fetched
-_FORM = "wandb:ENTITY/PROJECT/NAME:ALIAS"
-_NAME = re.compile(r"(?:[\w.-]+/){1,2}[\w.-]+:[\w.-]+", re.ASCII)
-_TIMEOUT = 20  # seconds for each answer of W&B's server
-_SUFFIXES = (".ckpt", ".pt", ".pth", ".tar", ".safetensors")
 
 
 class StandIn:
@@ -170,7 +156,7 @@ def find_checkpoint(path: str | Path, stages: tuple[str, ...], key: str | None =
     if not path.exists():
         raise CheckpointError(f"There is no checkpoint {path}; type the path of a .ckpt file, or of a run's folder.")
     for folder in (*(path / stage for stage in stages), path):
-        for name in NAMES:
+        for name in CHECKPOINTS:
             if (folder / name).is_file():
                 return folder / name
     raise CheckpointError(_absent(path, stages, key))
@@ -178,74 +164,10 @@ def find_checkpoint(path: str | Path, stages: tuple[str, ...], key: str | None =
 
 def _absent(path: Path, stages: tuple[str, ...], key: str | None) -> str:
     """What to type where a folder is no run's, or a run's without these stages."""
-    held = sorted(folder.name for folder in path.iterdir() if any((folder / name).is_file() for name in NAMES))
+    held = sorted(folder.name for folder in path.iterdir() if any((folder / name).is_file() for name in CHECKPOINTS))
     if held:
         advice = f"type {' or '.join(f'{key}={stage}' for stage in held)}" if key else "type another run's folder"
         return f"{path} has no {' or '.join(stages)}, but {' and '.join(held)}; {advice}."
     wanted = " or ".join(str(path / stage / "last.ckpt") for stage in stages)
     advice = "type checkpoint=RUN with a folder that deitlt train wrote" if key else f"there should be {wanted}"
     return f"The folder {path} holds no checkpoint; {advice}."
-
-
-def fetch_checkpoint(name: str) -> Path:
-    """The file of a checkpoint that W&B keeps, fetched once for each version of the artifact.
-
-    It is read as carefully afterwards as any other. artifact.json beside it says which version it is.
-
-    Args:
-        name: 'wandb:ENTITY/PROJECT/NAME:ALIAS', or without ENTITY where it is the key's own.
-
-    Returns:
-        The file: best.ckpt where the artifact has one, else last.ckpt, else the first of its checkpoints.
-
-    Raises:
-        CheckpointError: W&B cannot be reached or takes no key, has no such artifact, or it holds no checkpoint.
-    """
-    wanted = name.removeprefix(WANDB)
-    if not _NAME.fullmatch(wanted):
-        raise CheckpointError(f"{name} names no artifact; type {_FORM}, with an alias such as latest.")
-    if (reason := why_not_online()) is not None:
-        raise CheckpointError(f"{name} cannot be fetched: {reason}; type the path of a .ckpt file.")
-    import wandb
-
-    try:
-        artifact = wandb.Api(timeout=_TIMEOUT).artifact(wanted)
-    except Exception as error:  # W&B's errors have no common base
-        raise CheckpointError(f"There is no artifact {wanted} ({first_line(error)}); type {_FORM}.") from error
-    folder = _cache_folder() / re.sub(r"[^\w.-]+", "_", f"{artifact.qualified_name}-{artifact.digest}")
-    return folder / _fetched(artifact, folder, name).file
-
-
-def _cache_folder() -> Path:
-    """$DEITLT_CACHE, else deitlt in the user's cache folder."""
-    own, systems = os.environ.get(CACHE), os.environ.get("XDG_CACHE_HOME")
-    if own:
-        return Path(own).expanduser().absolute()
-    return (Path(systems) if systems else Path.home() / ".cache") / "deitlt" / "artifacts"
-
-
-def _fetched(artifact: "Artifact", folder: Path, name: str) -> ArtifactRecord:
-    """What lies in the folder, fetched now where it does not yet; the record is written last."""
-    if (record := _known(folder)) is not None:
-        return record
-    held = sorted(entry for entry in artifact.manifest.entries if Path(entry).suffix in _SUFFIXES)
-    file = next((wanted for wanted in NAMES if wanted in held), held[0] if held else None)
-    if file is None or file != Path(file).name:
-        raise CheckpointError(f"{name} holds no checkpoint file; type {_FORM} of an artifact with a .ckpt in it.")
-    try:
-        artifact.get_entry(file).download(root=str(folder))
-    except Exception as error:
-        raise CheckpointError(f"{name} could not be fetched ({first_line(error)}); try again.") from error
-    record = ArtifactRecord(artifact.qualified_name, str(artifact.version), artifact.digest, file)
-    content = json.dumps(record.as_plain()).encode()
-    write_atomically(folder / RECORD, lambda place: place.write(content))
-    return record
-
-
-def _known(folder: Path) -> ArtifactRecord | None:
-    """The record of what was fetched into the folder before, if it was fetched whole."""
-    try:
-        record = ArtifactRecord(**json.loads((folder / RECORD).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return record if (folder / Path(record.file).name).is_file() else None

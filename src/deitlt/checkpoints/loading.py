@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from deitlt.checkpoints.external import recognise, spec_by_recipe
-from deitlt.checkpoints.io import Checkpoint, find_checkpoint, read_checkpoint
+from deitlt.checkpoints.io import find_checkpoint, read_checkpoint
 from deitlt.checkpoints.spec import (
     KEY,
     TARGETS,
     Kind,
     ModelSpec,
     StoredNetwork,
-    Weights,
     as_index,
     external_order,
     order_by_name,
@@ -71,8 +70,11 @@ def read_stored(path: str | Path) -> StoredNetwork:
     spec = spec_of(checkpoint, path)
     if TARGETS.get(spec.target) != spec.kind:
         raise CheckpointError(f"{path} asks for {spec.target!r}, which makes no {spec.kind}; update deitlt.")
-    weights, average = _weights(checkpoint, path), checkpoint.get("ema")
-    return StoredNetwork(path, spec.target, len(spec.class_names), spec.model, weights, average, spec)
+    stored = checkpoint.get("state_dict")
+    if not isinstance(stored, dict):
+        raise CheckpointError(f"{path} holds no weights; type the path of another .ckpt file.")
+    weights = {name.removeprefix(PREFIX): value for name, value in stored.items() if name.startswith(PREFIX)}
+    return StoredNetwork(path, spec.target, len(spec.class_names), spec.model, weights, checkpoint.get("ema"), spec)
 
 
 def _of_kind(kind: Kind, path: str | Path) -> StoredNetwork:
@@ -80,57 +82,6 @@ def _of_kind(kind: Kind, path: str | Path) -> StoredNetwork:
     if stored.kind != kind:
         raise CheckpointError(f"{path} holds a {stored.kind}, no {kind}; type the path of a {kind}'s checkpoint.")
     return stored
-
-
-def _weights(checkpoint: Checkpoint, path: Path) -> Weights:
-    stored = checkpoint.get("state_dict")
-    if not isinstance(stored, dict):
-        raise CheckpointError(f"{path} holds no weights; type the path of another .ckpt file.")
-    return {name.removeprefix(PREFIX): value for name, value in stored.items() if name.startswith(PREFIX)}
-
-
-@dataclass(frozen=True)
-class CheckedTeacher:
-    """A teacher that can label the data.
-
-    stored: its network, not yet made. spec: what it is; where its file does not say, what the recipe says.
-    class_order: [C], where each class of the data stands among its logits; None where the order is the same.
-    """
-
-    stored: StoredNetwork
-    spec: ModelSpec
-    class_order: Tensor | None
-
-
-def check_teacher(path: Path, datamodule: LongTailDataModule, recipe: Mapping[str, Any]) -> CheckedTeacher:
-    """Read a teacher's file, deitlt's or another's, and compare its classes with those of the data.
-
-    Args:
-        path: the file.
-        datamodule: the data that it is to label.
-        recipe: the configuration's node `teacher`, which says what an external file does not.
-
-    Raises:
-        CheckpointError: if the file is no teacher's, or knows other classes.
-    """
-    stored, info = read_stored(path), datamodule.info
-    if stored.kind != "teacher":
-        raise CheckpointError(f"{path} holds a {stored.kind}, no teacher; type teacher.checkpoint=FILE of a teacher.")
-    if stored.num_classes != info.num_classes:
-        raise CheckpointError(
-            f"The teacher in {path} knows {stored.num_classes} classes, but the data have {info.num_classes}; "
-            "type teacher.checkpoint=FILE of a teacher of these data, or teacher.checkpoint=null to train one."
-        )
-    if stored.spec is None:
-        order = external_order(stored, info, recipe.get("label_order", "auto"), "teacher.label_order")
-        return CheckedTeacher(stored, spec_by_recipe(stored, recipe, datamodule, data={}), as_index(order))
-    own = order_by_name(stored.spec.class_names, info.class_names)
-    if own is None:
-        raise CheckpointError(
-            f"The teacher in {path} knows other classes ({_few(stored.spec.class_names)}) than the data "
-            f"({_few(info.class_names)}); type teacher.checkpoint=null to train one of these data."
-        )
-    return CheckedTeacher(stored, stored.spec, as_index(own))
 
 
 @dataclass(frozen=True)
@@ -178,6 +129,39 @@ class TrainedNetwork:
     def own_spec(self) -> ModelSpec:
         """The spec with its classes in the order of the network's own logits."""
         return self.spec if self.class_order is None else self.spec.in_order(self.class_order.argsort().tolist())
+
+
+def check_teacher(path: Path, datamodule: LongTailDataModule, recipe: Mapping[str, Any]) -> TrainedNetwork:
+    """Read a teacher's file, deitlt's or another's, and compare its classes with those of the data.
+
+    Args:
+        path: the file.
+        datamodule: the data that it is to label.
+        recipe: the configuration's node `teacher`, which says what an external file does not.
+
+    Raises:
+        CheckpointError: if the file is no teacher's, or knows other classes.
+    """
+    stored, info = read_stored(path), datamodule.info
+    if stored.kind != "teacher":
+        raise CheckpointError(f"{path} holds a {stored.kind}, no teacher; type teacher.checkpoint=FILE of a teacher.")
+    if stored.num_classes != info.num_classes:
+        raise CheckpointError(
+            f"The teacher in {path} knows {stored.num_classes} classes, but the data have {info.num_classes}; "
+            "type teacher.checkpoint=FILE of a teacher of these data, or teacher.checkpoint=null to train one."
+        )
+    if (spec := stored.spec) is None:
+        spec = spec_by_recipe(stored, recipe, datamodule, data={})
+        order = external_order(stored, info, recipe.get("label_order", "auto"), "teacher.label_order")
+    else:
+        found = order_by_name(spec.class_names, info.class_names)
+        if found is None:
+            raise CheckpointError(
+                f"The teacher in {path} knows other classes ({_few(spec.class_names)}) than the data "
+                f"({_few(info.class_names)}); type teacher.checkpoint=null to train one of these data."
+            )
+        spec, order = spec.in_order(found), found
+    return TrainedNetwork(path, spec, stored.build(), torch.device("cpu"), as_index(order))
 
 
 def load_trained(

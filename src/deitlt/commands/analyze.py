@@ -267,12 +267,12 @@ def _log(analysis: Plain, model: Model, options: DictConfig) -> None:
     They are of the reported weights and of the split that was asked for, so they are no points of the curves
     analysis/..., which training drew.
     """
-    from deitlt.tracking import StageNames, finish, log_pictures, log_summary, pictures_in, settle_mode, stage_run
+    from deitlt.tracking import StageNames, finish, log_pictures, log_summary, pictures_in, settle_mode, wandb_logger
 
     stage = model.stage
     names = StageNames(model.name, model.trained.path.parent, "analysis" if stage is None else stage.group)
     settled = {**plain(options), "mode": settle_mode(options.mode)}
-    logger = stage_run(names, {} if stage is None else stage.run, settled, folder=_recorded_in(model))
+    logger = wandb_logger(names, {} if stage is None else stage.run, settled, _recorded_in(model))
     log_summary(logger, {f"final/{name}": value for name, value in scalars(analysis).items()})
     log_pictures(logger, pictures_in(model.folder / FOLDER, "pictures/analysis"))
     finish(logger)

@@ -188,11 +188,10 @@ def build_teacher(stage: StageConfig, datamodule: LongTailDataModule) -> FrozenT
     assert stage.teacher is not None
     found = check_teacher(Path(stage.teacher), datamodule, stage.run["teacher"])
     view = build_teacher_input(stage, datamodule, found.spec.image_size, found.spec.normalisation)
-    network = found.stored.build()
-    _make_fast(stage, network, is_cnn=True)
+    _make_fast(stage, found.network, is_cnn=True)
     is_exact = stage.recipe["teacher_input"].get("precision", "32-true") == "32-true"
     teacher = FrozenTeacher(
-        network,
+        found.network,
         view,
         scale=found.spec.logit_scale,
         dtype=torch.float32 if is_exact else torch.bfloat16,

@@ -19,11 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from deitlt.checkpoints import (
-    WANDB,
     check_start,
     check_teacher,
     check_unseen,
-    fetch_checkpoint,
     find_checkpoint,
     read_spec,
     write_atomically,
@@ -67,6 +65,7 @@ from deitlt.engine.stage_config import (
 )
 from deitlt.engine.stage_logging import settle_loggers
 from deitlt.errors import ConfigError, UserError
+from deitlt.tracking import WANDB, fetch_checkpoint
 from deitlt.types import DataInfo
 
 

@@ -11,7 +11,7 @@ from lightning.fabric.utilities import move_data_to_device
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deitlt.analysis import Labeller, agreement, decide
+from deitlt.analysis import Teacher, agreement, decide
 from deitlt.data import LongTailDataModule
 from deitlt.data.images import ImageDataset, Subset
 from deitlt.data.loading import Delivery, make_delivery
@@ -74,7 +74,7 @@ def teacher_inputs(
 def teacher_agreement(
     stage: StageConfig,
     datamodule: LongTailDataModule,
-    labeller: Labeller,
+    teacher: Teacher,
     images: int,
     device: torch.device | None = None,
 ) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def teacher_agreement(
     Args:
         stage: the student's.
         datamodule: its data.
-        labeller: its teacher: images [B, 3, H, W], the student's -> logits [B, C], or decisions [B].
+        teacher: its teacher: images [B, 3, H, W], the student's -> logits [B, C], or hard labels [B].
         images: how many at most.
         device: where to.
 
@@ -93,7 +93,7 @@ def teacher_agreement(
     """
     info, found = datamodule.info, {}
     for kind in input_kinds(stage):
-        said = decide(labeller, teacher_inputs(stage, datamodule, kind, images, device))
+        said = decide(teacher, teacher_inputs(stage, datamodule, kind, images, device))
         if said is None:
             return {"agreement": math.nan, "consistency": math.nan}
         found[kind] = said

@@ -28,6 +28,7 @@ import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,29 @@ _log = logging.getLogger(__name__)
 PATIENCE, KEY_PATIENCE = 5.0, 10  # seconds for a server's first answer, and for its answer about a key
 BEGIN_PATIENCE = 30  # seconds for a server to take a run
 END_PATIENCE = 300  # seconds for the upload of what is left at a run's end, checkpoints among it
+NO_KEY = "no key is known (type wandb login)"
+RUN_ID = "wandb_run_id.txt"  # in a stage's folder: a resumed stage goes on with its run
 _MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline", "disabled": "disabled"}
 _BEST = {"val/": "max,last", "test/": "max,last", "train/loss": "min,last", "analysis/calibration/": "min,last"}
+
+
+@dataclass(frozen=True)
+class StageNames:
+    """How a stage is called in W&B.
+
+    stage: its name, which is the run's job_type. folder: where its files go; its parent is the run's. group: what
+    the stages of a run, or all jobs of a sweep, have in common.
+    """
+
+    stage: str
+    folder: Path
+    group: str
+
+    @property
+    def run(self) -> str:
+        """The run's name, which its stages share; of a sweep's job with the sweep's before it."""
+        job = self.folder.parent.name
+        return self.group if self.group.endswith(job) else f"{self.group}-{job}"
 
 
 class StageWandbLogger(WandbLogger):
@@ -73,46 +95,36 @@ class StageWandbLogger(WandbLogger):
             super().log_hyperparams(params)
 
 
-def wandb_logger(
-    project: str,
-    entity: str | None,
-    group: str | None,
-    job_type: str,
-    name: str,
-    folder: Path,
-    config: Mapping[str, Any],
-    tags: Sequence[str] = (),
-    mode: str | None = None,
-    run_id: str | None = None,
-) -> WandbLogger:
-    """Begin the W&B run of one stage; a run that this process left open is finished first.
+def wandb_logger(names: StageNames, config: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> WandbLogger:
+    """Begin a stage's run in W&B, or go on with it; a run that this process left open is finished first.
 
     Where W&B cannot be reached, the run is recorded offline.
 
     Args:
-        project: W&B's project.
-        entity: the user or team; None is the key's own.
-        group: what the stages of one run, or all jobs of one sweep, have in common.
-        job_type: the stage.
-        name: the run's name.
-        folder: where W&B's files go, as FOLDER/wandb.
+        names: the stage's.
         config: what the run was started with, resolved to plain containers.
-        tags: words to filter by.
-        mode: 'online', 'offline' or 'disabled', as `settle_mode` found it; None asks the environment.
-        run_id: the id of an earlier run that this one goes on with.
-
-    Raises:
-        ConfigError: the mode is none of these.
+        options: of the configuration's logger.wandb: project, entity (None is the key's own), tags to filter by, and
+            the mode as `settle_mode` found it.
+        folder: where W&B's files go, as FOLDER/wandb.
     """
     keep_silent()
-    chosen = wanted_mode(None) if mode is None else _known_mode(mode, "logger.wandb.mode")
+    known = names.folder / RUN_ID
     folder.mkdir(parents=True, exist_ok=True)
-    run: dict[str, Any] = {"entity": entity, "group": group, "job_type": job_type, "tags": list(tags)}
     make = partial(
-        StageWandbLogger, name, folder, run_id, project=project, config=dict(config), settings=_patience(), **run
+        StageWandbLogger,
+        f"{names.run}-{names.stage}",
+        folder,
+        known.read_text() if known.exists() else None,
+        project=options["project"],
+        entity=options["entity"],
+        group=names.group,
+        job_type=names.stage,
+        tags=list(options["tags"]),
+        config=dict(config),
+        settings=_patience(),
     )
-    logger = make(mode=chosen)
-    if _begin(logger) is False and chosen == "online":
+    logger = make(mode=options["mode"])
+    if _begin(logger) is False and options["mode"] == "online":
         logger = make(mode="offline")
         _begin(logger)
     return logger
@@ -213,25 +225,17 @@ def settle_mode(mode: str | None) -> str:
     Raises:
         ConfigError: the mode is none of these.
     """
-    chosen = wanted_mode(mode)
-    if chosen == "online" and (reason := why_not_online()) is not None:
-        warn_once("online", f"W&B records offline, to be uploaded later: {reason}")
-        return "offline"
-    if chosen == "offline" and not (mode or os.environ.get("WANDB_MODE")):
-        warn_once("online", "W&B records offline, to be uploaded later: no key is known (type wandb login)")
-    return chosen
-
-
-def wanted_mode(mode: str | None) -> str:
-    """The mode that the environment, the configuration or a known key asks for; asks no server.
-
-    Raises:
-        ConfigError: the mode is unknown.
-    """
     given = os.environ.get("WANDB_MODE")
-    if not given and mode is None:
-        return "online" if has_key() else "offline"
-    return _known_mode(given or str(mode), "WANDB_MODE" if given else "logger.wandb.mode")
+    asked = given or mode
+    if asked and asked not in _MODES:
+        key = "WANDB_MODE" if given else "logger.wandb.mode"
+        raise ConfigError(f"{key}={asked!r} is no mode of W&B; {nearest(asked, _MODES)}")
+    chosen = _MODES[asked] if asked else "online" if has_key() else "offline"
+    reason = why_not_online() if chosen == "online" else None if asked else NO_KEY
+    if reason is None:
+        return chosen
+    warn_once("online", f"W&B records offline, to be uploaded later: {reason}")
+    return "offline"
 
 
 def has_key() -> bool:
@@ -260,7 +264,7 @@ def why_not_online() -> str | None:
     if not _answers(address):
         return f"{address} cannot be reached"
     if not has_key():
-        return "no key is known (type wandb login)"
+        return NO_KEY
     try:
         # What was asked for is a key that the server takes; a server that says nothing is as good as none.
         if wandb.Api(timeout=KEY_PATIENCE).viewer is None:
@@ -273,13 +277,6 @@ def why_not_online() -> str | None:
 def keep_silent() -> None:
     """Keep W&B off the terminal. It reads the variable once, when it first does anything."""
     os.environ.setdefault("WANDB_SILENT", "true")
-
-
-def _known_mode(mode: str, source: str) -> str:
-    """One of 'online', 'offline' and 'disabled'; `source` is where the word came from."""
-    if mode not in _MODES:
-        raise ConfigError(f"{source}={mode!r} is no mode of W&B; {nearest(mode, _MODES)}")
-    return _MODES[mode]
 
 
 def _answers(address: str) -> bool:
