@@ -9,8 +9,7 @@ from wandb_records import read_run
 
 from deitlt.analysis import attention_rollout, runner
 from deitlt.cli import main
-from deitlt.commands import analyze as analyze_file
-from deitlt.engine import analysis_callback
+from deitlt.engine import analysis
 
 QUICK = (
     *("agreement.images=20", "sharpness.images=10", "sharpness.products=2", "sharpness.probes=1"),
@@ -28,8 +27,8 @@ def run(trained, tmp_path):
 @pytest.fixture
 def drawn(monkeypatch):
     """The rows of the rollouts' picture, as they are drawn."""
-    rows, draw = [], analyze_file.draw_analysis
-    monkeypatch.setattr(analyze_file, "draw_analysis", lambda *given: rows.extend(given[2]) or draw(*given))
+    rows, draw = [], analysis.draw_analysis
+    monkeypatch.setattr(analysis, "draw_analysis", lambda *given: rows.extend(given[2]) or draw(*given))
     return rows
 
 
@@ -178,7 +177,7 @@ def test_a_run_that_was_moved_finds_its_teacher(tiny, tmp_path):
 def test_the_teacher_is_asked_where_the_network_is(run, monkeypatch):
     devices = []
     answer = {"agreement": {"clean": {"all": 90.0}}}
-    monkeypatch.setattr(analysis_callback, "teacher_agreement", lambda *given: devices.append(given[-1]) or answer)
+    monkeypatch.setattr(analysis, "teacher_agreement", lambda *given: devices.append(given[-1]) or answer)
     analyze(f"checkpoint={run}", "stage=student", "parts=[agreement]", "accelerator=cpu")
     assert devices == [torch.device("cpu")]  # the network's, and not None
 

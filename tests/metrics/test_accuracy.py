@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from deitlt.metrics import Confusions, GroupedAccuracy, TokenAccuracy, TokenConfusions
+from deitlt.metrics import Confusions, GroupedAccuracy, TokenAccuracy
 from deitlt.types import IGNORED, TokenLogits
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -126,9 +126,6 @@ def test_each_token_and_their_mean_are_measured_and_recalls_are_none_where_nothi
     assert result["cls"] == {"all": 50.0, "balanced": 50.0, "head": 100.0, "tail": 0.0, "top5": 100.0}
     per_class = {"cls": [100.0, 0.0, None], "dist": [0.0, 100.0, None], "avg": [100.0, 100.0, None]}
     assert accuracy.per_class() == per_class
-    accuracy.reset()
-    accuracy.update(TokenLogits(CLS, DIST), torch.tensor([0, 0]))
-    assert accuracy.compute()["dist"]["all"] == 0
 
 
 def test_a_student_without_a_distillation_token_has_one_accuracy():
@@ -152,10 +149,3 @@ def test_confusions_of_thousands_of_classes_take_what_their_images_take():
     confusions.update(torch.eye(8142)[:16], torch.arange(16) + 8000)
     assert sum(batch.numel() for batch in confusions.pairs) == 16
     assert confusions.class_pairs().truth.tolist() == list(range(8000, 8016))
-
-
-def test_each_token_has_confusions_of_its_own():
-    tokens = TokenConfusions(3, ("cls", "dist", "avg"), torch.device("cpu"))
-    tokens.update(TokenLogits(logits_for(0), 3 * logits_for(1)), torch.tensor([2]))
-    found = {name: pairs.answer.tolist() for name, pairs in tokens.compute().items()}
-    assert found == {"cls": [0], "dist": [1], "avg": [1]}

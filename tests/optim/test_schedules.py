@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deitlt.errors import ConfigError
-from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, lagged_time, schedule_time
+from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, schedule_time
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "lr_schedule.npz")
 STUDENT = WarmupCosine(lr=2.5e-4, epochs=1200)
@@ -24,7 +24,7 @@ def test_first_and_last_micro_batch_of_every_epoch():
 
 
 def test_lag_of_one_epoch_without_accumulation():
-    ours = [STUDENT(lagged_time(epoch)) for epoch in range(1200)]
+    ours = [STUDENT(max(epoch - 1, 0)) for epoch in range(1200)]  # as DeiT's own loop, which moves after an epoch
     assert_close(ours, GOLDEN["c10_if100_accum1_lr_used_in_epoch"])
 
 

@@ -71,15 +71,27 @@ def test_metrics_are_drawn_against_the_epoch_and_nothing_is_printed(tmp_path, ca
     assert "train/lr" not in run.metrics
 
 
-def test_a_resumed_stage_goes_on_with_its_run_offline_too_and_ends_one_that_was_left_open(tmp_path):
+def test_a_resumed_stage_goes_on_with_its_run_offline_too(tmp_path):
     names = StageNames("student", tmp_path / "run" / "student", "run")
+    names.folder.mkdir(parents=True)
     for epoch in range(2):
         _, logger = stage_loggers(names, {}, OPTIONS, None)
         logger.log_metrics({"epoch": epoch, "train/loss": 2.0}, step=epoch)
+        end(logger)
+        (tmp_path / "run" / "wandb").rename(tmp_path / f"kept{epoch}")
+    before, after = (read_run(tmp_path / f"kept{epoch}") for epoch in range(2))
+    assert before.run.run_id == after.run.run_id == logger.version
+    assert [row["epoch"] for row in (*before.history, *after.history)] == [0, 1]
+
+
+def test_a_run_that_was_left_open_is_finished_before_the_next_begins(tmp_path):
+    for folder, loss in (("teacher", 1.0), ("student", 2.0)):
+        logger = begin(tmp_path / folder)
+        logger.log_metrics({"epoch": 0, "train/loss": loss}, step=0)
     end(logger)
-    runs = [read_run(folder) for folder in sorted(tmp_path.glob("run/wandb/offline-run-*"))]
-    assert len({run.run.run_id for run in runs}) == 1
-    assert [row["epoch"] for run in runs for row in run.history] == [0, 1]
+    runs = [read_run(tmp_path / folder) for folder in ("teacher", "student")]
+    assert len({run.run.run_id for run in runs}) == 2
+    assert [row["train/loss"] for run in runs for row in run.history] == [1.0, 2.0]
 
 
 def test_a_failing_wandb_is_warned_about_once(tmp_path, caplog):

@@ -12,7 +12,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from deitlt.callbacks import FirstStep, MedianPruning
 from deitlt.data import LongTailDataModule
-from deitlt.engine.analysis_callback import build_analysis
+from deitlt.engine.analysis import build_analysis
 from deitlt.engine.build import (
     BEST,
     LAST,

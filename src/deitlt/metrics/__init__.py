@@ -5,7 +5,6 @@ from deitlt.metrics.accuracy import (
     Confusions,
     GroupedAccuracy,
     TokenAccuracy,
-    TokenConfusions,
     logits_by_token,
 )
 from deitlt.metrics.calibration import GroupedCalibration, TokenCalibration
@@ -19,7 +18,6 @@ __all__ = [
     "GroupedCalibration",
     "TokenAccuracy",
     "TokenCalibration",
-    "TokenConfusions",
     "WeightedTokens",
     "fit_fusions",
     "fusions_for",

@@ -1,7 +1,7 @@
 """Accuracy by token and by group of classes (head, mid, tail), and sparse confusion counts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,8 @@ from torchmetrics.utilities import dim_zero_cat
 
 from deitlt.metrics.fusion import Fusion
 from deitlt.types import IGNORED, TokenLogits
+
+M = TypeVar("M", bound=Metric)
 
 
 class GroupedAccuracy(Metric):
@@ -89,7 +91,38 @@ def logits_by_token(logits: TokenLogits) -> dict[str, Tensor]:
     return {"cls": logits.cls, "dist": logits.dist, "avg": (logits.cls + logits.dist) / 2}
 
 
-class TokenAccuracy(nn.Module):
+class TokenMetrics(nn.Module, Generic[M]):
+    """A metric for each token.
+
+    Args:
+        metrics: ``cls``, ``dist`` or ``avg``, or the name of a fusion -> its metric.
+        fusions: further answers, made of both tokens: name -> rule.
+    """
+
+    def __init__(self, metrics: Mapping[str, M], fusions: Mapping[str, Fusion] | None = None) -> None:
+        super().__init__()
+        self.metrics = nn.ModuleDict(metrics)
+        self.fusions = dict(fusions or {})
+
+    def update(self, logits: TokenLogits, targets: Tensor) -> None:
+        """Count a batch: logits [B, C] a token; targets [B] class ids or `IGNORED`."""
+        answers = logits_by_token(logits) | {name: fuse(logits) for name, fuse in self.fusions.items()}
+        for token, metric in self.by_token().items():
+            metric.update(answers[token], targets)
+
+    def compute(self) -> dict[str, dict[str, float]]:
+        """Token -> name -> percent, over all ranks; names as the metric gives them."""
+        return {
+            token: {name: float(value) for name, value in metric.compute().items()}
+            for token, metric in self.by_token().items()
+        }
+
+    def by_token(self) -> dict[str, M]:
+        """The metric of each token."""
+        return cast(dict[str, M], dict(self.metrics.items()))
+
+
+class TokenAccuracy(TokenMetrics[GroupedAccuracy]):
     """A `GroupedAccuracy` for each token that the student has.
 
     Args:
@@ -97,7 +130,7 @@ class TokenAccuracy(nn.Module):
         groups: group -> its class ids.
         tokens: of ``cls``, ``dist`` and ``avg`` those to measure; ``("cls",)`` for a student without a
             distillation token.
-        fusions: further answers, made of both tokens: name -> rule.
+        fusions: as in `TokenMetrics`.
     """
 
     def __init__(
@@ -107,39 +140,16 @@ class TokenAccuracy(nn.Module):
         tokens: Sequence[str],
         fusions: Mapping[str, Fusion] | None = None,
     ) -> None:
-        super().__init__()
         classes = {name: list(members) for name, members in groups.items()}
-        self.fusions = dict(fusions or {})
-        names = [*tokens, *self.fusions]
-        self.tokens = nn.ModuleDict({name: GroupedAccuracy(num_classes, classes) for name in names})
-
-    def update(self, logits: TokenLogits, targets: Tensor) -> None:
-        """Count a batch: logits [B, C] a token; targets [B] class ids or `IGNORED`."""
-        answers = logits_by_token(logits) | {name: fuse(logits) for name, fuse in self.fusions.items()}
-        for token, accuracy in self._accuracies().items():
-            accuracy.update(answers[token], targets)
-
-    def compute(self) -> dict[str, dict[str, float]]:
-        """Token -> name -> percent, over all ranks; names as `GroupedAccuracy` gives them."""
-        return {
-            token: {name: float(value) for name, value in accuracy.compute().items()}
-            for token, accuracy in self._accuracies().items()
-        }
+        names = [*tokens, *(fusions or {})]
+        super().__init__({name: GroupedAccuracy(num_classes, classes) for name in names}, fusions)
 
     def per_class(self) -> dict[str, list[float | None]]:
         """Token -> each class's recall in percent, over all ranks; None where no image was seen."""
         return {
             token: [None if recall != recall else recall for recall in accuracy.per_class().tolist()]
-            for token, accuracy in self._accuracies().items()
+            for token, accuracy in self.by_token().items()
         }
-
-    def reset(self) -> None:
-        """Forget all batches."""
-        for accuracy in self._accuracies().values():
-            accuracy.reset()
-
-    def _accuracies(self) -> dict[str, GroupedAccuracy]:
-        return cast(dict[str, GroupedAccuracy], dict(self.tokens.items()))
 
 
 class ClassPairs(NamedTuple):
@@ -200,26 +210,3 @@ class Confusions(Metric):
         pairs = dim_zero_cat(self.pairs).cpu().long() if len(self.pairs) else torch.zeros(0, dtype=torch.int64)
         found, images = torch.unique(pairs[pairs != IGNORED], return_counts=True)
         return ClassPairs(found // self.num_classes, found % self.num_classes, images)
-
-
-class TokenConfusions:
-    """A `Confusions` for each token that is measured.
-
-    Args:
-        num_classes: C.
-        tokens: of ``cls``, ``dist`` and ``avg`` those to count.
-        device: of the logits.
-    """
-
-    def __init__(self, num_classes: int, tokens: Sequence[str], device: torch.device) -> None:
-        self.by_token = {token: Confusions(num_classes).to(device) for token in tokens}
-
-    def update(self, logits: TokenLogits, targets: Tensor) -> None:
-        """Count a batch: logits [B, C] a token; targets [B] class ids or `IGNORED`."""
-        answers = logits_by_token(logits)
-        for token, confusions in self.by_token.items():
-            confusions.update(answers[token], targets)
-
-    def compute(self) -> dict[str, ClassPairs]:
-        """Token -> its pairs, over all ranks."""
-        return {token: confusions.class_pairs() for token, confusions in self.by_token.items()}

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 
-from deitlt.metrics.accuracy import logits_by_token
-from deitlt.types import IGNORED, TokenLogits
+from deitlt.metrics.accuracy import TokenMetrics
+from deitlt.types import IGNORED
 
 BINS = 15
 _UNITS = 2**32  # of a confidence of 1: whole numbers have the same sum in any order, on any number of ranks
@@ -81,7 +81,7 @@ class GroupedCalibration(Metric):
         return 100 * gaps.sum() / seen.sum()
 
 
-class TokenCalibration(nn.Module):
+class TokenCalibration(TokenMetrics[GroupedCalibration]):
     """A `GroupedCalibration` for each token that a student has; of a teacher's logits, for ``cls`` alone.
 
     Args:
@@ -91,27 +91,5 @@ class TokenCalibration(nn.Module):
     """
 
     def __init__(self, num_classes: int, groups: Mapping[str, Iterable[int]], tokens: Sequence[str]) -> None:
-        super().__init__()
         classes = {name: list(members) for name, members in groups.items()}
-        self.tokens = nn.ModuleDict({token: GroupedCalibration(num_classes, classes) for token in tokens})
-
-    def update(self, logits: TokenLogits, targets: Tensor) -> None:
-        """Count a batch: logits [B, C] a token; targets [B] class ids or `IGNORED`."""
-        answers = logits_by_token(logits)
-        for token, calibration in self._calibrations().items():
-            calibration.update(answers[token], targets)
-
-    def compute(self) -> dict[str, dict[str, float]]:
-        """Token -> ``all`` or a group -> percent, over all ranks."""
-        return {
-            token: {name: float(value) for name, value in calibration.compute().items()}
-            for token, calibration in self._calibrations().items()
-        }
-
-    def reset(self) -> None:
-        """Forget all batches."""
-        for calibration in self._calibrations().values():
-            calibration.reset()
-
-    def _calibrations(self) -> dict[str, GroupedCalibration]:
-        return cast(dict[str, GroupedCalibration], dict(self.tokens.items()))
+        super().__init__({token: GroupedCalibration(num_classes, classes) for token in tokens})

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deitlt.metrics import ClassPairs, Fusion, TokenAccuracy, TokenConfusions
+from deitlt.metrics import ClassPairs, Confusions, Fusion, TokenAccuracy, logits_by_token
 from deitlt.models import uncompiled
 from deitlt.optim import schedule_time
 from deitlt.types import DataInfo, ImageBatch, TokenLogits
@@ -64,7 +64,7 @@ class ClassifierModule(L.LightningModule):
         self._accuracy: dict[tuple[str, str], TokenAccuracy] = {}
         self.fusions: dict[str, dict[str, Fusion]] = {}  # network -> rules that the test measures beside the tokens
         self.results: dict[str, dict[str, Results]] = {}
-        self._confusions: list[TokenConfusions] = []  # of the test at hand; a list, of which nn.Module keeps no state
+        self._confusions: dict[str, Confusions] = {}  # of the test at hand
         self.confusions: dict[str, ClassPairs] = {}  # token -> which classes the last test took for which
         self._images: int | None = None  # in the batch at hand; Lightning would guess it from any tensor's length
 
@@ -139,12 +139,10 @@ class ClassifierModule(L.LightningModule):
             answers = self.answers(network, batch.images)
             self._accuracy[split, name].update(answers, batch.targets)
             if split == "test" and name == RAW and self.trainer.testing:
-                self._count_pairs(answers, batch.targets)
-
-    def _count_pairs(self, answers: TokenLogits, targets: Tensor) -> None:
-        if not self._confusions:
-            self._confusions.append(TokenConfusions(self.info.num_classes, self.tokens, self.device))
-        self._confusions[0].update(answers, targets)
+                for token, logits in logits_by_token(answers).items():
+                    if token not in self._confusions:
+                        self._confusions[token] = Confusions(self.info.num_classes).to(self.device)
+                    self._confusions[token].update(logits, batch.targets)
 
     @torch.no_grad()
     def _conclude(self) -> None:
@@ -157,6 +155,6 @@ class ClassifierModule(L.LightningModule):
                 # Each rank holds the same sums; sync_dist only tells Lightning so.
                 self.log_dict({f"{path}/{key}": value for key, value in values.items()}, sync_dist=True)
         self._accuracy.clear()
-        for confusions in self._confusions:
-            self.confusions = confusions.compute()
+        if self._confusions:
+            self.confusions = {token: pairs.class_pairs() for token, pairs in self._confusions.items()}
         self._confusions.clear()

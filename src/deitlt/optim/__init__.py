@@ -1,7 +1,7 @@
 """SAM's ascent, and schedules of learning rate and rho. Optimisers are timm's and torch's."""
 
 from deitlt.optim.sam import ConstantRho, LinearRho, RhoSchedule, StepRho, ascend, restore
-from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, lagged_time, schedule_time
+from deitlt.optim.schedules import EpochCosine, WarmupCosine, WarmupSteps, schedule_time
 
 __all__ = [
     "ConstantRho",
@@ -12,7 +12,6 @@ __all__ = [
     "WarmupCosine",
     "WarmupSteps",
     "ascend",
-    "lagged_time",
     "restore",
     "schedule_time",
 ]

@@ -26,11 +26,6 @@ def schedule_time(epoch: int, batch_idx: int, batches: int, accumulate: int = 1)
     return epoch + moved_at / batches
 
 
-def lagged_time(epoch: int) -> float:
-    """The time of DeiT's own loop, which changes the rate after each epoch: epochs 0 and 1 share one rate."""
-    return float(max(epoch - 1, 0))
-
-
 def _refuse_bad_span(lr: float, epochs: int, warmup_epochs: int) -> None:
     if not lr >= 0:
         raise ConfigError(f"lr={lr} must be 0 or more: type a learning rate such as lr=0.0005")
