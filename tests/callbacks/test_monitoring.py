@@ -11,7 +11,6 @@ from rich.console import Console
 from deitlt.callbacks import (
     FiniteLoss,
     FirstStep,
-    SharpnessAwareMinimization,
     StageProgress,
     Throughput,
     monitoring,
@@ -120,21 +119,6 @@ def test_one_line_where_it_has_a_console(make_trainer, teacher_module, student_b
     assert text.getvalue().count("\n") == 1
     assert "student: first step " in text.getvalue()
     assert "compiling included" in text.getvalue()
-
-
-def test_sams_second_pass_belongs_to_it(make_trainer, teacher_module, student_batches):
-    module, passes = teacher_module(), []
-    first = FirstStep("teacher")
-    plain = module.training_step
-
-    def noted(batch, batch_idx):
-        passes.append(first.seconds)
-        return plain(batch, batch_idx)
-
-    module.training_step = noted
-    make_trainer(callbacks=[SharpnessAwareMinimization(0.1), first]).fit(module, student_batches())
-    assert passes[:2] == [None, None]
-    assert passes[2] is not None
 
 
 class Breaking(L.LightningModule):

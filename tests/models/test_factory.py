@@ -118,15 +118,6 @@ def test_compiled_equals_eager(make, backend):
         torch.testing.assert_close(compiled.state_dict()[name], value)
 
 
-def test_compiled_drop_path_repeats_its_draws():
-    network = student(drop_path=0.5)
-    compile_network(network, backend="aot_eager")
-    first, again, other = (loss_and_gradients(network, seed=seed) for seed in (1, 1, 2))
-    assert torch.equal(first[1], again[1])
-    assert not torch.equal(first[1], other[1])
-    torch.testing.assert_close(first, loss_and_gradients(student(drop_path=0.5), seed=1), rtol=1e-4, atol=1e-6)
-
-
 def test_an_evaluation_makes_no_graph_and_each_size_of_a_batch_has_one():
     graphs, network = [], student().eval()
     compile_network(network, backend=counting(graphs))
@@ -172,16 +163,6 @@ def test_channels_last_equals_contiguous():
     assert all(found)
     assert not any(others)
     assert list(laid_out.state_dict()) == names
-
-
-def test_channels_last_weights_go_into_a_contiguous_network_and_back():
-    plain, laid_out = teacher().eval(), create_teacher(4, "cifar_resnet8").eval()
-    keep_channels_last(laid_out)
-    laid_out.load_state_dict(plain.state_dict())
-    assert laid_out.layer2[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(laid_out(IMAGES), plain(IMAGES))
-    plain.load_state_dict(copy.deepcopy(laid_out).state_dict())
-    assert torch.equal(plain.layer2[0].conv1.weight, laid_out.layer2[0].conv1.weight)
 
 
 def test_both_of_pacos_cnns_are_laid_out_and_compiled():

@@ -90,18 +90,6 @@ def test_keys_replace_the_oldest_around_the_end(sizes):
         assert int(network.queue_pointer) == start % 8
 
 
-def test_queue_and_key_encoder_are_in_the_state_dict():
-    network, other = small_teacher(), small_teacher(momentum=0.5)
-    network.enqueue(unit_rows(5), torch.arange(5))
-    with torch.no_grad():
-        network.encoder_k.fc[0].bias.add_(3)
-    other.load_state_dict(network.state_dict())
-    assert torch.equal(other.queue, network.queue)
-    assert torch.equal(other.queue_labels, network.queue_labels)
-    assert int(other.queue_pointer) == 5
-    assert torch.equal(other.encoder_k.fc[0].bias, network.encoder_k.fc[0].bias)
-
-
 def test_a_queue_smaller_than_a_batch_is_refused():
     with pytest.raises(
         ConfigError, match=r"queue_size=8 is smaller than the 9 keys.*type teacher\.model\.queue_size=72"

@@ -1,18 +1,13 @@
-from collections import Counter
-
 import pytest
-import timm
 import torch
 from timm.optim import create_optimizer_v2
 from timm.task.token_distillation import TokenDistillationTask
 from torch import nn
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from deitlt.errors import ConfigError
 from deitlt.losses import DistillationLoss
-from deitlt.models import StudentNetwork, attend_by_products, check_local_size, compile_network, create_student
-from deitlt.types import TokenLogits
+from deitlt.models import attend_by_products, check_local_size, compile_network, create_student
 
 SMALL = {"image_size": 16, "patch_size": 4, "width": 32, "depth": 2, "heads": 2}
 
@@ -165,14 +160,6 @@ def student_named(name, distilled):
     return create_student(5, name, 32, 16, distilled, depth=1)
 
 
-def test_fresh_weights_and_no_download(monkeypatch):
-    asked = {}
-    create = timm.create_model
-    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: asked.update(kwargs) or create(*args, **kwargs))
-    assert isinstance(student(), StudentNetwork)
-    assert asked["pretrained"] is False
-
-
 @pytest.mark.parametrize("distilled", [True, False])
 def test_the_class_tokens_attention_is_that_of_the_last_block(distilled):
     network = student(distilled).eval()
@@ -229,33 +216,12 @@ def step(network, precision=torch.float32):
     return terms.loss.detach(), {name: p.grad for name, p in network.named_parameters()}
 
 
-class Operations(TorchDispatchMode):
-    """How often each operation ran."""
-
-    def __init__(self):
-        super().__init__()
-        self.counts = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.counts[func.overloadpacket.__name__] += 1
-        return func(*args, **(kwargs or {}))
-
-
 def test_gradients_with_checkpointing_are_those_without():
     loss, gradients = step(seeded(checkpointing=True))
     expected_loss, expected = step(seeded())
     assert torch.equal(loss, expected_loss)
     assert gradients.keys() == expected.keys()
     assert all(torch.equal(gradients[name], expected[name]) for name in expected)
-
-
-@pytest.mark.parametrize(("checkpointing", "times"), [(False, 1), (True, 2)])
-def test_checkpointing_runs_each_block_again_on_the_way_back(checkpointing, times):
-    network, calls = seeded(checkpointing=checkpointing, drop_path=0.0), Counter()
-    for i, block in enumerate(network.vit.blocks):
-        block.register_forward_pre_hook(lambda *args, i=i: calls.update([i]))
-    step(network)
-    assert calls == dict.fromkeys(range(3), times)
 
 
 def test_checkpointing_keeps_less():
@@ -266,37 +232,6 @@ def test_checkpointing_keeps_less():
         return sum(sizes)
 
     assert kept(seeded(checkpointing=True)) < 0.5 * kept(seeded())
-
-
-def test_checkpointing_leaves_evaluation_and_names_alone():
-    network, plain = seeded(checkpointing=True).eval(), seeded().eval()
-    assert list(network.state_dict()) == list(plain.state_dict())
-    with torch.inference_mode():
-        answers: TokenLogits = network(IMAGES)
-        assert torch.equal(answers.dist, plain(IMAGES).dist)
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_training_uses_fused_attention_in_every_block(checkpointing):
-    network = seeded(checkpointing=checkpointing, drop_path=0.0)
-    with Operations() as seen:
-        step(network)
-    forward = sum(n for name, n in seen.counts.items() if "scaled_dot_product" in name and "backward" not in name)
-    backward = sum(n for name, n in seen.counts.items() if "scaled_dot_product" in name and "backward" in name)
-    assert backward == 3
-    assert forward == (6 if checkpointing else 3)
-    assert not any("softmax" in name and "log_softmax" not in name for name in seen.counts)
-
-
-def test_bfloat16_is_within_its_precision():
-    loss, gradients = step(seeded(drop_path=0.0), torch.bfloat16)
-    expected_loss, expected = step(seeded(drop_path=0.0))
-    assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, expected_loss, rtol=0.01, atol=0)
-    both = (torch.cat([g[name].flatten() for name in expected]) for g in (gradients, expected))
-    found, wanted = both
-    assert (found - wanted).norm() < 0.03 * wanted.norm()
-    assert not torch.equal(found, wanted)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])

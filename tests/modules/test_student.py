@@ -9,7 +9,6 @@ from torch.utils.data import DataLoader
 
 from deitlt.callbacks import SharpnessAwareMinimization, StudentAveraging
 from deitlt.losses import DistillationLoss
-from deitlt.models import compile_network
 from deitlt.modules import FrozenTeacher
 from deitlt.transforms import attention_targets
 from deitlt.types import Batch, Pasted
@@ -65,15 +64,6 @@ def test_a_network_of_permuted_classes_labels_as_the_unpermuted_one():
         parameter.data = parameter.data[labels.argsort()]  # row `labels[c]` answers for class c
     torch.testing.assert_close(frozen(permuted, class_order=labels).logits(IMAGES), frozen().logits(IMAGES))
     assert not torch.equal(frozen(permuted).hard_labels(IMAGES), frozen().hard_labels(IMAGES))
-
-
-def test_a_compiled_teacher_labels_as_an_eager_one():
-    torch.compiler.reset()
-    graphs, net = [], network()
-    compile_network(net, backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
-    torch.testing.assert_close(frozen(net).logits(IMAGES), frozen().logits(IMAGES))
-    assert len(graphs) == 1
-    torch.compiler.reset()
 
 
 def taught_batch(soft=False):
