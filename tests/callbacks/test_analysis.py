@@ -201,7 +201,7 @@ def test_a_stop_is_no_failure(tmp_path, stop, warned):
         raise stop
 
     with pytest.raises(stop):
-        watching(tmp_path)._look(stopped)
+        watching(tmp_path)._look("pass", stopped)
     assert not warned()
 
 

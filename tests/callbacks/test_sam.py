@@ -253,11 +253,6 @@ def test_a_broken_second_pass_leaves_the_module_able_to_log():
     assert module.net[1].track_running_stats
 
 
-def test_unknown_scope_is_named():
-    with pytest.raises(ConfigError, match=r"sam\.scope=ranks is no scope; type one of: rank, global"):
-        sam(scope="ranks")
-
-
 def test_manual_optimisation_is_refused():
     module = Classifier(golden_network())
     module.automatic_optimization = False

@@ -164,8 +164,6 @@ def test_an_empty_class_is_named(make):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: LDAMLoss(COUNTS, max_margin=-0.1), "max_margin=-0.1 must be 0 or more: type max_margin=0.5"),
-        (lambda: LDAMLoss(COUNTS, scale=0.0), "scale=0.0 must be above 0: type scale=30"),
         (lambda: BinaryCrossEntropyLoss(threshold=1.0), "student.loss.threshold=1.0 must be at least 0 and below 1"),
         (lambda: effective_number_weights([1, 2], 1.0), "beta=1.0 must be .*: type beta=0.9999"),
         (lambda: effective_number_weights([1, 2], float("nan")), "beta=nan must be .*: type beta=0.9999"),

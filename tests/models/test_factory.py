@@ -58,11 +58,6 @@ def test_unknown_name_is_named_with_the_nearest(name, nearest):
         create_teacher(10, name)
 
 
-def test_unknown_head_is_named():
-    with pytest.raises(ConfigError, match=r"teacher\.model\.head=cosin .*=cosine"):
-        create_teacher(10, "cifar_resnet8", "cosin")
-
-
 @pytest.mark.parametrize("name", ["resnetv2_50", "deit_tiny_distilled_patch16_224"])
 def test_a_head_that_cannot_be_a_cosine_is_refused(name):
     with pytest.raises(ConfigError, match=rf"name={name} has no linear classifier.*head=linear"):

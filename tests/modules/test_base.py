@@ -194,7 +194,7 @@ def test_other_networks_share_the_pass_under_their_names(make_trainer, teacher_m
     with torch.no_grad():
         for p in other.parameters():
             p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(2)))
-    module.evaluate_also("ema", other)
+    module.evaluated["ema"] = other
     logged = logged_by(make_trainer(), module, loader())
     expected, _ = expected_of(other, loader(), "dist", info)
     assert logged["test/ema/dist/tail"] == pytest.approx(expected["tail"], rel=1e-6)
@@ -202,7 +202,7 @@ def test_other_networks_share_the_pass_under_their_names(make_trainer, teacher_m
     assert set(module.results["test"]) == {"raw", "ema"}
     assert not any(name.startswith("ema") for name in module.state_dict())
     teacher = teacher_module()
-    teacher.evaluate_also("ema", create_teacher(4, "cifar_resnet8").eval())
+    teacher.evaluated["ema"] = create_teacher(4, "cifar_resnet8").eval()
     assert "test/ema/all" in logged_by(make_trainer(), teacher, loader())
 
 

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Collection
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import choose_evenly
 from deitlt.models import StudentNetwork
 from deitlt.modules import ClassifierModule
-from deitlt.tracking.failures import first_line, warn_once
+from deitlt.tracking import first_line, warn_once
 
 FOLDER = "analysis"  # of a stage's, for what is measured at an epoch: epoch_0010.json
 AGREEMENT = "agreement"
@@ -31,7 +30,7 @@ class AnalysisWhileTraining(L.Callback):
     trainer's loggers, named as in `scalars`, and to FOLDER/analysis/epoch_NNNN.json, where NNNN epochs had been
     trained.
 
-    It leaves training as it is: no random stream moves, each layer keeps its mode, nothing is stored in the
+    It leaves training as it is: no generator moves, each layer keeps its mode, nothing is stored in the
     checkpoint. Only the first rank measures; there is no collective in it, and the others wait at their next one.
     Nor does it stop training: what fails is warned about, once for each reason, and looked for at its next turn.
 
@@ -42,8 +41,7 @@ class AnalysisWhileTraining(L.Callback):
         parts: of 'attention', 'rank', 'diversity', 'winners', 'agreement'; what a network lacks is left out.
         batch_size: images at once.
         agreement: measures how often the teacher names the true class of what the student is shown, as an analysis'
-            parts 'agreement' and 'consistency'; None where nobody teaches. It is asked once, before the first
-            epoch: twelve hours later nobody needs to know.
+            parts 'agreement' and 'consistency'; None where nobody teaches. It is asked once, before the first epoch.
     """
 
     def __init__(
@@ -63,31 +61,38 @@ class AnalysisWhileTraining(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Ask the teacher, unless training goes on from a checkpoint."""
-        if not trainer.is_global_zero or self.agreement is None or trainer.current_epoch > 0:
-            return
-        self._first = self._look(partial(self._ask, self.agreement, _data_of(trainer)))
+        ask, datamodule = self.agreement, getattr(trainer, "datamodule", None)
+        if trainer.is_global_zero and ask is not None and trainer.current_epoch == 0:
+            assert isinstance(datamodule, LongTailDataModule)
+            head = {"kind": "student", "epoch": 0, "split": "train"}
+            self._first = self._look(AGREEMENT, lambda: head | ask(datamodule))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Analyse the network where this epoch's turn has come."""
         if not trainer.is_global_zero:
             return
         curves, self._first = self._first, {}
-        epoch = trainer.current_epoch + 1
+        epoch, datamodule = trainer.current_epoch + 1, getattr(trainer, "datamodule", None)
         if epoch % self.every == 0 or epoch == trainer.max_epochs:
             assert isinstance(pl_module, ClassifierModule)
-            curves |= self._look(partial(self._analyse, pl_module, _data_of(trainer), epoch))
+            assert isinstance(datamodule, LongTailDataModule)
+            curves |= self._look("pass", lambda: self._analyse(pl_module, datamodule, epoch))
         if curves:
             pl_module.log_dict(curves, rank_zero_only=True)
 
-    def _look(self, measure: Callable[[], Plain]) -> dict[str, float]:
+    def _look(self, what: str, measure: Callable[[], Plain]) -> dict[str, float]:
         """Write what is measured and finite; its curves, or none where anything of it fails.
 
         It comes before the epoch's checkpoint: an error that went on would end each resume at the same place.
         """
         with isolate_rng():  # it puts nothing back where an error passes through it
             try:
-                analysis: Plain = finite(measure())
-                self._write(analysis)
+                began = time.monotonic()
+                measured = measure()
+                measured["seconds"] = {what: round(time.monotonic() - began, 3)}
+                analysis: Plain = finite(measured)
+                text = json.dumps(analysis, indent=1, allow_nan=False).encode()
+                write_atomically(self.folder / f"epoch_{analysis['epoch']:04d}.json", lambda file: file.write(text))
                 return scalars(analysis)
             except Exception as error:  # of whatever kind: memory, a full disk, blocks that cannot be watched
                 reason = first_line(error)
@@ -98,16 +103,7 @@ class AnalysisWhileTraining(L.Callback):
                 )
                 return {}
 
-    def _ask(self, agreement: Callable[[LongTailDataModule], Plain], datamodule: LongTailDataModule) -> Plain:
-        """What the teacher says of the student's images."""
-        began = time.monotonic()
-        found = agreement(datamodule)
-        seconds = {AGREEMENT: round(time.monotonic() - began, 3)}
-        return {"kind": "student", "epoch": 0, "split": "train", **found, "seconds": seconds}
-
     def _analyse(self, module: ClassifierModule, datamodule: LongTailDataModule, epoch: int) -> Plain:
-        """One pass over the images."""
-        began = time.monotonic()
         split = "train" if datamodule.splits.val is None else "val"
         source = split_of(datamodule, split)
         chosen = choose_evenly(source.labels, self.images, seed=0)
@@ -116,16 +112,4 @@ class AnalysisWhileTraining(L.Callback):
         if len(chosen) < 2:
             found.pop("rank", None)  # one image varies in no direction
         kind = "student" if isinstance(module.network, StudentNetwork) else "teacher"
-        seconds = {"pass": round(time.monotonic() - began, 3)}
-        return {"kind": kind, "epoch": epoch, "images": len(chosen), "split": split, **found, "seconds": seconds}
-
-    def _write(self, analysis: Plain) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(analysis, indent=1, allow_nan=False)
-        write_atomically(self.folder / f"epoch_{analysis['epoch']:04d}.json", lambda file: file.write(text.encode()))
-
-
-def _data_of(trainer: L.Trainer) -> LongTailDataModule:
-    datamodule = getattr(trainer, "datamodule", None)
-    assert isinstance(datamodule, LongTailDataModule), "the images come from the data module"
-    return datamodule
+        return {"kind": kind, "epoch": epoch, "images": len(chosen), "split": split, **found}

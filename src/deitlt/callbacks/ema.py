@@ -7,7 +7,6 @@ import lightning as L
 from timm.utils import ModelEmaV3
 
 from deitlt.data import LongTailDataModule
-from deitlt.errors import ConfigError
 from deitlt.metrics import fusions_for
 from deitlt.modules import ClassifierModule
 
@@ -24,14 +23,9 @@ class StudentAveraging(L.Callback):
         decay: share of the average that one update keeps. The authors' .99996 is for one micro-batch
             of four an update; .99996^4 = .99984 is the same for the update.
         warmup: begin with a small decay, without which a short run's average is mostly its first weights.
-
-    Raises:
-        ConfigError: if the decay is no share below 1.
     """
 
     def __init__(self, decay: float = 0.99984, warmup: bool = True) -> None:
-        if not 0 <= decay < 1:
-            raise ConfigError(f"ema.decay={decay} is no share below 1; type ema.decay=0.999, say.")
         self.decay = decay
         self.warmup = warmup
         self.average: ModelEmaV3 | None = None
@@ -42,7 +36,7 @@ class StudentAveraging(L.Callback):
         assert isinstance(pl_module, ClassifierModule)
         if self.average is None:
             self.average = ModelEmaV3(pl_module.network, decay=self.decay, use_warmup=self.warmup)
-        pl_module.evaluate_also(EMA, self.average.module)
+        pl_module.evaluated[EMA] = self.average.module
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Follow the network to its device."""

@@ -15,7 +15,6 @@ from deitlt.errors import ConfigError
 from deitlt.optim import ConstantRho, RhoSchedule, ascend, restore
 
 Closure = Callable[[], Any]
-SCOPES = ("rank", "global")
 
 
 class MicroBatch(NamedTuple):
@@ -42,7 +41,7 @@ class SharpnessAwareMinimization(L.Callback):
             the mean over the ranks.
 
     Raises:
-        ConfigError: if the scope is neither, or the module optimises by hand.
+        ConfigError: if the module optimises by hand.
     """
 
     def __init__(
@@ -51,8 +50,6 @@ class SharpnessAwareMinimization(L.Callback):
         adaptive: bool = False,
         scope: Literal["rank", "global"] = "rank",
     ) -> None:
-        if scope not in SCOPES:
-            raise ConfigError(f"sam.scope={scope} is no scope; type one of: {', '.join(SCOPES)}.")
         self.rho: RhoSchedule = ConstantRho(rho) if isinstance(rho, int | float) else rho
         self.adaptive = adaptive
         self.scope = scope

@@ -75,23 +75,17 @@ def spec_by_recipe(
             f"{stored.path} knows {stored.num_classes} classes, but the data have {info.num_classes}; "
             "type experiment=NAME, the recipe of the data that it was trained on."
         )
-    normalisation = IMAGENET if recipe["statistics"] == "imagenet" else datamodule.spec.normalisation
     is_cosine = stored.model.get("head") == "cosine"
-    return ModelSpec(
+    return ModelSpec.of(
+        info,
+        IMAGENET if recipe["statistics"] == "imagenet" else datamodule.spec.normalisation,
         kind=stored.kind,
         target=stored.target,
         model=stored.model,
         image_size=stored.model.get("image_size", recipe["image_size"]),
-        mean=list(normalisation.mean),
-        std=list(normalisation.std),
         crop_share=recipe["transforms"]["evaluation"]["crop_share"],
         logit_scale=float(recipe["loss"].get("scale", LDAM_SCALE)) if is_cosine else 1.0,
         protocol="",
-        class_names=list(info.class_names),
-        labels=list(info.labels),
-        authors_labels=list(info.authors_labels),
-        counts=list(info.counts),
-        groups={name: list(classes) for name, classes in info.groups.items()},
         data=data,
     )
 

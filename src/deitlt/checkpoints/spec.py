@@ -53,6 +53,20 @@ class ModelSpec:
     groups: dict[str, list[int]]
     data: dict[str, Any]
 
+    @classmethod
+    def of(cls, info: DataInfo, normalisation: Normalisation, **fields: Any) -> "ModelSpec":
+        """The spec of a network for some data; `fields` are what the data do not say."""
+        return cls(
+            mean=list(normalisation.mean),
+            std=list(normalisation.std),
+            class_names=list(info.class_names),
+            labels=list(info.labels),
+            authors_labels=list(info.authors_labels),
+            counts=list(info.counts),
+            groups={name: list(classes) for name, classes in info.groups.items()},
+            **fields,
+        )
+
     @property
     def normalisation(self) -> Normalisation:
         """Statistics that its input is normalised with."""

@@ -154,23 +154,17 @@ def _refuse_local_crops(recipe: Mapping[str, Any]) -> None:
 
 def build_spec(stage: StageConfig, datamodule: LongTailDataModule) -> ModelSpec:
     """What the stage's checkpoints say of themselves."""
-    info, view = datamodule.info, datamodule.normalisation
     not_of_it = ("_target_", "_partial_", "checkpointing")  # who makes it, and how it was trained
-    return ModelSpec(
+    return ModelSpec.of(
+        datamodule.info,
+        datamodule.normalisation,
         kind="teacher" if stage.kind == "teacher" else "student",
         target=stage.recipe["model"]["_target_"],
         model={key: value for key, value in stage.recipe["model"].items() if key not in not_of_it},
         image_size=datamodule.image_size,
-        mean=list(view.mean),
-        std=list(view.std),
         crop_share=stage.recipe["transforms"]["evaluation"]["crop_share"],
         logit_scale=_logit_scale(stage.recipe),
         protocol=stage.protocol,
-        class_names=list(info.class_names),
-        labels=list(info.labels),
-        authors_labels=list(info.authors_labels),
-        counts=list(info.counts),
-        groups={name: list(classes) for name, classes in info.groups.items()},
         data=stage.data,
     )
 

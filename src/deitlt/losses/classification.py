@@ -290,12 +290,11 @@ class LDAMLoss(CountedLoss):
 
     Args:
         counts: training images of each class.
-        max_margin: the rarest class's margin.
-        scale: the factor on cosines.
+        max_margin: the rarest class's margin, 0 or more.
+        scale: the factor on cosines, above 0.
         class_weights: [C] or None.
 
     Raises:
-        ConfigError: a negative margin, or a scale that is not above 0.
         DataError: a class has no image.
     """
 
@@ -307,10 +306,6 @@ class LDAMLoss(CountedLoss):
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__(counts, class_weights)
-        if max_margin < 0:
-            raise ConfigError(f"max_margin={max_margin} must be 0 or more: type max_margin=0.5")
-        if scale <= 0:
-            raise ConfigError(f"scale={scale} must be above 0: type scale=30")
         self.max_margin, self.scale = max_margin, scale
 
     def adjusted(self, logits: Tensor, targets: Tensor) -> Tensor:

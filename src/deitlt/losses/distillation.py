@@ -1,11 +1,11 @@
 """The student's loss: the class token learns the targets, the distillation token the teacher."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from deitlt.errors import ConfigError, nearest
+from deitlt.errors import ConfigError
 from deitlt.losses.classification import (
     ClassificationLoss,
     CrossEntropyLoss,
@@ -14,8 +14,6 @@ from deitlt.losses.classification import (
     weighted_cross_entropy,
 )
 from deitlt.types import TokenLogits
-
-DISTILLATION_KINDS = ("hard", "soft", "none")
 
 
 class DistillationTerms(NamedTuple):
@@ -71,18 +69,15 @@ class DistillationLoss(Reweightable):
     Args:
         kind: ``hard`` (the teacher's hard labels), ``soft`` (its probabilities) or ``none``.
         alpha: the distillation token's share of the loss, in [0, 1].
-        tau: the temperature of ``soft``.
+        tau: the temperature of ``soft``, above 0.
         cls_loss: the class token's loss; cross-entropy without weights if None.
         weigh_cls: weigh the class token's loss as well, which the paper leaves as it is.
         class_weights: [C] or None.
-
-    Raises:
-        ConfigError: an unknown kind, alpha outside [0, 1], or tau not above 0.
     """
 
     def __init__(
         self,
-        kind: str,
+        kind: Literal["hard", "soft", "none"],
         alpha: float = 0.5,
         tau: float = 3.0,
         cls_loss: ClassificationLoss | None = None,
@@ -90,15 +85,7 @@ class DistillationLoss(Reweightable):
         weigh_cls: bool = False,
     ) -> None:
         super().__init__(class_weights)
-        if kind not in DISTILLATION_KINDS:
-            advice = nearest(kind, DISTILLATION_KINDS)
-            raise ConfigError(f"student.distillation.kind={kind} is no kind of distillation: {advice}")
-        if not 0 <= alpha <= 1:
-            raise ConfigError(
-                f"student.distillation.alpha={alpha} must be in 0 to 1: type student.distillation.alpha=0.5"
-            )
-        if not tau > 0:
-            raise ConfigError(f"student.distillation.tau={tau} must be above 0: type student.distillation.tau=3")
+        assert kind in ("hard", "soft", "none"), kind
         self.kind, self.alpha, self.tau, self.weigh_cls = kind, alpha, tau, weigh_cls
         self.cls_loss = CrossEntropyLoss() if cls_loss is None else cls_loss
 

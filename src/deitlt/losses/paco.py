@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deitlt.errors import ConfigError
 from deitlt.losses.classification import Reweightable, at_least_float32, count_tensor, log_prior
 
 
@@ -65,7 +64,6 @@ class PaCoLoss(Reweightable):
         class_weights: [C] or None: queries are weighted by their class, and the mean by the batch's weights.
 
     Raises:
-        ConfigError: a weight that is negative, or a beta or temperature that is not above 0.
         DataError: a class has no image.
     """
 
@@ -82,13 +80,6 @@ class PaCoLoss(Reweightable):
         class_weights: Tensor | None = None,
     ) -> None:
         super().__init__(class_weights)
-        for name, value in (("alpha", alpha), ("gamma", gamma)):
-            if not value >= 0:
-                raise ConfigError(f"teacher.loss.{name}={value} must be 0 or more: type teacher.loss.{name}=0.05")
-        positive = {"beta": beta, "sup_temperature": sup_temperature, "temperature": temperature}
-        for name, value in positive.items():
-            if not value > 0:
-                raise ConfigError(f"teacher.loss.{name}={value} must be above 0: type teacher.loss.{name}=1")
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
         self.sup_temperature, self.temperature = sup_temperature, temperature
         self.register_buffer("counts", count_tensor(counts), persistent=False)

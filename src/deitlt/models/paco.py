@@ -144,11 +144,6 @@ def create_paco_teacher(
         momentum: share of the key encoder that one move keeps, in [0, 1].
 
     Raises:
-        ConfigError: if no model has that name, or a number is out of its range.
+        ConfigError: if no model has that name.
     """
-    for key, value in (("dim", dim), ("queue_size", queue_size)):
-        if value < 1:
-            raise ConfigError(f"teacher.model.{key}={value} must be 1 or more; type teacher.model.{key}=128, say.")
-    if not 0 <= momentum <= 1:
-        raise ConfigError(f"teacher.model.momentum={momentum} must be in 0 to 1; type teacher.model.momentum=0.999.")
     return PaCoNetwork(ProjectingEncoder(name, dim), num_classes, queue_size, dim, momentum)

@@ -59,23 +59,15 @@ class ClassifierModule(L.LightningModule):
         self.tokens = tokens
         self.watched: tuple[str, ...] = ("val",)
         self.spec: dict[str, Any] = {}
-        # A plain dict, which nn.Module does not look into: an average is neither trained nor saved with us.
-        self._evaluated: dict[str, nn.Module] = {RAW: network}
+        # The networks of each evaluation pass, by name; callbacks add others of the same kind. nn.Module does not look
+        # into a plain dict, so an average is neither trained nor saved with us.
+        self.evaluated: dict[str, nn.Module] = {RAW: network}
         self._accuracy: dict[tuple[str, str], TokenAccuracy] = {}
         self.fusions: dict[str, dict[str, Fusion]] = {}  # network -> rules that the test measures beside the tokens
         self.results: dict[str, dict[str, Results]] = {}
         self._confusions: dict[str, Confusions] = {}  # of the test at hand
         self.confusions: dict[str, ClassPairs] = {}  # token -> which classes the last test took for which
         self._images: int | None = None  # in the batch at hand; Lightning would guess it from any tensor's length
-
-    def evaluate_also(self, name: str, network: nn.Module) -> None:
-        """Evaluate another network of the same kind in each pass, under `name`."""
-        self._evaluated[name] = network
-
-    @property
-    def evaluated(self) -> dict[str, nn.Module]:
-        """The networks of each evaluation pass, by name."""
-        return dict(self._evaluated)
 
     def answers(self, network: nn.Module, images: Tensor) -> TokenLogits:
         """images: [B, 3, H, W] -> `TokenLogits` of any network, also of one that returns [B, C]; to evaluate it."""
@@ -131,7 +123,7 @@ class ClassifierModule(L.LightningModule):
         checkpoint["deitlt"] = self.spec
 
     def _count(self, split: str, batch: ImageBatch) -> None:
-        for name, network in self._evaluated.items():
+        for name, network in self.evaluated.items():
             if (split, name) not in self._accuracy:
                 fusions = self.fusions.get(name) if split == "test" and not self.trainer.training else None
                 fresh = TokenAccuracy(self.info.num_classes, self.info.groups, self.tokens, fusions)

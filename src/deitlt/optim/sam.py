@@ -59,24 +59,11 @@ def restore(moved: Moved) -> None:
 RhoSchedule = Callable[[int], float]
 
 
-def _refuse_negative(**values: float) -> None:
-    for name, value in values.items():
-        if not value >= 0:
-            raise ConfigError(f"SAM's rho cannot be negative: {name}={value} must be 0 or more, such as 0.05")
-
-
 @dataclass(frozen=True)
 class ConstantRho:
-    """The same rho in every epoch.
-
-    Raises:
-        ConfigError: a negative rho.
-    """
+    """The same rho in every epoch."""
 
     value: float
-
-    def __post_init__(self) -> None:
-        _refuse_negative(value=self.value)
 
     def __call__(self, epoch: int) -> float:
         """Rho of an epoch (0-based)."""
@@ -100,7 +87,11 @@ class StepRho:
         values = dict(self.values)
         if 0 not in values:
             raise ConfigError(f"values={values} gives no rho for epoch 0: type values={ {0: 0.05, **values} }")
-        _refuse_negative(**{f"values[{epoch}]": rho for epoch, rho in values.items()})
+        for epoch, rho in values.items():
+            if not rho >= 0:
+                raise ConfigError(
+                    f"SAM's rho cannot be negative: values has {rho} from epoch {epoch} on; type 0 or more."
+                )
 
     def __call__(self, epoch: int) -> float:
         """Rho of an epoch (0-based): that of the latest step that has begun."""
@@ -116,19 +107,11 @@ class LinearRho:
         start: rho of epoch 0.
         end: rho of epoch ``epochs - 1`` and after it.
         epochs: length of the line; with one epoch rho is ``start``.
-
-    Raises:
-        ConfigError: a negative rho, or no epoch.
     """
 
     start: float
     end: float
     epochs: int
-
-    def __post_init__(self) -> None:
-        _refuse_negative(start=self.start, end=self.end)
-        if self.epochs < 1:
-            raise ConfigError(f"epochs={self.epochs} must be 1 or more: type epochs=200")
 
     def __call__(self, epoch: int) -> float:
         """Rho of an epoch (0-based)."""

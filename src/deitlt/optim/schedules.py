@@ -26,15 +26,6 @@ def schedule_time(epoch: int, batch_idx: int, batches: int, accumulate: int = 1)
     return epoch + moved_at / batches
 
 
-def _refuse_bad_span(lr: float, epochs: int, warmup_epochs: int) -> None:
-    if not lr >= 0:
-        raise ConfigError(f"lr={lr} must be 0 or more: type a learning rate such as lr=0.0005")
-    if epochs < 1:
-        raise ConfigError(f"epochs={epochs} must be 1 or more: type epochs=100")
-    if warmup_epochs < 0:
-        raise ConfigError(f"warmup_epochs={warmup_epochs} must be 0 or more: type warmup_epochs=5")
-
-
 @dataclass(frozen=True)
 class WarmupCosine:
     """A linear warm-up from ``warmup_lr``, then ``min_lr + (lr - min_lr) * (1 + cos(pi t / epochs)) / 2``.
@@ -48,9 +39,6 @@ class WarmupCosine:
         warmup_epochs: 0 for none.
         warmup_lr: the rate at time 0.
         min_lr: the rate at the end.
-
-    Raises:
-        ConfigError: a negative rate or warm-up, or no epoch.
     """
 
     lr: float
@@ -58,12 +46,6 @@ class WarmupCosine:
     warmup_epochs: int = 5
     warmup_lr: float = 1e-6
     min_lr: float = 1e-5
-
-    def __post_init__(self) -> None:
-        _refuse_bad_span(self.lr, self.epochs, self.warmup_epochs)
-        for name in ("warmup_lr", "min_lr"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name}={getattr(self, name)} must be 0 or more: type {name}=1e-6")
 
     def __call__(self, t: float) -> float:
         """The learning rate at time t, in epochs."""
@@ -87,7 +69,7 @@ class WarmupSteps:
         factors: first epoch of each step -> its multiple of ``lr`` (not of the step before), or pairs of them.
 
     Raises:
-        ConfigError: a negative rate, warm-up or factor, or no epoch.
+        ConfigError: a negative factor.
     """
 
     lr: float
@@ -96,7 +78,6 @@ class WarmupSteps:
     factors: Mapping[int, float] | Sequence[tuple[int, float]] = ((160, 0.01), (180, 0.0001))
 
     def __post_init__(self) -> None:
-        _refuse_bad_span(self.lr, self.epochs, self.warmup_epochs)
         for start, factor in dict(self.factors).items():
             if not factor >= 0:
                 raise ConfigError(f"factors has {factor} from epoch {start} on; type 0 or more: [[{start},0.01]]")
@@ -121,17 +102,11 @@ class EpochCosine:
         lr: peak rate.
         epochs: the run's length, warm-up included.
         warmup_epochs: 0 for none.
-
-    Raises:
-        ConfigError: a negative rate or warm-up, or no epoch.
     """
 
     lr: float
     epochs: int
     warmup_epochs: int = 0
-
-    def __post_init__(self) -> None:
-        _refuse_bad_span(self.lr, self.epochs, self.warmup_epochs)
 
     def __call__(self, t: float) -> float:
         """The learning rate at time t, in epochs."""
