@@ -238,10 +238,3 @@ def test_a_paco_teachers_features_are_the_query_encoders(info):
     found = analyse(network, [(images, torch.arange(12) % 4)], info, parts=["rank"])
     with torch.no_grad():
         assert found["rank"]["features"]["components"] == components(network.encoder_q.backbone(images))
-
-
-def test_a_distilled_transformer_can_be_a_teacher(info):
-    network = pytest.importorskip("timm").create_model(
-        "deit_tiny_distilled_patch16_224", img_size=32, num_classes=4, depth=1
-    )
-    assert analyse(network, [(torch.randn(4, 3, 32, 32), LABELS[:4])], info)["rank"]["width"] == 192

@@ -41,11 +41,6 @@ def test_weights_begin_at_the_epoch(make_trainer, student_module, student_batche
     assert expected.sum() == pytest.approx(4)
 
 
-def test_beta_is_handed_on(make_trainer, teacher_module, student_batches):
-    seen = watch(make_trainer, teacher_module(), student_batches(), DeferredReweighting(0, COUNTS, beta=0.9))
-    assert torch.equal(seen.weights[0], effective_number_weights(COUNTS, 0.9))
-
-
 @pytest.mark.parametrize("first", [1, 3])
 def test_a_resumed_run_needs_no_state(make_trainer, student_module, student_batches, first):
     module = student_module()

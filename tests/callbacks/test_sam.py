@@ -168,25 +168,6 @@ def test_what_is_logged_is_the_first_pass():
     assert "log" not in module.__dict__
 
 
-class Noting(Classifier):
-    """Writes down each value that reaches Lightning's own log."""
-
-    def __init__(self, net):
-        super().__init__(net)
-        self.logged = []
-
-    def log(self, name, value, **options):
-        self.logged.append(name)
-        super().log(name, value, **options)
-
-
-def test_a_metric_is_logged_once_a_batch():
-    module = Noting(golden_network())
-    fit(module, golden_data(), sam(), batch_size=16, accumulate_grad_batches=2)
-    assert module.logged.count("loss") == 10
-    assert module.logged.count("train/rho") == 1
-
-
 @pytest.mark.parametrize("rho", [StepRho({0: 0.05, 1: 0.2, 3: 0.4}), LinearRho(0.1, 0.4, 4)], ids=["steps", "line"])
 def test_rho_follows_the_epoch(rho):
     module = Classifier(golden_network())
@@ -203,13 +184,6 @@ def test_rho_follows_the_epoch(rho):
     torch.testing.assert_close(
         torch.stack(module.updates), by_hand(golden_network(), golden_data(), rho, epochs=4), rtol=1e-9, atol=0
     )
-
-
-def test_rho_zero_is_plain_descent():
-    with_sam, without = Classifier(golden_network()), Classifier(golden_network())
-    fit(with_sam, golden_data(), sam(0.0))
-    fit(without, golden_data(), None)
-    torch.testing.assert_close(torch.stack(with_sam.updates), torch.stack(without.updates), rtol=1e-12, atol=0)
 
 
 def test_the_module_gets_its_own_step_back():

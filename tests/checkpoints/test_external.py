@@ -1,5 +1,3 @@
-import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -113,33 +111,6 @@ def test_every_size_is_read_off_the_weights(saved, sizes):
     mean = logits.cls if logits.dist is None else (logits.cls + logits.dist) / 2
     torch.testing.assert_close(mean, answers(vit, images))
     assert (logits.dist is None) is (sizes.get("distilled") is False)
-
-
-class RunsCode:
-    """Its unpickling makes a folder, which proves that code ran."""
-
-    def __init__(self, proof):
-        self.proof = str(proof)
-
-    def __reduce__(self):
-        return os.mkdir, (self.proof,)
-
-
-def test_arguments_that_would_run_code_are_refused_and_run_none(saved, tmp_path):
-    evil = argparse.Namespace(model="deit", output=RunsCode(tmp_path / "proof"))
-    path = saved(student_file(transformer(), args=evil))
-    with pytest.raises(CheckpointError, match="wants to run code while it is read, and was refused"):
-        load_student(path)
-    assert not (tmp_path / "proof").exists()
-    torch.load(path, weights_only=False)
-    assert (tmp_path / "proof").exists()
-
-
-def test_arguments_are_neither_needed_nor_kept(saved):
-    vit = transformer()
-    without = {name: value for name, value in student_file(vit).items() if name != "args"}
-    first, second = load_student(saved(student_file(vit))), load_student(saved(without))
-    assert torch.equal(answers(first).dist, answers(second).dist)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from torch.nn import functional as F
 
 from deitlt.errors import ConfigError
 from deitlt.models import (
-    CifarResNet,
     CosineLinear,
     compile_network,
     create_paco_teacher,
@@ -18,15 +17,6 @@ from deitlt.models import (
     uncompiled,
 )
 from deitlt.models.factory import entrances
-
-
-@pytest.mark.parametrize("depth", [8, 20, 32, 44, 56])
-def test_cifar_resnets_by_name(depth):
-    network = create_teacher(4, f"cifar_resnet{depth}", "cosine")
-    assert isinstance(network, CifarResNet)
-    assert isinstance(network.linear, CosineLinear)
-    assert network.linear.weight.shape == (64, 4)
-    assert len(network.layer1) == (depth - 2) // 6
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "regnetx_002"])

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from deitlt.types import IGNORED, TokenLogits
 
-Teacher = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> hard labels [B] or logits [B, C]
+Teacher = Callable[[Tensor], Tensor]  # images [B, 3, H, W] -> logits [B, C]
 Winner = Literal["cls", "dist", "tie"]
 ClassWinner = TypedDict("ClassWinner", {"class": int, "cls": float, "dist": float, "winner": Winner})
 
@@ -149,7 +149,7 @@ def decide(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> Decisi
     """Ask a teacher about images, batch by batch; two numbers an image are kept.
 
     Args:
-        teacher: images [B, 3, H, W], the student's -> hard labels [B] or logits [B, C].
+        teacher: images [B, 3, H, W], the student's -> logits [B, C].
         batches: images and their class ids [B]; those of `IGNORED` are left out.
 
     Returns:
@@ -160,9 +160,8 @@ def decide(teacher: Teacher, batches: Iterable[tuple[Tensor, Tensor]]) -> Decisi
         logits = teacher(images)
         if not logits.isfinite().all():
             return None
-        chosen = logits.argmax(dim=1) if logits.ndim == 2 else logits
         counted = (targets != IGNORED).cpu()
-        decisions.append(chosen.cpu()[counted])
+        decisions.append(logits.argmax(dim=1).cpu()[counted])
         labels.append(targets.cpu()[counted])
     return Decisions(torch.cat(decisions), torch.cat(labels))
 

@@ -1,4 +1,4 @@
-"""What happens around the steps of any module: SAM, re-weighting, averaging, seeding, progress, stored answers."""
+"""What happens around the steps of any module: SAM, re-weighting, averaging, seeding, progress, analysis."""
 
 from deitlt.callbacks.analysis import AnalysisWhileTraining
 from deitlt.callbacks.ema import StudentAveraging, TokenFusion

@@ -83,7 +83,7 @@ def teacher_agreement(
     Args:
         stage: the student's.
         datamodule: its data.
-        teacher: its teacher: images [B, 3, H, W], the student's -> logits [B, C], or hard labels [B].
+        teacher: its teacher: images [B, 3, H, W], the student's -> logits [B, C].
         images: how many at most.
         device: where to.
 

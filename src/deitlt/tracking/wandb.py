@@ -133,10 +133,8 @@ def wandb_logger(names: StageNames, config: Mapping[str, Any], options: Mapping[
 def define_metrics(run: "Run", names: Iterable[str] = ()) -> None:
     """Draw every metric against the epoch; the summary keeps the best and the last where one is better.
 
-    Args:
-        run: the W&B run.
-        names: metrics to define one by one: where two patterns match a name, W&B takes either, so that a
-            pattern for test/* beside the one for all would hold only now and then.
+    Metrics are defined one by one: where two patterns match a name, W&B takes either, so that a pattern for test/*
+    beside the one for all would hold only now and then.
     """
     run.define_metric("epoch", hidden=True)
     run.define_metric("*", step_metric="epoch")
@@ -170,13 +168,7 @@ def pictures_in(folder: Path, prefix: str) -> dict[str, Path]:
 
 @rank_zero_only
 def log_table(logger: WandbLogger, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Log a table.
-
-    Args:
-        logger: the stage's.
-        name: the table's, such as 'confusions'.
-        rows: the first row's keys are the columns; None is an empty cell.
-    """
+    """Log a table, such as 'confusions'; the first row's keys are the columns, None is an empty cell."""
     with forgiving(f"the table {name}"):
         import wandb
 
@@ -187,12 +179,7 @@ def log_table(logger: WandbLogger, name: str, rows: Sequence[Mapping[str, Any]])
 
 @rank_zero_only
 def finish(logger: WandbLogger, exit_code: int = 0) -> None:
-    """Close the stage's run and wait for its upload: the next stage begins a run of its own.
-
-    Args:
-        logger: the stage's.
-        exit_code: 0, or another where the stage did not come to its end; W&B shows the run as failed then.
-    """
+    """Close the stage's run, as failed where the exit code is not 0, and wait for its upload."""
     with forgiving("the end of a run"):
         folder = Path(logger.experiment.dir).parent
         try:
@@ -255,7 +242,7 @@ def has_key() -> bool:
 def why_not_online() -> str | None:
     """Why no run can be recorded online at the moment, as half a sentence; None where one can.
 
-    Takes a few seconds at most where there is no network, and `PATIENCE` + `KEY_PATIENCE` where a server is mute.
+    Takes `PATIENCE` + `KEY_PATIENCE` at most.
     """
     keep_silent()
     import wandb
@@ -280,7 +267,7 @@ def keep_silent() -> None:
 
 
 def _answers(address: str) -> bool:
-    """Whether a server says anything at all; proxies are used as the environment names them."""
+    """Whether a server says anything at all."""
     try:
         with urllib.request.urlopen(address, timeout=PATIENCE):
             return True
