@@ -271,11 +271,7 @@ class Rollout(NamedTuple):
 
 
 def rollouts_of(
-    network: StudentNetwork,
-    datamodule: LongTailDataModule,
-    split: str,
-    images: int,
-    class_order: Tensor | None = None,
+    network: StudentNetwork, datamodule: LongTailDataModule, split: str, images: int, class_order: Tensor | None = None
 ) -> list[Rollout | None]:
     """An image of each of some classes, from the most to the least frequent, with its tokens' rollouts.
 

@@ -48,12 +48,7 @@ class StudentAveraging(L.Callback):
         self._updates = trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Average once an update, not once a micro-batch."""
         assert self.average is not None

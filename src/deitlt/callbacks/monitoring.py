@@ -54,12 +54,7 @@ class StageProgress(L.Callback):
 
     @rank_zero_only
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar by a share of an epoch; long epochs should not look like a standstill."""
         if self._bar is not None:
@@ -110,12 +105,7 @@ class Throughput(L.Callback):
         self._began, self._images = time.monotonic(), 0
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count a batch's images."""
         self._images += len(batch.images)
@@ -154,12 +144,7 @@ class FirstStep(L.Callback):
             self._began, self._update = time.monotonic(), trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """End with the first update, which may be several micro-batches."""
         if self.seconds is not None or self._began is None or trainer.global_step == self._update:
@@ -197,12 +182,7 @@ class FiniteLoss(L.Callback):
         self._update = trainer.global_step
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note the update if its loss is not finite; look every few batches."""
         loss = outputs["loss"].detach()

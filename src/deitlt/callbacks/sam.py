@@ -45,10 +45,7 @@ class SharpnessAwareMinimization(L.Callback):
     """
 
     def __init__(
-        self,
-        rho: float | RhoSchedule = 0.05,
-        adaptive: bool = False,
-        scope: Literal["rank", "global"] = "rank",
+        self, rho: float | RhoSchedule = 0.05, adaptive: bool = False, scope: Literal["rank", "global"] = "rank"
     ) -> None:
         self.rho: RhoSchedule = ConstantRho(rho) if isinstance(rho, int | float) else rho
         self.adaptive = adaptive
@@ -85,11 +82,7 @@ class SharpnessAwareMinimization(L.Callback):
         pl_module.log("train/rho", self.rho(trainer.current_epoch), rank_zero_only=True)
 
     def on_train_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Remember the batch and its random streams for the second pass."""
         if batch_idx % trainer.accumulate_grad_batches == 0:
@@ -99,11 +92,7 @@ class SharpnessAwareMinimization(L.Callback):
         self._window.append(MicroBatch(batch, batch_idx, torch.get_rng_state(), device_state))
 
     def _two_passes(
-        self,
-        trainer: L.Trainer,
-        module: L.LightningModule,
-        optimizer: LightningOptimizer,
-        first_pass: Closure,
+        self, trainer: L.Trainer, module: L.LightningModule, optimizer: LightningOptimizer, first_pass: Closure
     ) -> Any:
         with _unsynchronised(trainer, self.scope == "rank"):
             result = first_pass()

@@ -2,12 +2,7 @@
 
 from deitlt.checkpoints.external import authors_student_state
 from deitlt.checkpoints.initial import TIMM, check_start, check_unseen, initialise
-from deitlt.checkpoints.io import (
-    AtomicCheckpointIO,
-    find_checkpoint,
-    read_checkpoint,
-    write_atomically,
-)
+from deitlt.checkpoints.io import AtomicCheckpointIO, find_checkpoint, read_checkpoint, write_atomically
 from deitlt.checkpoints.loading import (
     TrainedNetwork,
     check_teacher,

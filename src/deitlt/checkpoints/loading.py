@@ -165,11 +165,7 @@ def check_teacher(path: Path, datamodule: LongTailDataModule, recipe: Mapping[st
 
 
 def load_trained(
-    path: Path,
-    ema: bool,
-    device: torch.device,
-    recipe: Mapping[str, Any] | None = None,
-    label_order: str = "auto",
+    path: Path, ema: bool, device: torch.device, recipe: Mapping[str, Any] | None = None, label_order: str = "auto"
 ) -> TrainedNetwork:
     """Read a network and place it on a device.
 

@@ -299,11 +299,7 @@ class LDAMLoss(CountedLoss):
     """
 
     def __init__(
-        self,
-        counts: Sequence[int],
-        max_margin: float = 0.5,
-        scale: float = 30.0,
-        class_weights: Tensor | None = None,
+        self, counts: Sequence[int], max_margin: float = 0.5, scale: float = 30.0, class_weights: Tensor | None = None
     ) -> None:
         super().__init__(counts, class_weights)
         self.max_margin, self.scale = max_margin, scale

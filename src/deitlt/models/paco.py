@@ -128,11 +128,7 @@ def check_queue_size(queue_size: int, keys: int) -> None:
 
 
 def create_paco_teacher(
-    num_classes: int,
-    name: str = "cifar_resnet32",
-    dim: int = 32,
-    queue_size: int = 1024,
-    momentum: float = 0.999,
+    num_classes: int, name: str = "cifar_resnet32", dim: int = 32, queue_size: int = 1024, momentum: float = 0.999
 ) -> PaCoNetwork:
     """A PaCo teacher with fresh weights: images [B, 3, H, W] -> logits [B, C], and what its training needs.
 
