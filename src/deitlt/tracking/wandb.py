@@ -1,25 +1,7 @@
 """A stage's run in Weights & Biases: online where a key and a server are, else offline and ready for upload.
 
-Metric names, in the CSV files as in W&B:
-
-| name | what | in the summary |
-| --- | --- | --- |
-| `epoch` | the axis of every curve | last |
-| `train/loss`, `train/loss_cls`, `train/loss_dist` | mean of the epoch | least, last |
-| `train/lr`, `train/rho` | learning rate at the epoch's end; SAM's radius in it | last |
-| `speed/images_per_second`, `speed/epoch_seconds` | of training, all devices together; without evaluations | last |
-| `val/...`, `test/...` | accuracy of a watched split in percent | greatest, last |
-| `final/...` | accuracy of the epoch that the protocol reports: what metrics.json says | itself |
-| `analysis/...` | the measured claims, such as `analysis/rank/dist/block03` | last |
-| `analysis/calibration/...` | expected calibration error in percent | least, last |
-| `per_class`, `confusions` | tables: a row a class; a row a pair of classes that are confused | - |
-| `pictures/...` | `views`, `per_class`, `confusion_cls`, ..., `analysis/...` | - |
-| `artifacts/teacher` | which artifact taught a student | itself |
-
-Accuracies are named SPLIT/TOKEN/NAME, with the tokens `cls`, `dist`, `avg` and the names `all`, `balanced`, `head`,
-`mid`, `tail`, `top5`; SPLIT/ema/TOKEN/NAME are those of the moving average; a teacher has no token: SPLIT/NAME.
-
-`import wandb` takes half a second, so it happens only where it is used.
+docs/wandb.md lists the names of metrics, which the CSV files share. `import wandb` takes half a second, so it happens
+only where it is used.
 """
 
 import logging
