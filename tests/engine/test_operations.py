@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deitlt.engine.examples import operation_examples
-from deitlt.reports.sample_figures import view_grid
+from deitlt.reports.image_figures import view_grid
 from deitlt.transforms import IMAGENET, batch_transform
 
 

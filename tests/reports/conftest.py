@@ -1,13 +1,12 @@
 import copy
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deitlt.reports.claims import findings
-from deitlt.reports.run_data import read_run_data
 from deitlt.reports.runs import read_runs
 
 _METRICS = {
@@ -88,11 +87,11 @@ def student_analysis():
 
 @pytest.fixture
 def make_run(tmp_path, metrics):
-    """Writes a run's folder, reads it back as `RunData`. sam, views: of its teacher; analyses: stage -> analysis."""
+    """Writes a run's folder, reads it back. sam, transforms: of its teacher; analyses: stage -> analysis."""
 
-    def make(name="run", sam=True, views=_WEAK, analyses=None, history=(), **changes):
+    def make(name="run", sam=True, transforms=_WEAK, analyses=None, history=(), **changes):
         folder = tmp_path / name
-        teacher = {**_STAGE, "sam": {"enabled": sam}, "transforms": views}
+        teacher = {**_STAGE, "sam": {"enabled": sam}, "transforms": transforms}
         stages = {"teacher": teacher, "student": _DISTILLED, "baseline": _STAGE}
         for stage, recipe in stages.items():
             (folder / stage / "analysis").mkdir(parents=True)
@@ -107,20 +106,9 @@ def make_run(tmp_path, metrics):
         (folder / "per_class.csv").write_text(_PER_CLASS)
         (folder / "metrics.json").write_text(json.dumps({**copy.deepcopy(metrics), **changes}))
         (run,) = read_runs([folder])
-        return read_run_data(run, run.experiment)
+        return replace(run, name=run.experiment)
 
     return make
-
-
-@pytest.fixture
-def verdict():
-    """Finds the claim of runs whose title has a word; answers with its verdict and the numbers in words."""
-
-    def find(runs, title):
-        (found,) = (found for found in findings(runs) if title in found.claim.title)
-        return found.verdict, list(found.numbers)
-
-    return find
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from deitlt.reports.figures import (
     COLOURS,
     bar_panels,
     group_colour,
-    in_group_order,
     line_panels,
     save_figure,
     series_style,
@@ -44,7 +43,6 @@ def test_series_and_groups_differ_in_colour_and_marker():
     for styles in (tokens, [spare_style(i) for i in range(6)]):
         assert len({style.colour for style in styles}) == len({style.marker for style in styles}) == 6
     assert group_colour("nobody") not in COLOURS.values()
-    assert in_group_order(["tail", "few", "all", "head", "tail"]) == ["all", "head", "tail", "few"]
 
 
 def test_long_names_are_cut():
@@ -123,3 +121,11 @@ def test_bars_stand_in_clusters_with_a_gap_for_what_is_absent():
     assert every[0].get_x() < 0 < tail[0].get_x() + tail[0].get_width()
     assert axes.get_ylim()[1] >= 100
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["all", "tail"]
+
+
+def test_numbers_stand_beyond_their_standard_errors():
+    bars = {"trace": {"all": {"all": 5.0}, "tail": {"tail": -3.0}}}
+    (axes,) = bar_panels(bars, errors={"trace": {"all": 1.0, "tail": 0.5}}).axes
+    spreads = [bars.lines[2][0].get_segments() for bars in axes.containers if hasattr(bars, "has_yerr")]
+    assert [segment[:, 1].tolist() for (segment,) in spreads] == [[4.0, 6.0], [-3.5, -2.5]]
+    assert [text.xy[1] for text in axes.texts] == [6.0, -3.5]

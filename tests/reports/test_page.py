@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from deitlt.reports.figures import COLOURS
-from deitlt.reports.page import report_html
+from deitlt.reports.page import (
+    commands,
+    facts,
+    measured_in_words,
+    report_html,
+    results_in_words,
+    trained_in_words,
+)
 from deitlt.reports.runs import read_runs
 
 STYLE = Path(__file__).parents[2] / "src" / "deitlt" / "reports" / "templates" / "style.css"
@@ -69,8 +76,8 @@ def page(make_run, student_analysis):
         for seed, name in enumerate(names):
             history = [student_analysis(1), student_analysis(4)]
             run = make_run(name, analyses={"student": student_analysis()}, history=history, seed=seed, **changes)
-            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(run.run.folder / "views.png")
-            folders.append(run.run.folder)
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(run.folder / "student" / "views.png")
+            folders.append(run.folder)
         return report_html(read_runs(folders))
 
     return make
@@ -94,18 +101,13 @@ def test_nothing_is_fetched_and_nothing_runs(page):
     assert "default-src 'none'; img-src data:" in text
 
 
-def test_every_picture_says_what_it_shows(page):
-    found = Page(page("a"))
+def test_every_picture_and_table_says_what_it_shows(page):
+    found = Page(page("a", "b"))
     assert found.all("img")
     assert all(len(image["alt"]) > 40 and image["src"].startswith("data:image/") for image in found.all("img"))
     charts = found.all("svg")
     assert len(charts) > 8
-    assert all(re.search(r"\d", chart["aria-label"]) for chart in charts)
-    assert all(chart["role"] == "img" for chart in charts)
-
-
-def test_tables_name_their_columns_and_rows(page):
-    found = Page(page("a", "b"))
+    assert all(chart["role"] == "img" and re.search(r"\d", chart["aria-label"]) for chart in charts)
     assert all("scope" in head for head in found.all("th"))
     assert "main" in [tag for tag, _ in found.elements]
     assert [tag for tag, _ in found.elements if tag in ("h1", "h2")] == ["h1", "h2"]
@@ -133,14 +135,14 @@ def test_a_name_may_hold_any_characters(page):
 
 
 def test_runs_of_different_data_are_parts_of_their_own(make_run):
-    folders = [make_run("a").run.folder, make_run("b", counts=[5, 4, 3, 2, 1]).run.folder]
+    folders = [make_run("a").folder, make_run("b", counts=[5, 4, 3, 2, 1]).folder]
     found = Page(report_html(read_runs(folders)))
     assert len(found.all("article")) == len(found.all("nav")) == 2
     assert found.open == found.astray == []
 
 
 def test_a_run_of_metrics_alone_has_a_page(tmp_path, metrics, make_run):
-    folder = make_run("a").run.folder
+    folder = make_run("a").folder
     for file in sorted(folder.rglob("*")):
         if file.is_file() and file.name != "metrics.json":
             file.unlink()
@@ -153,7 +155,7 @@ def test_thousands_of_classes_stay_a_small_page(make_run):
     counts = list(range(8142, 0, -1))
     names = [f"a rather long name of a species {i}" for i in range(8142)]
     groups = {"head": list(range(842)), "mid": list(range(842, 4543)), "tail": list(range(4543, 8142))}
-    folder = make_run("a", counts=counts, class_names=names, groups=groups).run.folder
+    folder = make_run("a", counts=counts, class_names=names, groups=groups).folder
     rows = [f"{name},head,{count},90,80,{count % 100},70" for name, count in zip(names, counts, strict=True)]
     (folder / "per_class.csv").write_text("class,group,train_images,teacher,CLS,DIST,AVG\n" + "\n".join(rows))
     text = report_html(read_runs([folder]))
@@ -188,14 +190,14 @@ def test_text_and_lines_can_be_told_from_the_paper(scheme):
 
 
 def test_runs_stand_in_the_order_in_which_they_were_given(make_run):
-    folders = [make_run(name, experiment=name).run.folder for name in ("b", "a", "B")]
+    folders = [make_run(name, experiment=name).folder for name in ("b", "a", "B")]
     text = report_html(read_runs(folders))
     assert [name[0] for name in re.findall(r'scope="rowgroup" colspan="5">([^<]+)<', text)][:3] == ["b", "a", "B"]
 
 
 def test_what_all_changed_recipes_changed_is_told_once(make_run):
     changes = {"a": ["x is 1", "y is 2"], "b": ["x is 1", "y is 3"], "c": ["x is 1"]}
-    folders = [make_run(name, recipe_differences=found).run.folder for name, found in changes.items()]
+    folders = [make_run(name, recipe_differences=found).folder for name, found in changes.items()]
     text = report_html(read_runs(folders))
     said = [
         "Every changed recipe: x is 1.",
@@ -203,40 +205,99 @@ def test_what_all_changed_recipes_changed_is_told_once(make_run):
         "Changed recipe 3, beside that: ",
     ]
     assert all(words in text for words in said)
-    alone = report_html(read_runs([make_run("d", recipe_differences=["x is 1"]).run.folder, folders[2]]))
+    alone = report_html(read_runs([make_run("d", recipe_differences=["x is 1"]).folder, folders[2]]))
     assert "Changed recipe 1: x is 1." in alone
     assert "Every changed" not in alone
 
 
 def test_equal_pictures_are_shown_once(make_run):
-    folders = [make_run(name, experiment=name).run.folder for name in ("first", "second")]
+    folders = [make_run(name, experiment=name).folder for name in ("first", "second")]
     for folder in folders:
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "views.png")
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "student" / "views.png")
     text = report_html(read_runs(folders))
     assert len(Page(text).all("img")) == 1
-    assert re.search(r"the teacher labels: as of first[^<]*\.</p>", text)
+    assert re.search(r"its teacher labels it: as of first[^<]*\.</p>", text)
 
 
 def test_a_line_that_is_alone_among_several_experiments_is_named(make_run, student_analysis):
     runs = [make_run("a", analyses={"student": student_analysis()}), make_run("b", experiment="other")]
-    text = report_html(read_runs([run.run.folder for run in runs]))
+    text = report_html(read_runs([run.folder for run in runs]))
     chart = text[text.index("<figcaption>Patches: mean attention distance") :]
     assert ">digits (changed recipe 1)</text>" in chart[: chart.index("</figure>")]
 
 
 def test_data_sets_of_one_name_are_counted_in_the_title(make_run):
-    folders = [make_run(str(n), data="digits", imbalance_factor=0.05, counts=[n] * 5).run.folder for n in (7, 8)]
+    folders = [make_run(str(n), data="digits", imbalance_factor=0.05, counts=[n] * 5).folder for n in (7, 8)]
     title = "<h1>digits, imbalance 20: 2 runs{}</h1>"
     assert title.format(" of 2 data sets") in report_html(read_runs(folders))
-    again = make_run("9", data="digits", imbalance_factor=0.05, counts=[7] * 5, seed=1).run.folder
+    again = make_run("9", data="digits", imbalance_factor=0.05, counts=[7] * 5, seed=1).folder
     assert title.format("") in report_html(read_runs([folders[0], again]))
+
+
+def test_what_was_trained_is_told(make_run):
+    words = trained_in_words(make_run())
+    assert "A teacher, deit_tiny, was trained for 4 epochs with SAM." in words
+    assert "A student, deit_tiny (depth 4), whose DIST token learns the teacher's hard decisions" in words
+    assert "from epoch 2 on its loss is re-weighted for the tail" in words
+    assert "plain ViT of the same size" in words
+
+
+def test_results_are_in_order_and_without_a_tail_nothing_is_told(make_run):
+    assert results_in_words([make_run()]) == (
+        "In the tail the teacher is right on 90.0 % of the images, DIST on 69.3 %, AVG on 48.9 %, the plain ViT on "
+        "27.6 % and CLS on 27.2 %. Over all test images the teacher is right on 95.0 %, DIST on 86.1 %, AVG on "
+        "81.0 %, the plain ViT on 74.4 % and CLS on 73.8 %."
+    )
+    assert results_in_words([make_run("a", teacher={"all": 90.0}, student=None, baseline=None)]) == ""
+
+
+def test_commands_are_those_that_were_typed_but_for_the_folder(make_run):
+    run = make_run()
+    run.config["recipe"]["overrides"] += ["data.root=my pictures", "paths.output_dir=runs/a"]
+    first, second, *_, last = commands(run)
+    assert first == ("Train it again", "deitlt train experiment=digits seed=0 'data.root=my pictures'")
+    assert second[1] == f"deitlt evaluate checkpoint={run.folder}"
+    assert last[1] == f"deitlt report {run.folder} --html=report.html"
+    del run.config["recipe"]["overrides"]
+    said = "Its recipe, without what the run changed in it"
+    assert commands(run)[0] == (said, "deitlt train experiment=digits seed=0")
+
+
+def test_facts_are_in_words(make_run):
+    found = facts(make_run(seconds={"teacher": 100.0, "student": 400.0, "baseline": 90000}, versions={"torch": "2.15"}))
+    assert found["Time"] == "teacher 100 s; student 7 min; plain ViT 25.0 h"
+    assert found["Machine"] == "1 CPU, 32-true"
+    assert found["Versions"] == "torch 2.15"
+    assert found["Reported epoch"] == "last epoch"
+    assert "Method" not in found
+
+
+def test_what_was_measured_on_is_told(make_run):
+    assert measured_in_words([make_run("a")]) == ""
+    found = {"epoch": 150, "images": 1256, "split": "train", "rank": {}, "diversity": {}}
+    runs = [make_run(name, analyses={"student": found}) for name in "bc"]
+    assert measured_in_words(runs) == "Measured after 150 epochs on 1,256 training images."
+    unknown = make_run("d", analyses={"student": {"epoch": 1, "rank": {}}})
+    assert measured_in_words([unknown]) == "Measured after 1 epoch on its images."
+
+
+def test_parts_that_were_measured_on_other_images_are_told_apart(make_run, student_analysis):
+    while_training = student_analysis(4) | {"images": 256, "split": "val"}
+    analysed = {"epoch": 3, "split": "test", "images": 500, "rank": {}, "calibration": {}}
+    run = make_run("a", history=[while_training], analyses={"student": {"epoch": 4, "split": "test", "agreement": {}}})
+    assert measured_in_words([run]) == "Measured after 4 epochs on 256 validation images."
+    run = make_run("b", history=[while_training], analyses={"student": analysed})
+    assert measured_in_words([run]) == (
+        "Measured after 4 epochs on 256 validation images: attention distance, diversity and winners; "
+        "after 3 epochs on 500 test images: rank and calibration."
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
 def test_a_phone_shows_the_page_without_errors(make_run, student_analysis, tmp_path):
     history = [student_analysis(1), student_analysis(4)]
-    folders = [make_run(name, analyses={"student": student_analysis()}, history=history).run.folder for name in "ab"]
+    folders = [make_run(name, analyses={"student": student_analysis()}, history=history).folder for name in "ab"]
     text = report_html(read_runs(folders))
     text = text.replace("&", "&amp;").replace('"', "&quot;")
     page = tmp_path / "watch.html"

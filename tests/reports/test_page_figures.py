@@ -3,9 +3,19 @@ import io
 import xml.etree.ElementTree as ET
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from deitlt.reports.page_figures import analysis_charts, chart, class_chart, embed, pictures, training_charts
+from deitlt.reports.page_figures import (
+    analysis_charts,
+    chart,
+    class_chart,
+    embed,
+    pictures,
+    training_charts,
+    unlike,
+)
+from deitlt.reports.runs import Sample
 
 
 def alt(drawn):
@@ -43,9 +53,10 @@ def test_one_experiment_shows_its_tokens(make_run, student_analysis):
         "Effective rank, by block",
         "1 - cosine of CLS and DIST, by block",
     ]
-    assert "DIST: 2.5 at block 1, 2.5 at block 4." in alt(charts[0])
-    assert "plain ViT, CLS: 6 at block 1" in alt(charts[0])
+    assert {"CLS", "DIST", "patches", "plain ViT, CLS"} <= words(charts[0])
+    assert "DIST: 2.5 at block 1" in alt(charts[0])
     assert "DIST: 9 at block 1, 12 at block 4." in alt(charts[1])
+    assert analysis_charts({"digits": [make_run("nothing", analyses={"student": {"epoch": 4}})]}) == []
 
 
 def test_seeds_are_means_of_networks_of_one_depth(make_run, student_analysis):
@@ -61,36 +72,38 @@ def test_experiments_stand_beside_each_other(make_run, student_analysis):
     history = [student_analysis(1), student_analysis(4)]
     first, second = (make_run(name, analyses={"student": student_analysis()}, history=history) for name in "ab")
     charts = analysis_charts({"with SAM": [first], "without": [second]})
-    assert charts[0].title == "Patches: mean attention distance, pixels, by block"
-    assert {"with SAM", "without"} <= words(charts[0])
+    (patches,) = (c for c in charts if c.title == "Patches: mean attention distance, pixels, by block")
+    assert {"with SAM", "without"} <= words(patches)
     assert alt(charts[-1]).endswith("without: 11 at epoch 1, 14 at epoch 4.")
-
-
-def test_what_was_not_measured_is_not_drawn(make_run):
-    run = make_run(analyses={"student": {"kind": "student", "epoch": 4}})
-    assert analysis_charts({"digits": [run]}) == []
 
 
 TEST, TRAIN = {"images": 500, "split": "test"}, {"images": 256, "split": "train"}
 
 
 def test_charts_say_where_runs_were_measured_on_different_images(make_run, student_analysis):
-    first, second = student_analysis() | TEST, student_analysis() | TRAIN
-    runs = [make_run("a", analyses={"student": first}, history=[student_analysis(i) | TRAIN for i in (1, 4)])]
-    runs.append(make_run("b", analyses={"student": second}, history=[student_analysis(i) | TRAIN for i in (1, 4)]))
+    history = [student_analysis(i) | TRAIN for i in (1, 4)]
+    first, second = (
+        make_run(name, analyses={"student": student_analysis() | sample}, history=history)
+        for name, sample in (("a", TEST), ("b", TRAIN))
+    )
     said = "Not measured on the same images: with SAM on 500 test images; without on 256 training images."
-    *blocks, epochs = analysis_charts({"with SAM": runs[:1], "without": runs[1:]})
-    assert [chart.note for chart in blocks] == [said] * len(blocks)
+    *blocks, epochs = analysis_charts({"with SAM": [first], "without": [second]})
+    assert {chart.note for chart in blocks} == {said}
     assert epochs.note == "Measured while training, on 256 training images."  # both were measured on the same
-    *blocks, _ = analysis_charts({"a": runs[:1], "b": runs[:1]})
+    *blocks, _ = analysis_charts({"a": [first], "b": [first]})
     assert {chart.note for chart in blocks} == {""}
-
-
-def test_a_chart_says_where_the_plain_vit_was_measured_on_other_images(make_run, student_analysis):
-    run = make_run(analyses={"student": student_analysis() | TEST, "baseline": student_analysis() | TRAIN})
-    distance, *_, cosine = analysis_charts({"digits": [run]})
-    assert distance.note.endswith("the student on 500 test images; the plain ViT on 256 training images.")
+    alone = make_run("c", analyses={"student": student_analysis() | TEST, "baseline": student_analysis() | TRAIN})
+    distance, *_, cosine = analysis_charts({"digits": [alone]})
+    assert distance.note.endswith("plain ViT, CLS on 256 training images; the others on 500 test images.")
     assert cosine.note == ""
+
+
+def test_different_images_are_told():
+    test, train = Sample("test", 10000), Sample("train", 256)
+    assert unlike({"a": [test, test], "b": [test], "c": []}) == ""
+    said = "Not measured on the same images: b on 256 training images; the others on 10,000 test images."
+    assert unlike({"a": [test], "b": [train], "c": [test]}) == said
+    assert unlike({"a": [test, train]}).endswith("a on 10,000 test images; a on 256 training images.")
 
 
 def test_a_teachers_rank_is_drawn(make_run):
@@ -105,26 +118,16 @@ def test_a_teachers_rank_is_drawn(make_run):
     assert alt(beside).endswith("with SAM: 20 at epoch 9. without: 30 at epoch 9.")
 
 
-def titles(run):
-    return {stage: [chart.title for chart in charts] for stage, charts in training_charts(run).items()}
-
-
 def test_each_stage_has_its_curves(make_run):
-    found = titles(make_run())
-    assert found["Student"] == ["Training loss", "Validation accuracy, %", "Learning rate (SAM's rho: 0.1 throughout)"]
-    assert set(found) == {"Teacher", "Student", "Plain ViT"}
-
-
-def test_tokens_have_lines_of_their_own_and_drw_is_marked(make_run):
-    loss, accuracy, _ = training_charts(make_run())["Student"]
+    run = make_run()
+    run.curves["teacher"]["train/rho"][-1] = (3.0, 0.5)  # it changes, so it is drawn
+    titles = {stage: [chart.title for chart in charts] for stage, charts in training_charts(run).items()}
+    student = ["Training loss", "Validation accuracy, %", "Learning rate (SAM's rho: 0.1 throughout)"]
+    teacher = [*student[:2], "Learning rate", "SAM's rho"]
+    assert titles == {"Teacher": teacher, "Student": student, "Plain ViT": student}
+    loss, accuracy, _ = training_charts(run)["Student"]
     assert {"CLS", "DIST", "DRW"} <= words(loss)
     assert "DIST: 10 at epoch 1, 50 at epoch 2." in alt(accuracy)
-
-
-def test_a_rho_that_changes_is_drawn(make_run):
-    run = make_run()
-    run.curves["teacher"]["train/rho"][-1] = (3.0, 0.5)
-    assert titles(run)["Teacher"][-2:] == ["Learning rate", "SAM's rho"]
 
 
 def picture(path, size, noisy=False):
@@ -134,7 +137,7 @@ def picture(path, size, noisy=False):
     return path
 
 
-def test_a_large_one_is_drawn_smaller(tmp_path):
+def test_a_large_picture_is_drawn_smaller(tmp_path):
     file = picture(tmp_path / "a.png", (2000, 600), noisy=True)
     found = embed(file, "caption", "alt")
     kind, _, data = found.source.partition(",")
@@ -143,26 +146,26 @@ def test_a_large_one_is_drawn_smaller(tmp_path):
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == (found.width, found.height) == (1400, 420)
 
 
-def test_what_is_no_picture_is_left_out(tmp_path):
-    (tmp_path / "views.png").write_text("<script>alert(1)</script>")
-    assert pictures(tmp_path) == []
-
-
-def test_views_and_the_last_rollouts_of_a_run_are_found(tmp_path):
-    for name in ("views.png", "student/views.png", "baseline/views.png", "student/analysis/rank.png"):
-        picture(tmp_path / name, (8, 8))
-    picture(tmp_path / "student/analysis/epoch_0001_rollout.png", (8, 8))
-    picture(tmp_path / "student/analysis/epoch_0010_rollout.png", (16, 8))
-    views, rollout = pictures(tmp_path)
-    assert views.caption.startswith("Training images, the student's view of each")
+def test_a_runs_images_and_rollouts_are_found_and_what_is_no_picture_is_left_out(make_run):
+    run = make_run()
+    for name in ("student/views.png", "baseline/views.png", "student/analysis/rank.png"):
+        picture(run.folder / name, (8, 8))
+    (run.folder / "teacher" / "views.png").write_text("<script>alert(1)</script>")
+    picture(run.folder / "student/analysis/rollout.png", (16, 8))
+    images, rollout = pictures(run)
+    assert images.caption == "Training images, each as the student sees it, and as its teacher labels it"
     assert rollout.width == 16
     assert "the student's tokens" in rollout.caption
     assert "white is as much" in rollout.caption
     assert "1, as much as by chance" in rollout.alt
+    del run.metrics["student"]["dist"]
+    assert "teacher" not in pictures(run)[0].alt
+    (run.folder / "student" / "views.png").unlink()
+    assert "the plain ViT sees it" in pictures(run)[0].caption
 
 
-def test_a_student_without_a_teacher_has_no_view_for_one(tmp_path):
-    picture(tmp_path / "student/views.png", (8, 8))
-    (taught,), (alone,) = pictures(tmp_path), pictures(tmp_path, taught=False)
-    assert "the teacher labels" in taught.caption
-    assert "teacher" not in alone.caption + alone.alt
+@pytest.mark.parametrize("group", ["all", "tail"])
+def test_accuracies_that_were_watched_once_are_no_curve(make_run, group):
+    run = make_run()
+    run.curves["student"] = {f"test/cls/{group}": [(4.0, 73.8)]}
+    assert "Student" not in training_charts(run)

@@ -38,14 +38,6 @@ def test_the_published_numbers(benchmark):
             assert [f"{value:.1f}" for value in PUBLISHED[benchmark][row].values()] == cell.split(",")
 
 
-def test_nobody_can_change_a_published_number():
-    first = next(iter(PUBLISHED))
-    with pytest.raises(TypeError):
-        PUBLISHED[first]["ViT"] = {"all": 99.0}
-    with pytest.raises(TypeError):
-        PUBLISHED[first]["ViT"]["all"] = 99.0
-
-
 EXPERIMENTS = Path(__file__).parents[2] / "conf" / "experiment"
 LDAM = {"teacher": "teacher LDAM+DRW+SAM", "student": "DeiT-LT, LDAM teacher", "baseline": "ViT"}
 PACO = {"teacher": "teacher PaCo+SAM", "student": "DeiT-LT, PaCo teacher", "baseline": "ViT"}
@@ -210,9 +202,8 @@ def test_a_changed_recipe_is_listed_and_compared_with_nothing(finished, tmp_path
 
 def test_a_vit_is_measured_by_its_only_token(finished, tmp_path, metrics):
     finished("a", experiment="cifar10_lt_if100_vit", student={"cls": metrics["student"]["cls"]}, teacher=None)
-    rows = {row.row: row for row in paper_rows(read_runs([tmp_path])) if row.published}
-    assert rows["ViT"].scores["all"] == [73.8]
-    assert rows["ViT"].published == {"all": 62.6}
+    found = table(report(tmp_path), "CIFAR-10-LT, imbalance 100")
+    assert found["ViT", "all"][:2] == ["62.6", "73.8"]
 
 
 def test_the_same_seed_twice_is_not_averaged(finished, tmp_path):
@@ -223,16 +214,12 @@ def test_the_same_seed_twice_is_not_averaged(finished, tmp_path):
     assert found["DeiT-LT, LDAM teacher (y/0)", "all"][1:4] == ["86.0", "+1.2", "1"]
 
 
-def test_runs_of_no_experiment_are_not_averaged(finished, tmp_path):
+def test_runs_of_no_experiment_and_data_with_other_classes_are_not_averaged(finished, tmp_path):
     finished("x/0", experiment=None, method=None, seed=0)
     finished("y/0", experiment=None, method=None, seed=1)
-    assert {row.seeds for row in paper_rows(read_runs([tmp_path]))} == {1}
-
-
-def test_data_of_one_name_with_other_classes_are_other_data(finished, tmp_path):
     finished("0", experiment="mine", data="folder", seed=0)
     finished("1", experiment="mine", data="folder", seed=1, class_names=["v", "w", "x", "y", "z"])
-    assert {row.seeds for row in paper_rows(read_runs([tmp_path]))} == {1}
+    assert {len(accuracies) for accuracies in paper_rows(read_runs([tmp_path])).values()} == {1}
 
 
 def test_protocols_are_kept_apart_and_told_in_words(finished, tmp_path):
@@ -240,8 +227,9 @@ def test_protocols_are_kept_apart_and_told_in_words(finished, tmp_path):
     finished("b", 86.0, seed=1, protocol="paper")
     finished("c", 85.0, seed=2, protocol="val")
     text = report(tmp_path)
-    rows = [row for row in paper_rows(read_runs([tmp_path])) if row.row == "DeiT-LT, LDAM teacher"]
-    assert {(row.protocol, *row.scores["all"]) for row in rows} == {("last", 84.0), ("paper", 86.0), ("val", 85.0)}
+    rows = paper_rows(read_runs([tmp_path])).items()
+    found = {(row.protocol, seed["all"]) for row, seeds in rows for seed in seeds if row.name.startswith("DeiT-LT")}
+    assert found == {("last", 84.0), ("paper", 86.0), ("val", 85.0)}
     assert "last = last epoch; val = best epoch on the validation split; paper = best epoch on the TEST set" in text
 
 

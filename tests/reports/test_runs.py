@@ -3,13 +3,17 @@ import json
 import pytest
 
 from deitlt.errors import ConfigError
-from deitlt.reports.runs import Run, accuracy_rows, by_data, data_title, read_runs
+from deitlt.reports.runs import Run, Sample, accuracy_rows, by_data, data_title, in_group_order, read_runs, sample_of
 
 
 def write(folder, metrics, **changes):
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps({**metrics, **changes}))
     return folder
+
+
+def read_again(run):
+    return read_runs([run.folder])[0]
 
 
 def test_runs_are_found_in_folders_and_below_each_once(tmp_path, metrics):
@@ -27,17 +31,11 @@ def test_a_folder_without_a_run_is_named(tmp_path, metrics):
         read_runs([tmp_path / "a", tmp_path / "empty"])
 
 
-def test_a_broken_file_is_named(tmp_path):
-    (tmp_path / "metrics.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"metrics\.json is not readable JSON"):
-        read_runs([tmp_path])
-
-
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ([1, 2], "it is no mapping of names to values"),
-        (3, "it is no mapping of names to values"),
+        ("{", r"is not readable JSON"),
+        ([1, 2], r"holds no run's accuracies \(it is no mapping of names to values"),
         ({"accuracy": 0.93, "loss": 0.2}, "there is no accuracy of a teacher or student in it"),
         ({"student": {"cls": {"all": "high"}}}, "could not convert"),
         ({"student": {"cls": {"all": 93}}, "class_names": 3}, "class_names is no list of names"),
@@ -45,43 +43,111 @@ def test_a_broken_file_is_named(tmp_path):
     ],
 )
 def test_what_no_run_wrote_is_named(tmp_path, content, why):
-    (tmp_path / "metrics.json").write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match=rf"metrics\.json holds no run's accuracies \({why}"):
+    text = content if isinstance(content, str) else json.dumps(content)
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(ConfigError, match=rf"metrics\.json .*{why}"):
         read_runs([tmp_path])
 
 
-def test_runs_of_one_data_set_stand_together(tmp_path, metrics):
+def test_runs_of_one_data_set_stand_together_and_equal_titles_are_numbered(tmp_path, metrics):
     runs = [Run(tmp_path / str(i), "digits", i, dict(metrics)) for i in range(4)]
-    runs[1].metrics["counts"] = [9, 9, 9, 9, 9]
-    runs[3].metrics["counts"] = [1, 2, 3, 4, 5]
-    found = by_data(runs)
-    assert [len(together) for together in found.values()] == [2, 1, 1]
-    assert next(iter(found)) == "data without a name, as it is: 5 classes, 1,303 images"
-
-
-def test_equal_titles_of_different_data_are_numbered(tmp_path, metrics):
-    runs = [Run(tmp_path / str(i), "digits", i, dict(metrics)) for i in range(3)]
     runs[1].metrics["class_names"] = list("vwxyz")
-    runs[2].metrics["class_names"] = list("lmnop")
+    runs[3].metrics["counts"] = [1, 2, 3, 4, 5]
     title = data_title(metrics)
-    assert list(by_data(runs)) == [title, f"{title} (2)", f"{title} (3)"]
-
-
-def test_a_title_says_data_and_tail(metrics):
+    assert title == "data without a name, as it is: 5 classes, 1,303 images"
+    other = "data without a name, as it is: 5 classes, 15 images"
+    assert {title: len(found) for title, found in by_data(runs).items()} == {title: 2, f"{title} (2)": 1, other: 1}
     assert data_title({**metrics, "data": "digits", "imbalance_factor": 0.05}).startswith("digits, imbalance 20: 5 cl")
 
 
 def test_rows_stand_in_order_under_their_names(metrics):
-    labels = [row.label for row in accuracy_rows(metrics)]
-    assert labels == ["teacher", "student CLS", "student DIST", "student AVG", "student (EMA) CLS", "plain ViT"]
-
-
-def test_a_baseline_with_two_tokens_names_them(metrics):
-    metrics["baseline"]["dist"] = metrics["baseline"]["cls"]
-    assert [row.label for row in accuracy_rows(metrics)][-2:] == ["plain ViT CLS", "plain ViT DIST"]
-
-
-def test_parts_that_were_not_trained_have_no_row(metrics):
+    labels = ["teacher", "student CLS", "student DIST", "student AVG", "student (EMA) CLS", "plain ViT"]
+    assert [row.label for row in accuracy_rows(metrics)] == labels
     del metrics["teacher"], metrics["student_ema"]
-    metrics["baseline"] = None
-    assert [row.part for row in accuracy_rows(metrics)] == ["student"] * 3
+    metrics["baseline"]["dist"] = metrics["baseline"]["cls"]  # with two tokens a baseline names them
+    assert [row.label for row in accuracy_rows(metrics)] == [*labels[1:4], "plain ViT CLS", "plain ViT DIST"]
+    assert in_group_order(["tail", "few", "all", "head", "tail"]) == ["all", "head", "tail", "few"]
+
+
+def test_a_runs_folder_is_read(make_run):
+    run = make_run(analyses={"teacher": {"kind": "teacher"}})
+    assert run.curves["teacher"]["train/lr"] == [(1.0, 0.1), (2.0, 0.1), (3.0, 0.01)]
+    assert run.curves["student"]["test/cls/all"] == [(3.0, 73.8)]  # after three epochs, and no fourth
+    assert run.recalls["AVG"] == [98.0, 98.0, 85.0, 90.0, None]
+    assert run.analyses == {"teacher": {"kind": "teacher"}}
+    assert run.recipe("student")["drw"]["start_epoch"] == 2
+
+
+def test_metrics_alone_are_enough(tmp_path, metrics):
+    run = read_again(Run(write(tmp_path / "a", metrics), "", 0, {}))
+    assert (run.config, run.recalls, run.analyses, run.recipe("student")) == ({}, {}, {}, {})
+    assert not any(run.curves.values())
+
+
+def test_a_given_teachers_recipe_is_found_beside_its_checkpoint(make_run, tmp_path):
+    make_run("first", sam=False)
+    run = make_run("second")
+    (run.folder / "teacher" / "stage.yaml").unlink()
+    for given in ("first/teacher/last.ckpt", "first/teacher", "first"):
+        config = {"teacher": {"checkpoint": str(tmp_path / given)}}
+        (run.folder / "config.yaml").write_text(json.dumps(config))
+        assert read_again(run).recipe("teacher")["sam"]["enabled"] is False
+
+
+@pytest.mark.parametrize(
+    ("file", "asked", "said"),
+    [("student/analysis.json", "analyses", "not readable JSON"), ("config.yaml", "config", "not readable YAML")],
+)
+def test_a_broken_file_is_named(make_run, file, asked, said):
+    run = make_run()
+    (run.folder / file).write_text("{[")
+    with pytest.raises(ConfigError, match=rf"{file} is {said}"):
+        getattr(read_again(run), asked)
+
+
+def test_each_part_of_an_analysis_is_the_last_of_its_kind_and_keeps_its_images(make_run, student_analysis):
+    before = {"epoch": 0, "agreement": {"clean": {"all": 90.0}}}
+    later = {part: found for part, found in student_analysis(4).items() if part != "agreement"}
+    analysed = {"epoch": 4, "images": 10000, "split": "test", "rank": {"width": 64}}
+    history = [before, later | {"images": 256, "split": "train"}]
+    run = make_run(history=history, analyses={"student": analysed})
+    assert run.analyses["student"]["agreement"] == before["agreement"]
+    assert run.analyses["student"]["diversity"] == later["diversity"]
+    assert run.analyses["student"]["rank"] == {"width": 64}
+    assert run.sample("student", "rank") == ("test", 10000)
+    assert run.sample("student", "diversity") == ("train", 256)
+    assert run.sample("student", "agreement") is run.sample("teacher", "rank") is None
+
+
+@pytest.mark.parametrize(
+    ("sample", "words"),
+    [
+        (Sample("test", 10000), "10,000 test images"),
+        (Sample("val", 1), "1 validation image"),
+        (Sample("train", None), "training images"),
+        (Sample(None, 20), "20 images"),
+        (Sample(None, None), "its images"),
+    ],
+)
+def test_images_in_words(sample, words):
+    assert str(sample) == words
+
+
+def test_sharpness_counts_its_own_images():
+    analysis = {"split": "test", "images": 10000, "sharpness": {"all": {"images": 200}}}
+    assert sample_of(analysis, "sharpness") == ("train", 200)
+    assert sample_of({"sharpness": {"tail": {"images": 3}}}, "sharpness") is None
+
+
+def test_a_teachers_rank_is_that_of_training_else_of_the_finished_teacher(make_run):
+    def teacher(epoch, components):
+        return {"epoch": epoch, "split": "train", "images": 256, "rank": {"features": {"components": components}}}
+
+    run = make_run("a", analyses={"teacher": teacher(9, 30)})
+    assert run.teacher_rank_by_epoch("components") == [(9.0, 30.0)]
+    assert run.teacher_rank_by_epoch("effective") == []
+    (run.folder / "teacher" / "analysis" / "epoch_0004.json").write_text(json.dumps(teacher(4, 20)))
+    run = read_again(run)
+    assert run.teacher_rank_by_epoch("components") == [(4.0, 20.0)]
+    assert run.samples_by_epoch("teacher", "rank") == [("train", 256)]
+    assert run.samples_by_epoch("student", "rank") == []

@@ -13,7 +13,7 @@ from deitlt.reports.sweep import (
     sweep_table,
     swept_keys,
 )
-from deitlt.reports.sweep_figure import _axis, parallel_coordinates
+from deitlt.reports.sweep_figure import make_axis, parallel_coordinates
 from deitlt.reports.tables import terminal
 
 METRIC = "val/student/avg/balanced"
@@ -81,18 +81,18 @@ def test_jobs_are_read_in_their_order_and_broken_files_are_no_jobs(tmp_path):
 
 
 def test_an_axis_of_numbers_is_to_scale():
-    assert list(_axis(["0", "1", "4"]).places) == [0, 0.25, 1]
-    assert _axis(["0", "1", "4"]).ticks == {0: "0", 0.25: "1", 1: "4"}
+    assert list(make_axis(["0", "1", "4"]).places) == [0, 0.25, 1]
+    assert make_axis(["0", "1", "4"]).ticks == {0: "0", 0.25: "1", 1: "4"}
 
 
 def test_names_are_evenly_spaced_and_one_value_alone_stands_in_the_middle():
-    assert list(_axis(["b", "a", "c", "a"]).places) == [0.5, 0, 1, 0]
-    assert list(_axis(["ldam", "ldam"]).places) == [0.5, 0.5]
-    assert list(_axis(["3", "3"]).places) == [0.5, 0.5]
+    assert list(make_axis(["b", "a", "c", "a"]).places) == [0.5, 0, 1, 0]
+    assert list(make_axis(["ldam", "ldam"]).places) == [0.5, 0.5]
+    assert list(make_axis(["3", "3"]).places) == [0.5, 0.5]
 
 
 def test_many_different_numbers_have_a_few_ticks_and_the_ends_are_among_them():
-    axis = _axis([str(x / 10) for x in range(30)])
+    axis = make_axis([str(x / 10) for x in range(30)])
     assert len(axis.ticks) == 5
     assert (axis.ticks[0.0], axis.ticks[1.0]) == ("0", "2.9")
     assert all(math.isfinite(place) for place in axis.places)
@@ -106,10 +106,10 @@ def test_the_picture_is_as_wide_as_there_are_settings():
 
 
 def test_ticks_have_the_digits_that_tell_them_apart():
-    assert _axis([str(10.25 + x / 40) for x in range(11)]).ticks.keys() == {0.0, 0.25, 0.5, 0.75, 1.0}
-    assert list(_axis([str(10.25 + x / 40) for x in range(11)]).ticks.values())[::4] == ["10.25", "10.5"]
-    assert list(_axis([str(86 + x / 1000) for x in range(11)]).ticks.values())[::2] == ["86", "86.005", "86.01"]
-    assert next(iter(_axis([str(10.0**x) for x in range(-5, 5)]).ticks.values())) == "1e-05"
+    assert make_axis([str(10.25 + x / 40) for x in range(11)]).ticks.keys() == {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert list(make_axis([str(10.25 + x / 40) for x in range(11)]).ticks.values())[::4] == ["10.25", "10.5"]
+    assert list(make_axis([str(86 + x / 1000) for x in range(11)]).ticks.values())[::2] == ["86", "86.005", "86.01"]
+    assert next(iter(make_axis([str(10.0**x) for x in range(-5, 5)]).ticks.values())) == "1e-05"
 
 
 NONE = [False] * 3

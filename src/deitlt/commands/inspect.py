@@ -11,7 +11,7 @@ from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig, check_run, make_stage
 from deitlt.reports.class_figures import class_histogram
 from deitlt.reports.figures import save_figure
-from deitlt.reports.sample_figures import view_grid
+from deitlt.reports.image_figures import view_grid
 from deitlt.transforms import TeacherInput
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from deitlt.data import LongTailDataModule
 from deitlt.data.loading import isolated_rng
 from deitlt.data.samplers import SampleKey
-from deitlt.reports.sample_figures import ViewExample
+from deitlt.reports.image_figures import ViewExample
 from deitlt.transforms import BatchTransform, Mixup, TeacherInput, denormalise, student_transform
 from deitlt.transforms.operations import Layer, Operation, draw_warps
 from deitlt.transforms.randaugment import ARGUMENTS, STEPS, BatchRandAugment

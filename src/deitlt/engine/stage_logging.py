@@ -11,9 +11,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.data import LongTailDataModule
-from deitlt.engine.pictures import FOLDER
 from deitlt.engine.stage_config import StageConfig
 from deitlt.modules import RAW, ClassifierModule
+from deitlt.reports.analysis_figures import ANALYSIS_FOLDER
 from deitlt.reports.class_figures import MOST_CONFUSED, confusion_picture, per_class_accuracy
 from deitlt.reports.figures import save_figure
 from deitlt.tracking import (
@@ -89,7 +89,7 @@ def log_result(
     """
     for logger in wandb_runs(loggers):
         pictures = {f"pictures/{name}": picture for name, picture in _pictures(stage, module).items()}
-        in_folder = pictures_in(Path(stage.folder) / FOLDER, f"pictures/{FOLDER}")
+        in_folder = pictures_in(Path(stage.folder) / ANALYSIS_FOLDER, "pictures/analysis")
         log_findings(logger, module, datamodule.info, pictures | in_folder)
         if stage.logger["wandb"].get("artifacts", True):
             experiment = (stage.run.get("recipe") or {}).get("experiment") or stage.data["name"]

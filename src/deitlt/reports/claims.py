@@ -1,35 +1,26 @@
 """The paper's claims beside the numbers of finished runs: whether each holds is computed, never taken for granted."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
 from statistics import mean
-from typing import Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from deitlt.reports.run_data import (
-    RunData,
-    Sample,
-    Sides,
-    dig,
-    epochs_in_words,
-    matched_runs,
-    number_in,
-    on_images,
-    samples_of,
-)
+from deitlt.reports.runs import Run, Sample, dig, epochs_in_words, number_in, on_images, sample_of
 
 HOLDS: Final = "holds"
 IN_PART: Final = "holds in part"
 FAILS: Final = "does not hold"
 UNKNOWN: Final = "not measured"
-_EARLY: Final = "attention distance of the patches in the first two blocks"
-_ACCURACIES: Final = (("all", "accuracy"), ("tail", "tail accuracy"))
 _BESIDE: Final = ", runs beside runs"
 # How the keys begin that make the difference that a claim is about.
-_TRANSFORMS: Final = ("transforms", "views")  # of a recipe; the second is how older runs called it
 _TEACHING: Final = ("teacher.", "student.distillation.", "student.model.distilled.", "student.teacher_input.",
-                    *(f"student.{node}.teacher_sees." for node in _TRANSFORMS))  # fmt: skip
+                    "student.transforms.teacher_sees.")  # fmt: skip
 _SAM: Final = ("teacher.sam.",)
-_TEACHERS_IMAGES: Final = (*(f"teacher.{node}." for node in _TRANSFORMS), "teacher.statistics.")
+_TEACHERS_IMAGES: Final = ("teacher.transforms.", "teacher.statistics.")
+# Where files lie, and how an update's images are shared among devices: it changes no run's numbers by design.
+_ELSEWHERE: Final = (".checkpoint", ".devices", ".batch_size")
+_NAMED: Final = 3  # keys that a note names; more are counted
 
 
 @dataclass(frozen=True)
@@ -37,7 +28,7 @@ class Comparison:
     """One number that should be above (or below) another.
 
     what: of what, such as 'tail accuracy'. unit: after both. of: what several of the same are counted as. note: a
-    sentence on the runs that were compared, or nothing.
+    sentence on the runs that were compared, or nothing. run: whose numbers, where several runs have the same.
     """
 
     what: str
@@ -50,6 +41,7 @@ class Comparison:
     tie_holds: bool = False
     of: str = "runs"
     note: str = ""
+    run: str = ""
 
     @property
     def ties(self) -> bool:
@@ -62,19 +54,20 @@ class Comparison:
         return self.tie_holds if self.ties else (self.value < self.than) == self.below
 
 
+Compare: TypeAlias = Callable[[Sequence[Run]], Iterator[Comparison]]
+
+
 @dataclass(frozen=True)
 class Claim:
-    """paper: what it says. needs: what to do where nothing could be compared. within: one run's numbers.
+    """paper: what it says. needs: what to do where nothing could be compared. compare: what finds its numbers.
 
-    across: numbers of several runs of one data set, such as those with and without SAM.
-    halves: whether either tells one half of what the paper says.
+    halves: whether each of `compare` tells one half of what the paper says.
     """
 
     title: str
     paper: str
     needs: str
-    within: Callable[[RunData], Iterator[Comparison]] | None = None
-    across: Callable[[Sequence[RunData]], Iterator[Comparison]] | None = None
+    compare: Sequence[Compare]
     halves: bool = False
 
 
@@ -96,36 +89,26 @@ class Finding:
         return self.verdict.replace(" ", "-")
 
 
-_Key: TypeAlias = tuple[str, str, str, str]
-
-
-def findings(runs: Sequence[RunData]) -> list[Finding]:
+def findings(runs: Sequence[Run]) -> list[Finding]:
     """Each claim beside the runs of one data set; the seeds of one experiment are told as means."""
     return [_finding(claim, runs) for claim in CLAIMS]
 
 
-def _finding(claim: Claim, runs: Sequence[RunData]) -> Finding:
-    gathered: dict[_Key, list[Comparison]] = {}
-    several = len({run.name for run in runs}) > 1
-    within = [(run.name if several else "", found) for run in runs for found in (claim.within or _nothing)(run)]
-    across = [("", found) for found in (claim.across or _nothing)(runs)]
-    for name, found in (*within, *across):
-        gathered.setdefault((name, found.what, found.name, found.than_name), []).append(found)
-    told: dict[tuple[str, str], list[str]] = {}
-    for (name, what, *_), comparisons in gathered.items():
-        told.setdefault((name, what), []).append(_in_words(comparisons))
-    every = [found for _, found in (*within, *across)]
+def _finding(claim: Claim, runs: Sequence[Run]) -> Finding:
+    parts = [list(compare(runs)) for compare in claim.compare]
+    every = [comparison for part in parts for comparison in part]
+    gathered: dict[tuple[str, ...], list[Comparison]] = {}
+    for found in every:
+        gathered.setdefault((found.run, found.what, found.name, found.than_name), []).append(found)
+    told: dict[str, list[str]] = {}
+    for (run, what, *_), comparisons in gathered.items():
+        told.setdefault(f"{run}, {what}" if run else what, []).append(_in_words(comparisons))
     notes, verdict = [note for note in dict.fromkeys(found.note for found in every) if note], _verdict(every)
-    if claim.halves and every and not (within and across):
+    if claim.halves and every and not all(parts):
         verdict = IN_PART if verdict == HOLDS else verdict
         notes.append(f"Only one half of it was measured; for the other: {claim.needs}.")
     # 'digits, tail accuracy: DIST 80.7 %, CLS 40.7 %, as claimed in 3 of 3 runs'; several about the same in one.
-    lines = [f"{f'{name}, ' if name else ''}{what}: {'; '.join(words)}" for (name, what), words in told.items()]
-    return Finding(claim, verdict, lines, notes)
-
-
-def _nothing(_: object) -> Iterator[Comparison]:
-    yield from ()
+    return Finding(claim, verdict, [f"{what}: {'; '.join(words)}" for what, words in told.items()], notes)
 
 
 def _verdict(found: Sequence[Comparison]) -> str:
@@ -157,7 +140,18 @@ def value_text(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 1 or value == 0 else f"{value:.2g}"
 
 
-def _compare_means(
+def _each(find: Callable[[Run], Iterator[Comparison]]) -> Compare:
+    """What one run alone tells, of each run."""
+
+    def compare(runs: Sequence[Run]) -> Iterator[Comparison]:
+        several = len({run.name for run in runs}) > 1
+        for run in runs:
+            yield from (replace(found, run=run.name if several else "") for found in find(run))
+
+    return compare
+
+
+def _means(
     what: str,
     name: str,
     ours: Sequence[float | None],
@@ -173,12 +167,65 @@ def _compare_means(
         yield Comparison(what, name, mean(a), than_name, mean(b), unit, below, note=note)
 
 
+class Sides(NamedTuple):
+    """ours: the runs that have something. theirs: those that have not. note: on what else they differ in, or ''."""
+
+    ours: Sequence[Run]
+    theirs: Sequence[Run]
+    note: str = ""
+
+
+_Recipe: TypeAlias = tuple[tuple[str, str], ...]
+
+
+def matched_runs(ours: Sequence[Run], theirs: Sequence[Run], about: Sequence[str]) -> Sides:
+    """The runs of one recipe on either side: of the two recipes that differ in the fewest keys, else of the most runs.
+
+    Args:
+        ours: runs that have something.
+        theirs: runs that have not.
+        about: how the keys begin in which they may differ, such as 'teacher.sam.'.
+    """
+    first, second = (_by_recipe(side, about) for side in (ours, theirs))
+    pairs = list(product(first, second))
+    if not pairs:
+        return Sides([], [])
+    a, b = min(pairs, key=lambda pair: (len(_differing(*pair)), -len(first[pair[0]]) - len(second[pair[1]])))
+    differing, names = _differing(a, b), [", ".join({run.name: None for run in s}) for s in (first[a], second[b])]
+    more = f" and {len(differing) - _NAMED} keys more" if len(differing) > _NAMED else ""
+    words = f"; they differ in {', '.join(differing[:_NAMED])}{more}, too" if differing else ""
+    note = f"Compared: {names[0]} beside {names[1]}{words}." if words or len(pairs) > 1 else ""
+    return Sides(first[a], second[b], note)
+
+
+def _by_recipe(runs: Sequence[Run], about: Sequence[str]) -> dict[_Recipe, list[Run]]:
+    found: dict[_Recipe, list[Run]] = {}
+    for run in runs:
+        nodes = {"teacher": run.recipe("teacher"), "student": run.recipe("student"),
+                 "data": {"sampler": dig(run.stages, "student", "data", "sampler") or {}}}  # fmt: skip
+        leaves = [(key, str(value)) for key, value in _leaves(nodes)
+                  if not key.endswith(_ELSEWHERE) and not f"{key}.".startswith(tuple(about))]  # fmt: skip
+        found.setdefault(tuple(sorted(leaves)), []).append(run)
+    return found
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _differing(first: _Recipe, second: _Recipe) -> list[str]:
+    """The keys in which two recipes differ; none where one was not written down. A null node stands for its keys."""
+    a, b = dict(first), dict(second)
+    keys = [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)] if a and b else []
+    return [key for key in keys if not any(key.startswith(f"{other}.") for other in keys)]
+
+
 def _alike(
-    runs: Sequence[RunData],
-    has: Callable[[RunData], bool | None],
-    about: Sequence[str],
-    part: str,
-    stage: str = "student",
+    runs: Sequence[Run], has: Callable[[Run], bool | None], about: Sequence[str], part: str, stage: str = "student"
 ) -> Sides:
     """The runs that have something, and the matched ones that have not, where a part was measured on the same images.
 
@@ -195,66 +242,60 @@ def _alike(
     sides = [[run for run in runs if has(run) is wanted] for wanted in (True, False)]
     ours, theirs = ([run.sample(stage, part) for run in side] for side in sides)
     shared = [sample for sample in ours if sample is not None and sample in theirs]
-    chosen = max(shared, key=[*ours, *theirs].count, default=None)
-    if chosen is None:
+    if not shared:
         return Sides([], [])
-    first, second = ([run for run in side if run.sample(stage, part) == chosen] for side in sides)
-    return matched_runs(first, second, about)
+    chosen = max(shared, key=[*ours, *theirs].count)
+    return matched_runs(*([run for run in side if run.sample(stage, part) == chosen] for side in sides), about)
 
 
-def is_taught(run: RunData) -> bool | None:
+def is_taught(run: Run) -> bool | None:
     """Whether a teacher taught the student; None without a student, and of a control, whose tokens learn the labels."""
-    control = run.distils and dig(run.stages, "student", "recipe", "distillation", "kind") == "none"
+    control = run.distils and dig(run.recipe("student"), "distillation", "kind") == "none"
     return run.distils if run.metrics.get("student") and not control else None
 
 
-def has_sam(run: RunData) -> bool | None:
+def has_sam(run: Run) -> bool | None:
     """Whether the student's teacher was trained with SAM; None where it has none, or nobody wrote down its recipe."""
-    enabled = dig(run.stages, "teacher", "recipe", "sam", "enabled")
+    enabled = dig(run.recipe("teacher"), "sam", "enabled")
     return None if enabled is None or not run.distils else bool(enabled)
 
 
-def is_out_of_distribution(run: RunData) -> bool | None:
+def is_out_of_distribution(run: Run) -> bool | None:
     """Whether the teacher was trained on other transforms or mixing than the student; None where that is not known."""
-    recipes = [dig(run.stages, stage, "recipe") or {} for stage in ("teacher", "student")]
-    teacher, student = (next((recipe[node] for node in _TRANSFORMS if node in recipe), None) for recipe in recipes)
+    teacher, student = (run.recipe(stage).get("transforms") for stage in ("teacher", "student"))
     if not run.distils or teacher is None or student is None:
         return None
     return any(dig(teacher, part) != dig(student, part) for part in ("train", "mixing"))
 
 
-def _beats_vit(run: RunData) -> Iterator[Comparison]:
-    """A student's accuracy beside that of the plain ViT of the same run, and where it leads by most."""
-    found = []
-    for group, name in _ACCURACIES:
-        ours, theirs = run.accuracy("student", "avg", group), run.accuracy("baseline", "cls", group)
-        if ours is not None and theirs is not None:
-            found.append(Comparison(name, "AVG", ours, "plain ViT", theirs))
-    yield from [*found, *_leads(found)]
-
-
-def _beats_vit_runs(runs: Sequence[RunData]) -> Iterator[Comparison]:
-    """Students' accuracies beside those of plain ViTs that are runs of their own."""
-    taught, alone = ([run for run in runs if is_taught(run) is wanted] for wanted in (True, False))
-    with_teacher, without, note = matched_runs(taught, alone, _TEACHING)
+def _accuracies(
+    ours: Sequence[Run], theirs: Sequence[Run], part: str, than: str, beside: str = "", note: str = ""
+) -> Iterator[Comparison]:
+    """AVG beside a part's CLS, and where there is a lead, whether it is greatest in the tail."""
     found: list[Comparison] = []
-    for group, name in _ACCURACIES:
-        ours = [run.accuracy("student", "avg", group) for run in with_teacher]
-        theirs = [run.accuracy("student", "cls", group) for run in without]
-        found += _compare_means(f"{name}{_BESIDE}", "AVG", ours, "students without a teacher", theirs, note=note)
-    yield from [*found, *_leads(found)]
+    for group, name in (("all", "accuracy"), ("tail", "tail accuracy")):
+        students = [run.accuracy("student", "avg", group) for run in ours]
+        vits = [run.accuracy(part, "cls", group) for run in theirs]
+        found += _means(f"{name}{beside}", "AVG", students, than, vits, note=note)
+    yield from found
+    leads = [comparison.value - comparison.than for comparison in found]
+    if len(leads) == 2 and max(leads) > 0:
+        yield Comparison(f"lead{beside}", "in the tail", leads[1], "over all images", leads[0], " points")
 
 
-def _leads(found: Sequence[Comparison]) -> Iterator[Comparison]:
-    """Whether the lead is greatest in the tail, from the comparisons of `_ACCURACIES`, where there is a lead."""
-    if len(found) == len(_ACCURACIES):
-        over_all, in_tail = (comparison.value - comparison.than for comparison in found)
-        if max(over_all, in_tail) > 0:
-            what = f"lead{_BESIDE if _BESIDE in found[0].what else ''}"
-            yield Comparison(what, "in the tail", in_tail, "over all images", over_all, unit=" points")
+def _beats_vit(run: Run) -> Iterator[Comparison]:
+    """A student beside the plain ViT of the same run."""
+    return _accuracies([run], [run], "baseline", "plain ViT")
 
 
-def _experts(run: RunData) -> Iterator[Comparison]:
+def _beats_vit_runs(runs: Sequence[Run]) -> Iterator[Comparison]:
+    """Students beside plain ViTs that are runs of their own."""
+    taught, alone = ([run for run in runs if is_taught(run) is wanted] for wanted in (True, False))
+    ours, theirs, note = matched_runs(taught, alone, _TEACHING)
+    return _accuracies(ours, theirs, "student", "students without a teacher", _BESIDE, note)
+
+
+def _experts(run: Run) -> Iterator[Comparison]:
     """CLS beside DIST on the head, DIST beside CLS in the tail."""
     for group, first, second, tie in (("head", "cls", "dist", True), ("tail", "dist", "cls", False)):
         a, b = (run.accuracy("student", token, group) for token in (first, second))
@@ -262,38 +303,39 @@ def _experts(run: RunData) -> Iterator[Comparison]:
             yield Comparison(f"{group} accuracy", first.upper(), a, second.upper(), b, tie_holds=tie)
 
 
-def _out_of_distribution(run: RunData) -> Iterator[Comparison]:
+def _out_of_distribution(run: Run) -> Iterator[Comparison]:
     """The teacher on the student's images beside the teacher on clean ones: percent on which it is right."""
-    asked = next((a["agreement"] for a in run.analyses.values() if number_in(a, "agreement", "clean", "all")), None)
+    asked = [a["agreement"] for a in run.analyses.values() if number_in(a, "agreement", "clean", "all") is not None][:1]
     for kind in ("augmented", "mixed", "cropped"):
-        clean, seen = (number_in(asked, which, "all") for which in ("clean", kind))
-        if clean is not None and seen is not None:
-            yield Comparison("teacher's decisions that are true", f"on {kind} images", seen, "on clean ones", clean,
-                             below=True)  # fmt: skip
+        seen, clean = ([number_in(found, which, "all") for found in asked] for which in (kind, "clean"))
+        yield from _means("teacher's decisions that are true", f"on {kind} images", seen, "on clean ones", clean,
+                          below=True)  # fmt: skip
 
 
-def _early_distance(run: RunData, stage: str) -> float | None:
-    """Mean attention distance of the patches in pixels, mean of the first two blocks, which the paper plots."""
-    blocks = run.by_block(stage, "attention_distance", "patches")
-    return mean(blocks[:2]) if blocks else None
+def _early_distances(
+    ours: Sequence[Run], theirs: Sequence[Run], names: tuple[str, str], stage: str, beside: str = "", note: str = ""
+) -> Iterator[Comparison]:
+    """The patches' mean attention distance in pixels, mean of the first two blocks, which the paper plots."""
+    blocks = [[run.by_block(of, "attention_distance", "patches")[:2] for run in side]
+              for of, side in (("student", ours), (stage, theirs))]  # fmt: skip
+    first, second = ([mean(found) for found in side if found] for side in blocks)
+    what = f"attention distance of the patches in the first two blocks{beside}"
+    return _means(what, names[0], first, names[1], second, " px", True, note)
 
 
-def _local_attention(run: RunData) -> Iterator[Comparison]:
-    """The early attention distance of a student beside that of the plain ViT of the same run."""
-    ours, theirs = _early_distance(run, "student"), _early_distance(run, "baseline")
-    samples = {run.sample(stage, "attention_distance") for stage in ("student", "baseline")}
-    if is_taught(run) and len(samples) == 1 and ours is not None and theirs is not None:
-        yield Comparison(_EARLY, "DeiT-LT", ours, "plain ViT", theirs, unit=" px", below=True)
+def _local_attention(run: Run) -> Iterator[Comparison]:
+    """The early attention of a student beside that of the plain ViT of the same run."""
+    if is_taught(run) and len({run.sample(stage, "attention_distance") for stage in ("student", "baseline")}) == 1:
+        yield from _early_distances([run], [run], ("DeiT-LT", "plain ViT"), "baseline")
 
 
-def _local_attention_runs(runs: Sequence[RunData]) -> Iterator[Comparison]:
-    """The early attention distance with a teacher and without."""
-    *sides, note = _alike(runs, is_taught, _TEACHING, "attention_distance")
-    ours, theirs = ([_early_distance(run, "student") for run in side] for side in sides)
-    yield from _compare_means(f"{_EARLY}{_BESIDE}", "with a teacher", ours, "without", theirs, " px", True, note)
+def _local_attention_runs(runs: Sequence[Run]) -> Iterator[Comparison]:
+    """The early attention with a teacher and without."""
+    ours, theirs, note = _alike(runs, is_taught, _TEACHING, "attention_distance")
+    return _early_distances(ours, theirs, ("with a teacher", "without"), "student", _BESIDE, note)
 
 
-def _low_rank(runs: Sequence[RunData]) -> Iterator[Comparison]:
+def _low_rank(runs: Sequence[Run]) -> Iterator[Comparison]:
     """The rank of DIST's features in each block, with a SAM teacher and with one without."""
     *sides, note = _alike(runs, has_sam, _SAM, "rank")
     ours, theirs = ([run.by_block("student", "components", "dist") for run in side] for side in sides)
@@ -303,38 +345,22 @@ def _low_rank(runs: Sequence[RunData]) -> Iterator[Comparison]:
                              "teacher without SAM", mean(b), unit="", below=True, of="blocks", note=note)  # fmt: skip
 
 
-def _diverge(run: RunData) -> Iterator[Comparison]:
+def _diverge(run: Run) -> Iterator[Comparison]:
     """How often the tokens differ after the last analysis while training beside the first."""
     series = run.disagreement_by_epoch()
     if len(series) > 1:
         (first, early), (last, late) = series[0], series[-1]
-        compared = [analysis for analysis in run.history["student"] if analysis["epoch"] in (first, last)]
-        where = {samples_of(analysis).get("diversity") for analysis in compared}
-        yield Comparison(_differ(where), f"after {epochs_in_words(last)}", late,
-                         f"after {epochs_in_words(first)}", early)  # fmt: skip
+        where = {sample_of(a, "diversity") for a in run.history["student"] if a["epoch"] in (first, last)}
+        now, then = (f"after {epochs_in_words(epoch)}" for epoch in (last, first))
+        yield Comparison(_differ(where), now, late, then, early)
 
 
-def _diverge_runs(runs: Sequence[RunData]) -> Iterator[Comparison]:
+def _diverge_runs(runs: Sequence[Run]) -> Iterator[Comparison]:
     """How often the tokens differ with an out-of-distribution teacher and with an in-distribution one."""
     *sides, note = _alike(runs, is_out_of_distribution, _TEACHERS_IMAGES, "diversity")
-    ours, theirs = (
-        [number_in(run.analyses.get("student"), "diversity", "disagreement", "all") for run in side] for side in sides
-    )
-    what = _differ({run.sample("student", "diversity") for side in sides for run in side})
-    yield from _compare_means(what, "out-of-distribution teacher", ours, "in-distribution teacher", theirs, note=note)
-
-
-def _flat_teacher(runs: Sequence[RunData]) -> Iterator[Comparison]:
-    """The sharpness of teachers with SAM and without, over all images and over the tail's."""
-    with_sam, without, note = _alike(runs, has_sam, [*_SAM, "student."], "sharpness", stage="teacher")
-    where = on_images({run.sample("teacher", "sharpness") for run in (*with_sam, *without)})
-    for group, which in (("all", ""), ("tail", ", the tail's alone")):
-        ours, theirs = (
-            [number_in(run.analyses.get("teacher"), "sharpness", group, "eigenvalue") for run in side]
-            for side in (with_sam, without)
-        )
-        words = f"the teacher's largest Hessian eigenvalue{where}{which}"
-        yield from _compare_means(words, "with SAM", ours, "without", theirs, "", True, note)
+    ours, theirs = ([run.number("student", "diversity", "disagreement", "all") for run in side] for side in sides)
+    where = {run.sample("student", "diversity") for side in sides for run in side}
+    return _means(_differ(where), "out-of-distribution teacher", ours, "in-distribution teacher", theirs, note=note)
 
 
 def _differ(where: Collection[Sample | None]) -> str:
@@ -343,48 +369,55 @@ def _differ(where: Collection[Sample | None]) -> str:
     return f"share of {images} on which CLS and DIST decide differently"
 
 
+def _flat_teacher(runs: Sequence[Run]) -> Iterator[Comparison]:
+    """The sharpness of teachers with SAM and without, over all images and over the tail's."""
+    *sides, note = _alike(runs, has_sam, [*_SAM, "student."], "sharpness", stage="teacher")
+    where = on_images({run.sample("teacher", "sharpness") for side in sides for run in side})
+    for group, which in (("all", ""), ("tail", ", the tail's alone")):
+        ours, theirs = ([run.number("teacher", "sharpness", group, "eigenvalue") for run in side] for side in sides)
+        words = f"the teacher's largest Hessian eigenvalue{where}{which}"
+        yield from _means(words, "with SAM", ours, "without", theirs, "", True, note)
+
+
 CLAIMS: Final = (
     Claim(
         "A CNN teacher lets a transformer learn the tail",
         "Distilled from a small CNN, a ViT trained from scratch beats the ViT that is trained alike without a "
         "teacher, most of all in the tail.",
         "train the plain ViT, too: stages=[teacher,student,baseline]",
-        _beats_vit,
-        _beats_vit_runs,
+        (_each(_beats_vit), _beats_vit_runs),
     ),
     Claim(
         "The tokens become experts: CLS for the head, DIST for the tail",
         "With deferred re-weighting of the distillation loss, DIST becomes the tail's expert; CLS stays the head's.",
         "train a student with both tokens",
-        _experts,
+        (_each(_experts),),
     ),
     Claim(
         "The student's images are out of the teacher's distribution",
         "The teacher is trained on weak transforms, so it errs more on the student's strong ones.",
         "analyse the run: deitlt analyze",
-        _out_of_distribution,
+        (_each(_out_of_distribution),),
     ),
     Claim(
         "Distilling so makes early attention local",
         "Distilled from a CNN on out-of-distribution images, the patches attend more locally in the early blocks.",
         "analyse student and plain ViT on the same images: deitlt analyze",
-        _local_attention,
-        _local_attention_runs,
+        (_each(_local_attention), _local_attention_runs),
     ),
     Claim(
         "A flat teacher hands on low-rank features",
         "Of a teacher trained with SAM the student inherits, through DIST, features of lower rank in every block.",
         "report two runs together that deitlt analyze measured on the same images, one of them with "
         "teacher.sam.enabled=false",
-        across=_low_rank,
+        (_low_rank,),
     ),
     Claim(
         "The two tokens diverge",
         "CLS and DIST grow apart while the student trains, and more so with an out-of-distribution teacher.",
         "analyse at least twice while training (analysis.every=1), and report it beside a run with method=no_ood that "
         "was analysed on the same images",
-        _diverge,
-        _diverge_runs,
+        (_each(_diverge), _diverge_runs),
         halves=True,
     ),
     Claim(
@@ -392,6 +425,6 @@ CLAIMS: Final = (
         "Sharpness-aware minimisation leads the teacher to a flatter minimum, in the tail as well.",
         "report two runs together whose teachers deitlt analyze measured on equally many images, one of them with "
         "teacher.sam.enabled=false",
-        across=_flat_teacher,
+        (_flat_teacher,),
     ),
 )

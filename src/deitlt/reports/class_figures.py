@@ -1,4 +1,4 @@
-"""Figures by class, from the most to the least frequent: training images, accuracy, which token wins, confusion."""
+"""Figures by class, from the most to the least frequent: training images, accuracy, confusion."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -12,7 +12,7 @@ from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
 from deitlt.longtail import by_frequency
-from deitlt.reports.figures import FAINT, INK, PAPER, add_legend, group_colour, series_style, shorten, styled
+from deitlt.reports.figures import INK, PAPER, add_legend, canvas, group_colour, series_style, shorten, styled
 
 FEW_CLASSES: Final = 20  # up to here each class has its name on the axis
 MOST_CONFUSED: Final = 100  # classes; a picture of the confusion of more is a grey square
@@ -36,20 +36,22 @@ def class_histogram(counts: Sequence[int], class_names: Sequence[str], groups: _
     """
     order = by_frequency(counts)
     ordered = np.asarray(counts)[order]
-    figure = Figure(figsize=(7.5, 4.0), layout="constrained")
+    smallest = int(ordered[-1]) if len(ordered) else 0
+    ratio = f", largest to smallest {ordered[0] / smallest:.3g} : 1" if smallest else ""
+    figure = canvas((7.5, 4.0), f"{ordered.sum():,} training images in {len(ordered):,} classes{ratio}")
     axes = figure.add_subplot()
     _count_bars(axes, ordered, group_spans(order, groups), len(ordered) <= FEW_CLASSES)
     axes.set_ylabel(f"training images{', log scale' if axes.get_yscale() == 'log' else ''}")
     axes.set_xlim(-0.6, len(ordered) - 0.4)
-    _name_classes(axes, [class_names[i] for i in order])
+    if len(ordered) > FEW_CLASSES:
+        axes.set_xlabel(_RANKED)
+    else:
+        _name_columns(axes, [shorten(class_names[i], 24) for i in order], 80)
     grouped = {int(i) for ids in groups.values() for i in ids}
     parts = {**groups, "in no group": [i for i in range(len(counts)) if i not in grouped]}
     sizes = {name: [counts[i] for i in ids] for name, ids in parts.items() if len(ids)}
     handles = [Patch(color=group_colour(name)) for name in sizes]
     axes.legend(handles, [_size(name, found) for name, found in sizes.items()], loc="upper right")
-    smallest = int(ordered[-1]) if len(ordered) else 0
-    ratio = f", largest to smallest {ordered[0] / smallest:.3g} : 1" if smallest else ""
-    figure.suptitle(f"{ordered.sum():,} training images in {len(ordered):,} classes{ratio}", x=0.01, ha="left")
     return figure
 
 
@@ -77,57 +79,17 @@ def per_class_accuracy(
     spans, few = group_spans(order, groups), len(order) <= FEW_CLASSES
     values = {name: np.array(row, dtype=float)[order] for name, row in recalls.items()}
     height = 0.9 + len(order) * max(0.3, 0.1 + 0.085 * len(values)) if few else 3.8
-    figure = Figure(figsize=(4.4, height + 0.3 * bool(title)), layout="constrained")
+    figure = canvas((4.4, height + 0.3 * bool(title)), title)
     if few:
         axes = figure.add_subplot()
         _rows_of_dots(axes, values)
         _finish_rows(axes, spans, [class_names[i] for i in order], [counts[i] for i in order])
     else:
         axes, lower = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
-        _smooth_lines(axes, values, spans)
-        _finish_smooth(axes, lower, np.asarray(counts)[order], spans)
+        window = max(1, len(order) // 20) | 1  # an odd number, about a twentieth of the classes: 5 of 100, 51 of 1,000
+        _smooth_lines(axes, values, spans, window)
+        _finish_smooth(axes, lower, np.asarray(counts)[order], spans, window)
     add_legend(figure, *axes.get_legend_handles_labels())
-    if title:
-        figure.suptitle(title, x=0.01, ha="left")
-    return figure
-
-
-@styled
-def token_winners(
-    cls: Sequence[float | None],
-    dist: Sequence[float | None],
-    counts: Sequence[int],
-    class_names: Sequence[str],
-    groups: _Groups,
-    title: str,
-) -> Figure:
-    """CLS's recall less DIST's for each class, coloured by the winner.
-
-    Args:
-        cls: [C] recalls of CLS in percent; None where the class has no image.
-        dist: [C], DIST's.
-        counts: [C] training images of each class.
-        class_names: [C].
-        groups: 'head', 'mid', 'tail' -> class ids.
-        title: of the figure.
-    """
-    order = by_frequency(counts)
-    margins = (np.array(cls, dtype=float) - np.array(dist, dtype=float))[order]
-    figure = Figure(figsize=(7.5, 4.4), layout="constrained")
-    axes = figure.add_subplot()
-    _shade_groups(axes, group_spans(order, groups))
-    _margin_bars(axes, margins)
-    reach = 1.15 * max(float(np.nanmax(np.abs(margins), initial=0.0)), 5.0)
-    axes.set(ylim=(-reach, reach), xlim=(-0.6, len(order) - 0.4))
-    axes.axhline(0, color=FAINT, linewidth=0.8)
-    axes.yaxis.set_major_formatter(lambda margin, _: f"{abs(margin):g}")  # a lead, as on the bars
-    axes.set_ylabel("lead in recall, percentage points:\nDIST downwards, CLS upwards")
-    axes.grid(axis="y")
-    _name_classes(axes, [class_names[i] for i in order])
-    wins = {"CLS wins": margins > 0, "DIST wins": margins < 0, "ties:": margins == 0}
-    handles = [Patch(color=colour) for colour in (series_style("CLS").colour, series_style("DIST").colour, INK)]
-    add_legend(figure, handles, [f"{name} {int(found.sum()):,}" for name, found in wins.items()])
-    figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 
@@ -149,7 +111,7 @@ def confusion_picture(
     ordered = np.asarray(images, dtype=float)[np.ix_(order, order)]
     totals = ordered.sum(axis=1, keepdims=True)
     shares = np.divide(100 * ordered, totals, out=np.full_like(ordered, np.nan), where=totals > 0)
-    figure = Figure(figsize=(7.0, 6.0), layout="constrained")
+    figure = canvas((7.0, 6.0), title)
     axes = figure.add_subplot()
     # By the square root, for what is confused is a few percent of each class; grey where no image was tested.
     drawn = axes.imshow(shares, cmap=_SHARES.with_extremes(bad="#e8e8e8"), norm=PowerNorm(0.5, 0, 100))
@@ -164,7 +126,6 @@ def confusion_picture(
             axes.axvline(start - 0.5, color=INK, linewidth=0.8)
         place = ((start + stop) / 2 - 0.5, 1.005)
         axes.text(*place, name, transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=9)
-    figure.suptitle(title, x=0.01, ha="left")
     return figure
 
 
@@ -225,26 +186,24 @@ def _finish_rows(axes: Axes, spans: _Spans, names: Sequence[str], counts: Sequen
                       textcoords="offset points", rotation=270, va="center")  # fmt: skip
 
 
-def _smooth_lines(axes: Axes, values: Mapping[str, NDArray[Any]], spans: _Spans) -> None:
+def _smooth_lines(axes: Axes, values: Mapping[str, NDArray[Any]], spans: _Spans, window: int) -> None:
     for i, (name, row) in enumerate(values.items()):
         style, every = series_style(name, i), max(1, len(row) // 400)
         for j, (_, start, stop) in enumerate(spans):
-            smooth = moving_mean(row[start:stop], _window(len(row)))[::every]
+            smooth = moving_mean(row[start:stop], window)[::every]
             look: dict[str, Any] = {"linewidth": 1.6, "color": style.colour, "label": name if j == 0 else None}
             axes.plot(range(start, stop, every), smooth, style.line, **look)
 
 
-def _window(classes: int) -> int:
-    """An odd number of classes, about a twentieth of all: 5 of 100, 51 of 1,000."""
-    return max(1, classes // 20) | 1
-
-
-def _finish_smooth(upper: Axes, lower: Axes, ordered: NDArray[Any], spans: _Spans) -> None:
-    upper.set_ylabel(f"accuracy, %\n(moving mean of {_window(len(ordered))} classes)")
+def _finish_smooth(upper: Axes, lower: Axes, ordered: NDArray[Any], spans: _Spans, window: int) -> None:
+    upper.set_ylabel(f"accuracy, %\n(moving mean of {window} classes)")
     upper.set(ylim=(0, 100), xlim=(-0.5, len(ordered) - 0.5))
     upper.grid(axis="y")
     upper.tick_params(length=0)
-    _shade_groups(upper, spans)
+    for name, start, stop in spans:
+        upper.axvspan(start - 0.5, stop - 0.5, color=group_colour(name), alpha=0.13, linewidth=0)
+        upper.annotate(name, ((start + stop - 1) / 2, 1), (0, 4), xycoords=("data", "axes fraction"),
+                       textcoords="offset points", ha="center", weight="bold")  # fmt: skip
     _count_bars(lower, ordered, spans, labelled=False)
     lower.minorticks_off()
     lower.set_yticks(sorted({max(int(ordered.min()), 1), max(int(ordered[0]), 1)}))
@@ -252,14 +211,6 @@ def _finish_smooth(upper: Axes, lower: Axes, ordered: NDArray[Any], spans: _Span
     lower.tick_params(labelsize=8, axis="y")
     lower.grid(visible=False)
     lower.set_xlabel(_RANKED)
-
-
-def _shade_groups(axes: Axes, spans: _Spans) -> None:
-    """Lay each group's colour behind its classes and write its name above."""
-    for name, start, stop in spans:
-        axes.axvspan(start - 0.5, stop - 0.5, color=group_colour(name), alpha=0.13, linewidth=0)
-        axes.annotate(name, ((start + stop - 1) / 2, 1), (0, 4), xycoords=("data", "axes fraction"),
-                      textcoords="offset points", ha="center", weight="bold")  # fmt: skip
 
 
 def _count_bars(axes: Axes, ordered: NDArray[Any], spans: _Spans, labelled: bool) -> None:
@@ -281,46 +232,22 @@ def _count_bars(axes: Axes, ordered: NDArray[Any], spans: _Spans, labelled: bool
     axes.grid(axis="y")
 
 
-def _margin_bars(axes: Axes, margins: NDArray[Any]) -> None:
-    """Bars up where CLS wins and down where DIST does, a short dash where neither."""
-    few = len(margins) <= FEW_CLASSES
-    for token, wins in (("CLS", margins > 0), ("DIST", margins < 0)):
-        heights, colour = np.where(wins, margins, 0.0), series_style(token).colour
-        if few:
-            drawn = axes.bar(np.flatnonzero(wins), margins[wins], width=0.7, color=colour)
-            axes.bar_label(drawn, [f"{abs(m):.0f}" for m in margins[wins]], padding=2, fontsize=8, color=FAINT)
-        else:
-            axes.stairs(heights, np.arange(len(margins) + 1) - 0.5, fill=True, color=colour)
-    ties = np.flatnonzero(margins == 0)
-    axes.plot(ties, np.zeros(len(ties)), "_", color=INK, markersize=9 if few else 2, markeredgewidth=2)
-
-
-def _name_classes(axes: Axes, names: Sequence[str]) -> None:
-    """Class names under the axis, slanted where they would touch each other; of many classes, what the axis is."""
-    if len(names) > FEW_CLASSES:
-        axes.set_xlabel(_RANKED)
-        return
-    axes.set_xticks(range(len(names)), [shorten(name, 24) for name in names])
+def _name_columns(axes: Axes, names: Sequence[str], room: int) -> None:
+    """The names of an axis' classes, slanted where they have more letters together than there is room for."""
+    slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    touch = len(names) * max(map(len, names), default=0) > room
+    axes.set_xticks(range(len(names)), names, **(slanted if touch else {}))
     axes.tick_params(axis="x", length=0, labelcolor=INK)
-    if len(names) * max(map(len, names), default=0) > 80:
-        _slant(axes, 35)
 
 
 def _name_cells(axes: Axes, shares: NDArray[Any], names: Sequence[str]) -> None:
     """The classes' names, and the share in each cell, but for those that round to 0."""
     axes.set_yticks(range(len(names)), names)
-    axes.set_xticks(range(len(names)), names)
     axes.tick_params(length=0)
-    if max(map(len, names)) > 3:
-        _slant(axes, 45)
+    _name_columns(axes, names, 60)
     for row, column in zip(*np.nonzero(np.nan_to_num(shares) >= 0.5), strict=True):
         colour = "white" if shares[row, column] >= _DARK else INK
         axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", fontsize=8, color=colour)
-
-
-def _slant(axes: Axes, degrees: int) -> None:
-    for label in axes.get_xticklabels():
-        label.set(rotation=degrees, horizontalalignment="right", rotation_mode="anchor")
 
 
 def _size(name: str, counts: Sequence[int]) -> str:

@@ -8,11 +8,11 @@ colour-blind safe set; the groups' run from dark to bright. Nothing here touches
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeAlias
+from typing import Any, Final, ParamSpec
 from xml.etree import ElementTree
 
 import matplotlib
@@ -21,8 +21,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from deitlt.reports.runs import Points, in_group_order
+
 P = ParamSpec("P")
-Points: TypeAlias = Sequence[tuple[float, float]]
 
 # The page's tokens (templates/style.css) in its light scheme: in the page, a colour of a figure is its token.
 COLOURS: Final = {
@@ -33,7 +34,6 @@ COLOURS: Final = {
 }
 INK, FAINT, RULE, PAPER = (COLOURS[name] for name in ("ink", "faint", "rule", "paper"))
 UNGROUPED: Final = "#b5b5b5"
-GROUP_ORDER: Final = ("all", "head", "mid", "tail")
 PANEL: Final = (3.75, 2.5)  # inches: what a phone's width shows with letters of twelve pixels
 _DPI: Final = 180
 _FEW_POINTS: Final = 16  # points of a line that all have a marker
@@ -116,12 +116,6 @@ def group_colour(name: str) -> str:
     return _GROUPS[name].colour if name in _GROUPS else UNGROUPED
 
 
-def in_group_order(names: Iterable[str]) -> list[str]:
-    """'all', then head, mid and tail, then any other group in its own order."""
-    given = list(dict.fromkeys(names))
-    return sorted(given, key=lambda name: GROUP_ORDER.index(name) if name in GROUP_ORDER else len(GROUP_ORDER))
-
-
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     """Draw with the house's settings of matplotlib; the caller's own are left as they were."""
 
@@ -194,11 +188,17 @@ def _inline_markers(root: ElementTree.Element) -> None:
             parent.remove(unused)
 
 
-def panels_of(number: int, title: str, size: tuple[float, float] = PANEL) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels side by side under a title, if there is one; size: of a panel, in inches."""
-    figure = Figure(figsize=(number * size[0], size[1] + 0.3 * bool(title)), layout="constrained")
+def canvas(size: tuple[float, float], title: str) -> Figure:
+    """An empty figure of a size in inches, under its title, if there is one."""
+    figure = Figure(figsize=size, layout="constrained")
     if title:
         figure.suptitle(title, x=0.01, ha="left")
+    return figure
+
+
+def _panels(number: int, title: str, size: tuple[float, float] = PANEL) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels side by side; size: of a panel, in inches."""
+    figure = canvas((number * size[0], size[1] + 0.3 * bool(title)), title)
     return figure, list(figure.subplots(1, number, squeeze=False)[0])
 
 
@@ -234,7 +234,7 @@ def line_panels(
         mark: where a vertical line stands, and what it says.
         named: whether there is a legend; None: where there are several series.
     """
-    figure, axes = panels_of(len(panels), title)
+    figure, axes = _panels(len(panels), title)
     drawn: dict[str, Any] = {}
     for place, (words, lines) in zip(axes, panels.items(), strict=True):
         for i, (name, points) in enumerate(lines.items()):
@@ -285,6 +285,7 @@ def bar_panels(
     number: str = "{:.1f}",
     percent: bool = False,
     title: str = "",
+    errors: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Figure:
     """Bars in clusters, a panel a quantity; what is absent leaves its place empty.
 
@@ -294,19 +295,23 @@ def bar_panels(
         number: how a height is written over its bar.
         percent: whether the first axis goes from 0 to 100.
         title: of the whole figure.
+        errors: quantity -> cluster -> the standard error of its bars, where it has one.
     """
     names = list(dict.fromkeys(bar for found in panels.values() for bars in found.values() for bar in bars))
     alone = all(len(bars) == 1 for found in panels.values() for bars in found.values())
     bars_drawn = max(map(len, panels.values()), default=1) * (1 if alone else len(names))
-    figure, axes = panels_of(len(panels), title, (min(max(0.3 * (4 + bars_drawn), PANEL[0]), 8.0), PANEL[1] + 0.3))
+    figure, axes = _panels(len(panels), title, (min(max(0.3 * (4 + bars_drawn), PANEL[0]), 8.0), PANEL[1] + 0.3))
     drawn: dict[str, Any] = {}
     for place, (words, found) in zip(axes, panels.items(), strict=True):
         slots = 1 if alone else len(names)
         for i, name in enumerate(names):
             shift = 0.0 if alone else (i - (slots - 1) / 2) * 0.82 / slots
             heights = {at + shift: bars[name] for at, bars in enumerate(found.values()) if name in bars}
-            colour = series_style(name, i).colour
-            drawn[name] = place.bar(list(heights), list(heights.values()), 0.75 / slots, color=colour)
+            known = (errors or {}).get(words, {})
+            spread = [known.get(cluster, 0.0) for cluster, bars in found.items() if name in bars]
+            look: dict[str, Any] = {"color": series_style(name, i).colour, "ecolor": INK, "capsize": 4}
+            look["yerr"] = spread if any(spread) else None
+            drawn[name] = place.bar([*heights], [*heights.values()], 0.75 / slots, **look)
             if bars_drawn <= _LABELLED:
                 texts = [number.format(height) for height in heights.values()]
                 place.bar_label(drawn[name], texts, padding=2, fontsize=8, color=FAINT)
@@ -324,4 +329,4 @@ def bar_panels(
 
 def group_bars(values: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """One bar for each group of a panel, in the groups' order: group -> value as `bar_panels` takes it."""
-    return {name: {name: values[name]} for name in in_group_order(values)}
+    return {name: {name: values[name]} for name in in_group_order([*values])}

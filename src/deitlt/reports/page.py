@@ -1,7 +1,9 @@
-"""The page: one file that opens from disk, with every picture in it and nothing fetched."""
+"""The page: one file that opens from disk, with every picture in it and nothing fetched, and a run in words."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import mean
 from typing import Any, Final, TypeAlias
 
 import jinja2
@@ -9,9 +11,20 @@ import jinja2
 from deitlt import __version__
 from deitlt.reports.claims import findings
 from deitlt.reports.page_figures import analysis_charts, class_chart, pictures, training_charts
-from deitlt.reports.run_data import STAGES, RunData, read_run_data
-from deitlt.reports.runs import Run, by_data, changed_recipes, data_name, data_size, protocol_in_words, run_names
-from deitlt.reports.summary import commands, facts, measured_in_words, results_in_words, trained_in_words
+from deitlt.reports.runs import (
+    PARTS,
+    STAGES,
+    Plain,
+    Run,
+    by_data,
+    changed_recipes,
+    data_name,
+    data_size,
+    dig,
+    epochs_in_words,
+    name_runs,
+    protocols_in_words,
+)
 from deitlt.reports.tables import (
     SummaryRow,
     Table,
@@ -28,6 +41,13 @@ _MAIN: Final = ("", "cls", "dist", "avg")  # tokens in the first table; fusions 
 _DRAWN: Final = 8  # runs of a data set with curves; the page of a hundred runs stays a page
 _PICTURED: Final = 4  # experiments with pictures, each of its first run
 _LISTED: Final = 100  # classes up to which their numbers stand under the figure
+_ANSWERS: Final = {
+    **{"the teacher": ("teacher", ""), "CLS": ("student", "cls"), "DIST": ("student", "dist")},
+    **{"AVG": ("student", "avg"), "the plain ViT": ("baseline", "cls")},
+}
+_MEASURED: Final = ("attention_distance", "rank", "diversity", "winners", "calibration")
+_MACHINE: Final = {"cpu": "CPU", "gpu": "GPU", "cuda": "GPU", "mps": "Apple GPU"}
+_OWN_FOLDER: Final = ("paths.output_dir=", "+paths.output_dir=", "++paths.output_dir=")  # it holds a finished run
 
 
 def report_html(runs: Sequence[Run]) -> str:
@@ -44,7 +64,8 @@ def report_html(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["together"] = _together
+    # A number and its percent sign stay in one line.
+    environment.filters["together"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     page = environment.get_template("page.html.j2")
     return page.render(title=_title(runs, len(parts)), parts=parts, version=__version__)
 
@@ -59,14 +80,14 @@ def _title(runs: Sequence[Run], data_sets: int) -> str:
 
 def _data_part(slug: str, title: str, runs: Sequence[Run]) -> Part:
     """All runs of one data set, by the names that the templates use."""
-    data = [read_run_data(run, name) for run, name in zip(runs, run_names(runs), strict=True)]
-    experiments: dict[str, list[RunData]] = {}
-    for run in data:
+    runs = name_runs(runs)
+    experiments: dict[str, list[Run]] = {}
+    for run in runs:
         experiments.setdefault(run.name, []).append(run)
     rows = summary_rows(runs)
     main = [row for row in rows if row.token in _MAIN and not row.part.endswith("_ema")]
     more = [row for row in rows if row not in main]
-    protocols = "; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(run.protocol for run in runs))
+    protocols = protocols_in_words([run.protocol for run in runs])
     part: Part = {
         "slug": slug,
         "title": title,
@@ -75,10 +96,10 @@ def _data_part(slug: str, title: str, runs: Sequence[Run]) -> Part:
         "main": _accuracies(main, len(experiments) > 1, f"{protocols[:1].upper()}{protocols[1:]}."),
         "more": _accuracies(more, len(experiments) > 1) if more else None,
         "changed": _changes_in_words(changed_recipes(runs)) if len(runs) > 1 else [],
-        "findings": findings(data),
+        "findings": findings(runs),
         "charts": analysis_charts(experiments),
-        "experiments": [_experiment_part(*named, i) for i, named in enumerate(experiments.items())],
-        "runs": [_run_part(run, i < _DRAWN) for i, run in enumerate(data)],
+        "experiments": [_experiment_part(*named, i < _PICTURED) for i, named in enumerate(experiments.items())],
+        "runs": [_run_part(run, i < _DRAWN) for i, run in enumerate(runs)],
     }
     _show_once(part["experiments"])
     return part | {"sections": _sections(part)}
@@ -117,12 +138,7 @@ def _changes_in_words(changed: Sequence[Sequence[str]]) -> list[str]:
     return said
 
 
-def _together(text: str) -> str:
-    """A number and its percent sign stay in one line."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
-
-
-def _experiment_part(name: str, runs: Sequence[RunData], place: int) -> Part:
+def _experiment_part(name: str, runs: Sequence[Run], pictured: bool) -> Part:
     """The seeds of one experiment; sentences may be empty, tables and figures None."""
     chart, metrics = class_chart(runs), runs[0].metrics
     listed = chart is not None and len(runs) == 1 and len(metrics["counts"]) <= _LISTED
@@ -134,21 +150,20 @@ def _experiment_part(name: str, runs: Sequence[RunData], place: int) -> Part:
         "classes": chart,
         "by_class": per_class_table({"groups": {}, **metrics}, runs[0].recalls) if listed else None,
         "inside": _inside(runs),
-        "pictures": pictures(runs[0].run.folder, runs[0].distils) if place < _PICTURED else [],
+        "pictures": pictures(runs[0]) if pictured else [],
     }
 
 
-def _inside(runs: Sequence[RunData]) -> Table | None:
+def _inside(runs: Sequence[Run]) -> Table | None:
     """What the analyses found by group of classes, the means over the seeds."""
-    names = {"teacher": "teacher", "student": "student", "baseline": "plain ViT"}
-    analyses = {names[stage]: [run.analyses[stage] for run in runs if stage in run.analyses] for stage in STAGES}
+    analyses = {PARTS[stage]: [run.analyses[stage] for run in runs if stage in run.analyses] for stage in STAGES}
     found = {name: measured for name, measured in analyses.items() if measured}
     said = {line: None for measured in found.values() for line in hessian_lines(measured[0].get("sharpness") or {})}
     return analysis_table(found, note="".join(f" {line}." for line in said).lstrip())
 
 
 def _show_once(experiments: Sequence[Part]) -> None:
-    """Leave out the pictures that an experiment before has, too (equal views of the same images), and say which."""
+    """Leave out the pictures that an experiment before has, too (of the same images), and say which."""
     owner: dict[str, str] = {}
     for part in experiments:
         found = part["pictures"]
@@ -157,13 +172,143 @@ def _show_once(experiments: Sequence[Part]) -> None:
         owner |= {picture.source: part["name"] for picture in part["pictures"]}
 
 
-def _run_part(run: RunData, drawn: bool) -> Part:
+def _run_part(run: Run, drawn: bool) -> Part:
     """How one run was made; charts: stage's name -> its curves."""
     return {
-        "name": run.name if run.run.seed is None else f"{run.name}, seed {run.run.seed}",
-        "folder": str(run.run.folder),
+        "name": run.name if run.seed is None else f"{run.name}, seed {run.seed}",
+        "folder": str(run.folder),
         "facts": facts(run),
-        "changes": run.run.changes,
+        "changes": run.changes,
         "commands": commands(run),
         "charts": training_charts(run) if drawn else {},
     }
+
+
+def trained_in_words(run: Run) -> str:
+    """What was trained, in a sentence or two; empty where the run kept no configuration."""
+    trained = [stage for stage in STAGES if run.metrics.get(stage)]
+    said = [_DESCRIBED[stage](run.recipe(stage)) for stage in trained if run.recipe(stage)]
+    if "student" in trained and "teacher" not in trained and dig(run.config, "teacher", "checkpoint"):
+        said.append("Its teacher was given as a checkpoint.")
+    return " ".join(said)
+
+
+def _teacher(recipe: Plain) -> str:
+    loss = str(dig(recipe, "loss", "_target_") or "").rpartition(".")[2].removesuffix("Loss")
+    how = " and ".join([*([f"the {loss} loss"] if loss else []), *(["SAM"] if dig(recipe, "sam", "enabled") else [])])
+    return f"A teacher, {dig(recipe, 'model', 'name')}, was trained for {_epochs(recipe)}{how and f' with {how}'}."
+
+
+def _student(recipe: Plain) -> str:
+    kind, start = dig(recipe, "distillation", "kind"), dig(recipe, "drw", "start_epoch")
+    taught = (
+        f"whose DIST token learns the teacher's {kind} decisions"
+        if kind not in (None, "none")
+        else "which nobody teaches"
+    )
+    drw = f"; from epoch {start} on its loss is re-weighted for the tail" if start is not None else ""
+    model = recipe.get("model") or {}
+    sizes = {
+        "depth": "depth {}",
+        "width": "width {}",
+        "patch_size": "patches of {} pixels",
+        "image_size": "images of {}",
+    }
+    parts = ", ".join(words.format(model[key]) for key, words in sizes.items() if model.get(key))
+    name = f"{model.get('name')} ({parts})" if parts else model.get("name")
+    return f"A student, {name}, {taught}, was trained for {_epochs(recipe)}{drw}."
+
+
+def _baseline(recipe: Plain) -> str:
+    return f"Beside it a plain ViT of the same size was trained for {_epochs(recipe)}, without a teacher."
+
+
+_DESCRIBED: Final = {"teacher": _teacher, "student": _student, "baseline": _baseline}
+
+
+def _epochs(recipe: Plain) -> str:
+    return epochs_in_words(recipe["epochs"]) if "epochs" in recipe else "an unknown number of epochs"
+
+
+def results_in_words(runs: Sequence[Run]) -> str:
+    """Who of one experiment is right on how much, in order, as means over its seeds; empty where nobody has a tail."""
+    said = []
+    for group, where in (("tail", "In the tail"), ("all", "Over all test images")):
+        values = {name: [run.accuracy(*answer, group) for run in runs] for name, answer in _ANSWERS.items()}
+        known = {name: [v for v in found if v is not None] for name, found in values.items()}
+        means = {name: mean(found) for name, found in known.items() if found}
+        names = sorted(means, key=lambda name: -means[name])
+        if not names:
+            return ""
+        first, *others = [f"{name}{' is right' if name == names[0] else ''} on {means[name]:.1f} %" for name in names]
+        said.append(f"{where} {_listed([f'{first} of the images' if group == 'tail' else first, *others])}.")
+    return " ".join(said)
+
+
+def measured_in_words(runs: Sequence[Run]) -> str:
+    """After how many epochs, and on what, the insides of an experiment's students were measured; empty where none was.
+
+    Where the parts were measured on different images, as by an analysis of some of them, each is told.
+    """
+    named: dict[str, dict[str, None]] = {}
+    for run in runs:
+        for part in _MEASURED:
+            if (sample := run.sample("student", part)) is not None:
+                epoch = run.newest("student", part).get("epoch")
+                after = "" if epoch is None else f"after {epochs_in_words(epoch)} "
+                named.setdefault(f"{after}on {sample}", {})[part.replace("_", " ")] = None
+    if len(named) == 1:
+        return f"Measured {next(iter(named))}."
+    return f"Measured {'; '.join(f'{where}: {_listed([*parts])}' for where, parts in named.items())}." if named else ""
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def facts(run: Run) -> dict[str, str]:
+    """How the run was made: name -> words. What it did not write down is absent."""
+    metrics = run.metrics
+    seconds = [(stage, metrics["seconds"].get(stage)) for stage in STAGES] if metrics.get("seconds") else []
+    trainers = [stage["trainer"] for stage in run.stages.values() if stage.get("trainer")]
+    found = {
+        "Experiment": metrics.get("experiment"),
+        "Method": metrics.get("method"),
+        "Seed": None if metrics.get("seed") is None else str(metrics["seed"]),
+        "Reported epoch": protocols_in_words([metrics.get("protocol")]),
+        "Time": "; ".join(f"{PARTS[stage]} {_duration(time)}" for stage, time in seconds if time is not None),
+        "Machine": "; ".join(dict.fromkeys(map(_machine, trainers))),
+        "Versions": ", ".join(f"{name} {version}" for name, version in (metrics.get("versions") or {}).items()),
+    }
+    return {name: str(words) for name, words in found.items() if words}
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _machine(trainer: Mapping[str, Any]) -> str:
+    accelerator = str(trainer.get("accelerator"))
+    return f"{trainer.get('devices') or 1} {_MACHINE.get(accelerator, accelerator)}, {trainer.get('precision')}"
+
+
+def commands(run: Run) -> list[tuple[str, str]]:
+    """(what it does, command) to train the run again, to measure its student, to analyse it, to make this page."""
+    words = dig(run.config, "recipe", "overrides")
+    folder = str(run.folder)
+    found: list[tuple[str, Sequence[str]]] = []
+    if words is not None:
+        again = [str(word) for word in words if not str(word).startswith(_OWN_FOLDER)]
+        found.append(("Train it again", ["train", *again]))
+    elif run.metrics.get("experiment"):
+        keys = [key for key in ("experiment", "method", "seed") if run.metrics.get(key) is not None]
+        recipe = ["train", *(f"{key}={run.metrics[key]}" for key in keys)]
+        found.append(("Its recipe, without what the run changed in it", recipe))
+    if run.metrics.get("student"):
+        found.append(("Measure its student", ["evaluate", f"checkpoint={folder}"]))
+    if run.analyses:
+        found.append(("Look inside it", ["analyze", f"checkpoint={folder}"]))
+    found.append(("Make its report", ["report", folder, "--html=report.html"]))
+    return [(what, shlex.join(["deitlt", *typed])) for what, typed in found]

@@ -2,8 +2,9 @@
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Final
@@ -11,20 +12,13 @@ from typing import Final
 from markupsafe import Markup
 from PIL import Image
 
-from deitlt.reports.analysis_figures import ATTENTION, COSINE, DISAGREEMENT, RANKS, TOKEN_WORDS, by_block
+from deitlt.reports.analysis_figures import ATTENTION, COSINE, DISAGREEMENT, RANKS, by_block
 from deitlt.reports.class_figures import per_class_accuracy
-from deitlt.reports.figures import Points, SeriesStyle, line_panels, series_style, spare_style, svg_of
-from deitlt.reports.run_data import STAGES, RunData, Sample, dig, on_images, unlike
-from deitlt.reports.tables import GROUPS
+from deitlt.reports.figures import SeriesStyle, line_panels, series_style, spare_style, svg_of
+from deitlt.reports.runs import GROUPS, PARTS, STAGES, TOKENS, Points, Run, Sample, dig, on_images
 
-STAGE_NAMES: Final = {"teacher": "Teacher", "student": "Student", "baseline": "Plain ViT"}
 DRAWN: Final = ("teacher", "CLS", "DIST", "AVG", "plain ViT")  # averages' and fusions' bars would hide the experts'
 _MEASURES: Final = {"attention_distance": ATTENTION, **RANKS}
-_COMPARED: Final = {
-    "attention_distance": ("patches", "dist", "cls"),  # the paper's claim is about the patches
-    "components": ("dist", "cls"),
-    "effective": ("dist", "cls"),
-}
 _EXPERIMENTS: Final = 6  # looks for experiments that stand beside each other; more experiments are told in words
 _MOST_POINTS: Final = 240  # of a line that are drawn
 _SPLITS: Final = {"val": "validation", "test": "test"}
@@ -67,7 +61,19 @@ def chart(
     return Chart(f"{title[0].upper()}{title[1:]}", svg_of(figure, f"{title}. {said}"), note)
 
 
-def class_chart(runs: Sequence[RunData]) -> Chart | None:
+def _thinned(points: Points) -> Points:
+    """Not more points than can be seen, the last among them."""
+    kept = points[:: -(-len(points) // _MOST_POINTS)]
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def _in_words(name: str, points: Points, x_name: str) -> str:
+    """'CLS: 2.24 at epoch 1, 0.56 at epoch 150.'."""
+    ends = dict.fromkeys((points[0], points[-1]))
+    return f"{name}: {', '.join(f'{value:.3g} at {x_name} {at:g}' for at, value in ends)}."
+
+
+def class_chart(runs: Sequence[Run]) -> Chart | None:
     """One experiment's recall by class, the mean over its seeds; None where none was written."""
     metrics = runs[0].metrics
     counts, names = metrics.get("counts") or [], metrics.get("class_names") or []
@@ -79,27 +85,40 @@ def class_chart(runs: Sequence[RunData]) -> Chart | None:
     }
     figure = per_class_accuracy(recalls, counts, names, metrics.get("groups") or {})
     over = f", mean over {len(runs)} seeds" if len(runs) > 1 else ""
-    means = ", ".join(f"{name} {mean(v for v in values if v is not None):.1f} %" for name, values in recalls.items()
-                      if any(v is not None for v in values))  # fmt: skip
+    means = ", ".join(f"{name} {value:.1f} %" for name in series if (value := _mean(recalls[name])) is not None)
     title = f"Share of each class's test images that is answered right, in percent{over}"
     return Chart(f"{title}.", svg_of(figure, f"{title}, from the most to the least frequent class. Means: {means}."))
 
 
-def training_charts(run: RunData) -> dict[str, list[Chart]]:
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if known else None
+
+
+def training_charts(run: Run) -> dict[str, list[Chart]]:
     """Stage's name -> its curves: loss, accuracies that were watched, learning rate, rho; without curves absent."""
-    charts = {STAGE_NAMES[stage]: list(_stage_charts(run, stage)) for stage in STAGES if run.curves.get(stage)}
+    charts = {_named(stage): list(_stage_charts(run, stage)) for stage in STAGES}
     return {name: found for name, found in charts.items() if found}
 
 
-def _stage_charts(run: RunData, stage: str) -> Iterator[Chart]:
+def _named(stage: str) -> str:
+    return PARTS[stage][0].upper() + PARTS[stage][1:]
+
+
+def _stage_charts(run: Run, stage: str) -> Iterator[Chart]:
     curves = run.curves[stage]
-    start = dig(run.stages, stage, "recipe", "drw", "start_epoch")
+    start = dig(run.recipe(stage), "drw", "start_epoch")
     mark = (float(start), "DRW") if start is not None else None
-    if lines := _loss(curves, stage):
+    if lines := _losses(curves, stage):
         yield chart("training loss", lines, "epoch", {"Student": series_style("all")}, mark)
     for split, words in _SPLITS.items():
         for group, what in (("all", "accuracy"), ("tail", "tail accuracy")):
-            if lines := _accuracies(curves, stage, split, group):
+            named = {f"{split}/{token}/{group}": token.upper() for token in ("cls", "dist", "avg")}
+            if stage == "baseline":
+                named = {f"{split}/cls/{group}": "plain ViT"}
+            named[f"{split}/{group}"] = "teacher"
+            # What was watched at one epoch alone is in the table of results.
+            if lines := {name: curves[column] for column, name in named.items() if len(curves.get(column, ())) > 1}:
                 yield chart(f"{words} {what}, %", lines, "epoch", mark=mark)
     rhos = curves.get("train/rho", [])
     values = {value for _, value in rhos}
@@ -110,149 +129,160 @@ def _stage_charts(run: RunData, stage: str) -> Iterator[Chart]:
         yield chart("SAM's rho", {"all": rhos}, "epoch")
 
 
-def _loss(curves: Mapping[str, Points], stage: str) -> dict[str, Points]:
+def _losses(curves: Mapping[str, Points], stage: str) -> dict[str, Points]:
     """Each token's loss where both learn, else the loss."""
     parts = {token.upper(): curves.get(f"train/loss_{token}", []) for token in ("cls", "dist")}
     if all(any(value for _, value in part) for part in parts.values()):
         return parts
     found = curves.get("train/loss", [])
-    return {STAGE_NAMES[stage]: found} if len(found) > 1 else {}
+    return {_named(stage): found} if len(found) > 1 else {}
 
 
-def _accuracies(curves: Mapping[str, Points], stage: str, split: str, group: str) -> dict[str, Points]:
-    """What was watched at two epochs or more: a single point is in the table of results."""
-    named = {f"{split}/{token}/{group}": token.upper() for token in ("cls", "dist", "avg")}
-    if stage == "baseline":
-        named = {f"{split}/cls/{group}": "plain ViT"}
-    named[f"{split}/{group}"] = "teacher"
-    return {name: points for column, name in named.items() if len(points := curves.get(column, [])) > 1}
+@dataclass(frozen=True)
+class _Line:
+    """One line of a figure over blocks or epochs.
+
+    points: one run's. stage, part: of whose analysis, and of which part of it. beside: the title of the figure in
+    which several experiments are compared by it, if they are.
+    """
+
+    points: Callable[[Run], Points]
+    stage: str
+    part: str
+    beside: str = ""
 
 
-def analysis_charts(experiments: Mapping[str, Sequence[RunData]]) -> list[Chart]:
+@dataclass(frozen=True)
+class _Quantity:
+    """What is drawn by 'block' or 'epoch': of one experiment all lines in one figure, of several a figure a line."""
+
+    title: str
+    x_name: str
+    lines: Mapping[str, _Line]
+    looks: Mapping[str, SeriesStyle] | None = None
+
+
+def _quantities() -> Iterator[_Quantity]:
+    for measure, words in _MEASURES.items():
+        part = measure if measure == "attention_distance" else "rank"
+        title, lines = f"{words}, by block", dict[str, _Line]()
+        for token in ("cls", "dist", "patches"):
+            points = partial(_blocks, "student", measure, token)
+            lines[TOKENS[token]] = _Line(points, "student", part, f"{TOKENS[token]}: {title}")
+        lines["plain ViT, CLS"] = _Line(partial(_blocks, "baseline", measure, "cls"), "baseline", part)
+        yield _Quantity(title, "block", lines)
+    yield _Quantity(f"{COSINE}, by block", "block", {"all": _Line(_cosines, "student", "diversity")})
+    apart = {
+        group: _Line(partial(_apart, group), "student", "diversity", DISAGREEMENT if group == "all" else "")
+        for group in GROUPS
+    }
+    yield _Quantity(DISAGREEMENT, "epoch", apart)
+    ranks = {
+        words: _Line(partial(_teacher_ranks, measure), "teacher", "rank", f"Teacher's features: {words}")
+        for measure, words in RANKS.items()
+    }
+    looks = dict(zip(ranks, (series_style("teacher"), series_style("all")), strict=True))
+    yield _Quantity("Teacher: rank of its features", "epoch", ranks, looks)
+
+
+def _blocks(stage: str, measure: str, token: str, run: Run) -> Points:
+    return by_block(run.by_block(stage, measure, token))
+
+
+def _cosines(run: Run) -> Points:
+    return by_block(dig(run.analyses, "student", "diversity", "per_block") or ())
+
+
+def _apart(group: str, run: Run) -> Points:
+    points = run.disagreement_by_epoch(group)
+    return points if len(points) > 1 else []
+
+
+def _teacher_ranks(measure: str, run: Run) -> Points:
+    return run.teacher_rank_by_epoch(measure)
+
+
+def analysis_charts(experiments: Mapping[str, Sequence[Run]]) -> list[Chart]:
     """Figures over blocks and epochs of one data set's runs: seeds as means, several experiments beside each other.
 
-    What was not measured on the same images says so under the figure that compares it.
+    Over the epochs it is the first of several seeds. What was not measured on the same images says so under the figure
+    that compares it.
 
     Args:
         experiments: name -> its runs.
     """
-    if len(experiments) == 1:
-        (runs,) = experiments.values()
-        return [*_one(runs), *_over_epochs(runs[0], len(runs))]
-    return list(_beside(dict(list(experiments.items())[:_EXPERIMENTS])))
+    charts: list[Chart] = []
+    for quantity in _quantities():
+        if len(experiments) == 1:
+            (runs,) = experiments.values()
+            which = f" (seed {runs[0].seed})" if quantity.x_name == "epoch" and len(runs) > 1 else ""
+            lines = {name: (line, runs) for name, line in quantity.lines.items()}
+            charts += _drawn(f"{quantity.title}{which}", lines, quantity.x_name, quantity.looks)
+            continue
+        chosen = dict(list(experiments.items())[:_EXPERIMENTS])
+        looks = {name: spare_style(i) for i, name in enumerate(chosen)}
+        for line in quantity.lines.values():
+            if line.beside:
+                beside = {name: (line, runs) for name, runs in chosen.items()}
+                charts += _drawn(line.beside, beside, quantity.x_name, looks, named=True)
+    return charts
 
 
-def _one(runs: Sequence[RunData]) -> Iterator[Chart]:
-    """One experiment: its tokens, and the plain ViT that was trained with it."""
-    for measure, title in _MEASURES.items():
-        found = {words: _blocks(runs, "student", measure, token) for token, words in TOKEN_WORDS.items()}
-        lines = {words: points for words, points in found.items() if points}
-        stages = {"student": "the student"} if lines else {}
-        if points := _blocks(runs, "baseline", measure, "cls"):
-            lines["plain ViT, CLS"] = points
-            stages["baseline"] = "the plain ViT"
-        if lines:
-            note = unlike({words: _samples(runs, stage, measure) for stage, words in stages.items()})
-            yield chart(f"{title}, by block", lines, "block", note=note)
-    cosines = [dig(run.analyses, "student", "diversity", "per_block") for run in runs]
-    if points := _mean_points([[float(v) for v in row] for row in cosines if row]):
-        yield chart(f"{COSINE}, by block", {"all": points}, "block")
+_Found = Mapping[str, tuple[_Line, Sequence[Run]]]  # name in the legend -> what is drawn, of which runs
 
 
-def _over_epochs(run: RunData, runs: int) -> Iterator[Chart]:
-    """How the tokens grew apart while they were trained, and the teacher's rank; of several seeds the first."""
-    which = f" (seed {run.run.seed})" if runs > 1 else ""
-    series = {group: run.disagreement_by_epoch(group) for group in GROUPS}
-    if lines := {group: points for group, points in series.items() if len(points) > 1}:
-        note = _while_training({"": run.samples_by_epoch("student", "diversity")})
-        yield chart(f"{DISAGREEMENT}{which}", lines, "epoch", note=note)
-    ranks = {words: run.teacher_rank_by_epoch(measure) for measure, words in RANKS.items()}
-    if lines := {words: points for words, points in ranks.items() if points}:
-        looks = dict(zip(RANKS.values(), (series_style("teacher"), series_style("all")), strict=True))
-        note = _while_training({"": run.samples_by_epoch("teacher", "rank")})
-        yield chart(f"Teacher: rank of its features{which}", lines, "epoch", looks, note=note)
+def _drawn(
+    title: str, found: _Found, x_name: str, looks: Mapping[str, SeriesStyle] | None, named: bool | None = None
+) -> Iterator[Chart]:
+    """The figure of what was measured; none, no figure."""
+    seeds = {name: (line, runs if x_name == "block" else runs[:1]) for name, (line, runs) in found.items()}
+    points = {name: _means([line.points(run) for run in runs]) for name, (line, runs) in seeds.items()}
+    lines = {name: row for name, row in points.items() if row}
+    if lines:
+        yield chart(title, lines, x_name, looks, note=_note({name: seeds[name] for name in lines}, x_name), named=named)
 
 
-def _beside(experiments: Mapping[str, Sequence[RunData]]) -> Iterator[Chart]:
-    """Several experiments: a figure for each measure and token, a line for each experiment."""
-    looks = {name: spare_style(i) for i, name in enumerate(experiments)}
-
-    def compared(
-        title: str, found: Mapping[str, Points], samples: Mapping[str, Sequence[Sample]], x: str, note: str = ""
-    ) -> Iterator[Chart]:
-        """A line for each experiment that measured it, in the experiment's own colour; none, no figure."""
-        lines = {name: points for name, points in found.items() if points}
-        if lines:
-            note = unlike({name: samples[name] for name in lines}) or note
-            yield chart(title, lines, x, looks, note=note, named=True)
-
-    for measure, title in _MEASURES.items():
-        for token in _COMPARED[measure]:
-            found = {name: _blocks(runs, "student", measure, token) for name, runs in experiments.items()}
-            samples = {name: _samples(runs, "student", measure) for name, runs in experiments.items()}
-            yield from compared(f"{TOKEN_WORDS[token]}: {title}, by block", found, samples, "block")
-    first = {name: runs[0] for name, runs in experiments.items()}
-    grown = {name: run.disagreement_by_epoch() for name, run in first.items()}
-    samples = {name: run.samples_by_epoch("student", "diversity") for name, run in first.items()}
-    curves = {name: points if len(points) > 1 else [] for name, points in grown.items()}
-    yield from compared(DISAGREEMENT, curves, samples, "epoch", _while_training(samples))
-    for measure, words in RANKS.items():
-        ranks = {name: run.teacher_rank_by_epoch(measure) for name, run in first.items()}
-        trained = {name: run.samples_by_epoch("teacher", "rank") for name, run in first.items()}
-        samples = {name: trained[name] or _samples([run], "teacher", "rank") for name, run in first.items()}
-        yield from compared(f"Teacher's features: {words}", ranks, samples, "epoch", _while_training(trained))
-
-
-def _while_training(samples: Mapping[str, Sequence[Sample]]) -> str:
-    """Curves over the epochs are of other images than what was measured after the last."""
-    where = on_images([sample for found in samples.values() for sample in found])
-    return f"Measured while training{where and f',{where}'}." if any(samples.values()) else ""
-
-
-def _samples(runs: Sequence[RunData], stage: str, measure: str) -> list[Sample]:
-    part = measure if measure in ("attention_distance", "diversity") else "rank"
-    return [found for run in runs if (found := run.sample(stage, part)) is not None]
-
-
-def _blocks(runs: Sequence[RunData], stage: str, measure: str, token: str) -> Points:
-    return _mean_points([row for run in runs if (row := run.by_block(stage, measure, token))])
-
-
-def _mean_points(rows: Sequence[Sequence[float]]) -> Points:
-    """Means over the seeds by block; none where the networks have not the same depth."""
-    if len({len(row) for row in rows}) != 1:
+def _means(rows: Sequence[Points]) -> Points:
+    """Means over the seeds that have it; none where the networks have not the same depth."""
+    known = [row for row in rows if row]
+    if len({len(row) for row in known}) != 1:
         return []
-    return by_block([mean(values) for values in zip(*rows, strict=True)])
+    return [(found[0][0], mean(value for _, value in found)) for found in zip(*known, strict=True)]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return mean(known) if known else None
+def _note(found: _Found, x_name: str) -> str:
+    """On which images it was measured, where they differ; curves over the epochs are of other images than the rest."""
+    training = {
+        name: [sample for run in runs for sample in run.samples_by_epoch(line.stage, line.part)]
+        for name, (line, runs) in found.items()
+    }
+    last = {name: [run.sample(line.stage, line.part) for run in runs] for name, (line, runs) in found.items()}
+    if x_name == "block":
+        return unlike(last)
+    where = on_images([sample for samples in training.values() for sample in samples])
+    said = f"Measured while training{where and f',{where}'}." if any(training.values()) else ""
+    return unlike({name: training[name] or last[name] for name in found}) or said
 
 
-def _thinned(points: Points) -> Points:
-    """Not more points than can be seen, the last among them."""
-    every = -(-len(points) // _MOST_POINTS)
-    kept = list(points[::every])
-    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+def unlike(samples: Mapping[str, Sequence[Sample | None]]) -> str:
+    """A sentence on what stands beside each other and was measured on different images; '' where it was on the same.
+
+    Args:
+        samples: what is compared -> the images of its parts.
+    """
+    named: dict[Sample, list[str]] = {}
+    for name, found in samples.items():
+        for sample in dict.fromkeys(found):
+            if sample is not None:
+                named.setdefault(sample, []).append(name)
+    if len(named) < 2:
+        return ""
+    *few, (most, rest) = sorted(named.items(), key=lambda item: len(item[1]))
+    said = [f"{', '.join(names)} on {sample}" for sample, names in few]
+    said.append(f"{'the others' if len(rest) > 1 else rest[0]} on {most}")
+    return f"Not measured on the same images: {'; '.join(said)}."
 
 
-def _in_words(name: str, points: Points, x_name: str) -> str:
-    """'CLS: 2.24 at epoch 1, 0.56 at epoch 150.'."""
-    ends = [points[0]] if len(points) == 1 else [points[0], points[-1]]
-    return f"{name}: {', '.join(f'{value:.3g} at {x_name} {at:g}' for at, value in ends)}."
-
-
-# File in a run's folder -> its caption. Of files with the same caption, the first that is there is shown.
-_STUDENT: Final = "Training images, the student's view of each, and the view of that which the teacher labels"
-_ALONE: Final = "Training images, and the student's view of each"
-_TEACHER: Final = "Training images, and the teacher's view of each"
-_BASELINE: Final = "Training images, and the plain ViT's view of each"
-_VIEWS: Final = {
-    **dict.fromkeys(("student/views.png", "views.png"), _STUDENT),
-    **dict.fromkeys(("teacher/views.png", "teacher_views.png"), _TEACHER),
-    "baseline/views.png": _BASELINE,
-}
 _GRID: Final = "Images from the most to the least frequent class, each under the classes that it was mixed of. "
 _ROLLOUT: Final = (
     "How much of each patch reaches {whose} tokens through all blocks, in multiples of the even share: red is more "
@@ -261,17 +291,25 @@ _ROLLOUT: Final = (
     "for each token of {whose}, coloured by the patch's share of the attention rollout over the even share. A colour "
     "bar marks 1, as much as by chance.",
 )
-_WHOSE: Final = {"student": "the student's", "baseline": "the plain ViT's"}
 
 
-def pictures(folder: Path, taught: bool = True) -> list[Picture]:
-    """The pictures of a run's folder that say what no chart of the page does; what is no picture is left out.
+def pictures(run: Run) -> list[Picture]:
+    """The pictures of a run's folder that say what no chart of the page does; what is no picture is left out."""
+    return [picture for file, caption, alt in _files(run) if (picture := embed(file, caption, alt))]
 
-    Args:
-        folder: the run's.
-        taught: whether its student has a teacher.
-    """
-    return [picture for file, caption, alt in _files(folder, taught) if (picture := embed(file, caption, alt))]
+
+def _files(run: Run) -> Iterator[tuple[Path, str, str]]:
+    files = {stage: run.folder / stage / "views.png" for stage in STAGES}
+    asked = ", and as its teacher labels it" if run.distils else ""
+    seen = {"student": f"Training images, each as the student sees it{asked}",
+            "teacher": "Training images, each as the teacher sees it"}  # fmt: skip
+    if not files["student"].is_file():
+        seen["baseline"] = "Training images, each as the plain ViT sees it"
+    for stage, caption in seen.items():
+        yield files[stage], caption, f"{_GRID}{caption}."
+    for stage, whose in (("student", "the student's"), ("baseline", "the plain ViT's")):
+        caption, alt = (words.format(whose=whose) for words in _ROLLOUT)
+        yield run.folder / stage / "analysis" / "rollout.png", caption, alt
 
 
 def embed(file: Path, caption: str, alt: str) -> Picture | None:
@@ -283,19 +321,6 @@ def embed(file: Path, caption: str, alt: str) -> Picture | None:
     except (OSError, ValueError, Image.DecompressionBombError):
         return None
     return Picture(f"data:image/{kind};base64,{base64.b64encode(data).decode()}", *size, caption, alt)
-
-
-def _files(folder: Path, taught: bool) -> Iterator[tuple[Path, str, str]]:
-    views = {caption: folder / name for name, caption in reversed(_VIEWS.items()) if (folder / name).is_file()}
-    for caption in (_STUDENT, _TEACHER, _BASELINE):
-        if caption in views and not (caption == _BASELINE and _STUDENT in views):
-            words = _ALONE if caption == _STUDENT and not taught else caption
-            yield views[caption], words, f"{_GRID}{words}."
-    for stage, whose in _WHOSE.items():
-        drawn = sorted(folder.glob(f"{stage}/analysis/*rollout*.png"))
-        for file in drawn[-1:]:  # the last epoch's
-            caption, alt = (words.format(whose=whose) for words in _ROLLOUT)
-            yield file, caption, alt
 
 
 def _encoded(data: bytes, image: Image.Image) -> tuple[bytes, str, tuple[int, int]]:

@@ -8,14 +8,15 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Final, NamedTuple
 
-from deitlt.errors import ConfigError
-from deitlt.reports.runs import PROTOCOLS, AccuracyRow, Run, accuracy_rows, data_key, data_title
-from deitlt.reports.tables import GROUPS, Cell, Row, Table, markdown, score_cell
+import yaml
+
+from deitlt.reports.runs import GROUPS, PROTOCOLS, Plain, Run, accuracy_rows, data_key, data_title
+from deitlt.reports.tables import Cell, Row, Table, markdown, score_cell
 
 CITATION: Final = "Rangwani et al., DeiT-LT, CVPR 2024"
 
@@ -28,73 +29,23 @@ class Benchmark(NamedTuple):
     title: str
 
 
-CIFAR10_100: Final = Benchmark("cifar10", 100, "CIFAR-10-LT, imbalance 100")
-CIFAR10_50: Final = Benchmark("cifar10", 50, "CIFAR-10-LT, imbalance 50")
-CIFAR100_100: Final = Benchmark("cifar100", 100, "CIFAR-100-LT, imbalance 100")
-CIFAR100_50: Final = Benchmark("cifar100", 50, "CIFAR-100-LT, imbalance 50")
-IMAGENET_LT: Final = Benchmark("imagenet_lt", None, "ImageNet-LT")
-INAT18: Final = Benchmark("inat18", None, "iNaturalist-2018")
-
-TEACHER_LDAM: Final = "teacher LDAM+DRW+SAM"
-TEACHER_PACO: Final = "teacher PaCo+SAM"
-VIT: Final = "ViT"
-DEIT: Final = "DeiT"
-DEIT3: Final = "DeiT-III"
-DEIT_LT_LDAM: Final = "DeiT-LT, LDAM teacher"
-DEIT_LT_PACO: Final = "DeiT-LT, PaCo teacher"
-ROWS: Final = (TEACHER_LDAM, TEACHER_PACO, VIT, DEIT, DEIT3, DEIT_LT_LDAM, DEIT_LT_PACO)
-
-Scores = Mapping[str, float]  # 'all', 'head', 'mid', 'tail' -> percent; a group that is not published is absent
-
-_CIFAR: Final = {  # top-1 of all test images, in the order of `ROWS`
-    CIFAR10_100: (81.9, 86.8, 62.6, 70.2, 59.1, 84.8, 87.5),
-    CIFAR10_50: (84.8, 88.6, 70.1, 77.5, 68.2, 87.5, 89.8),
-    CIFAR100_100: (45.4, 52.8, 35.0, 31.3, 38.1, 52.0, 55.6),
-    CIFAR100_50: (49.4, 56.6, 39.0, 39.1, 44.1, 54.1, 60.5),
-}
-_LARGE: Final = {  # all, head, mid, tail; the paper has no DeiT on these
-    IMAGENET_LT: {
-        TEACHER_LDAM: (53.1, 62.0, 52.1, 32.8),
-        TEACHER_PACO: (57.5, 62.1, 58.8, 39.3),
-        VIT: (37.5, 56.9, 30.4, 10.3),
-        DEIT3: (48.4, 70.4, 40.9, 12.8),
-        DEIT_LT_LDAM: (55.6, 65.2, 54.0, 37.1),
-        DEIT_LT_PACO: (59.1, 66.6, 58.3, 40.0),
-    },
-    INAT18: {
-        TEACHER_LDAM: (70.1, 64.1, 70.5, 71.2),
-        TEACHER_PACO: (73.4, 66.3, 73.6, 75.2),
-        VIT: (54.2, 64.3, 53.9, 52.1),
-        DEIT3: (61.0, 72.9, 62.8, 55.8),
-        DEIT_LT_LDAM: (72.9, 69.0, 73.3, 73.3),
-        DEIT_LT_PACO: (75.1, 70.3, 75.2, 76.2),
-    },
-}
-
-
-def _published() -> dict[Benchmark, Mapping[str, Scores]]:
-    small: dict[Benchmark, dict[str, Scores]] = {
-        benchmark: {row: MappingProxyType({"all": value}) for row, value in zip(ROWS, values, strict=True)}
-        for benchmark, values in _CIFAR.items()
+# Benchmark -> row -> 'all', 'head', 'mid', 'tail' -> top-1 accuracy in percent; what is not published is absent.
+PUBLISHED: Final[Mapping[Benchmark, Mapping[str, Mapping[str, float]]]] = {
+    Benchmark(known["data"], known["imbalance"], known["title"]): {
+        row: dict(zip(GROUPS, values, strict=False)) for row, values in known["rows"].items()
     }
-    large: dict[Benchmark, dict[str, Scores]] = {
-        benchmark: {row: MappingProxyType(dict(zip(GROUPS, values, strict=True))) for row, values in rows.items()}
-        for benchmark, rows in _LARGE.items()
-    }
-    return {benchmark: MappingProxyType(rows) for benchmark, rows in (small | large).items()}
-
-
-# Benchmark -> row -> top-1 accuracies in percent.
-PUBLISHED: Final[Mapping[Benchmark, Mapping[str, Scores]]] = MappingProxyType(_published())
+    for known in yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+}
+ROWS: Final = tuple(next(iter(PUBLISHED.values())))
 
 # What follows the data set in an experiment's name -> row of each part of its metrics.json.
-_LDAM: Final = {"teacher": TEACHER_LDAM, "student": DEIT_LT_LDAM, "baseline": VIT}
-_PACO: Final = {"teacher": TEACHER_PACO, "student": DEIT_LT_PACO, "baseline": VIT}
-_VIT: Final = {"student": VIT}
-_DEIT: Final = {"student": DEIT}
+_LDAM: Final = {"teacher": "teacher LDAM+DRW+SAM", "student": "DeiT-LT, LDAM teacher", "baseline": "ViT"}
+_PACO: Final = {"teacher": "teacher PaCo+SAM", "student": "DeiT-LT, PaCo teacher", "baseline": "ViT"}
+_VIT: Final = {"student": "ViT"}
+_DEIT: Final = {"student": "DeiT"}
 _RECIPES: Final[dict[str, dict[str, str]]] = {
     **{"": _LDAM, "ldam": _LDAM, "paco": _PACO},
-    **{"vit": _VIT, "deit": _DEIT, "deit3": {"student": DEIT3}},
+    **{"vit": _VIT, "deit": _DEIT, "deit3": {"student": "DeiT-III"}},
 }
 # A method changes an experiment: (the experiment, the method) -> rows. Other methods are in no table.
 _METHODS: Final[dict[tuple[str, str], dict[str, str]]] = {
@@ -109,12 +60,10 @@ _FREE: Final = (
     *("teacher.batch_size ", "student.batch_size ", "teacher.devices ", "student.devices ", "teacher.checkpoint "),
 )
 _PARTS: Final = ("teacher", "student", "baseline")  # the trained weights; the table has no moving averages
-_DECISIVE: Final = ("", "cls", "avg")  # of a part's tokens: the later one, where it is there
 _HEADER: Final = ("", "score", "published", "ours", "difference", "seeds", "protocol")
-_BENCHMARKS: Final = {benchmark.title: benchmark for benchmark in PUBLISHED}
 
 
-def benchmark_of(metrics: Mapping[str, Any]) -> Benchmark | None:
+def benchmark_of(metrics: Plain) -> Benchmark | None:
     """The published data set and tail that a run was trained on; None for any other."""
     factor = metrics.get("imbalance_factor")
     imbalance = round(1 / factor) if factor else None
@@ -134,7 +83,9 @@ def published_rows(run: Run) -> dict[str, str]:
     of no experiment.
     """
     benchmark, experiment = benchmark_of(run.metrics), str(run.metrics.get("experiment") or "")
-    data, suffix = _parts(experiment)
+    # 'cifar10_lt_if50_paco' and 'teacher/cifar10_paco_if100' are recipes 'paco' of 'cifar10'
+    name = re.sub(r"_lt(?=_|$)|_if\d+", "", experiment.removeprefix("teacher/"))
+    data, _, suffix = name.partition("_")
     if benchmark is None or data != benchmark.data.removesuffix("_lt"):
         return {}
     if suffix not in _RECIPES or changes_that_count(run):
@@ -144,171 +95,105 @@ def published_rows(run: Run) -> dict[str, str]:
     return {part: row for part, row in rows.items() if row in PUBLISHED[benchmark]}
 
 
-def _parts(experiment: str) -> tuple[str, str]:
-    """'cifar10_lt_if50_paco' and 'teacher/cifar10_paco_if100' -> 'cifar10', 'paco'."""
-    name = re.sub(r"_lt(?=_|$)|_if\d+", "", experiment.removeprefix("teacher/"))
-    data, _, suffix = name.partition("_")
-    return data, suffix
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """One network of one run. published: whether `row` is a published row of `benchmark`."""
-
-    run: Run
-    benchmark: Benchmark | None
-    title: str
-    row: str
-    published: bool
-    accuracy: Mapping[str, float]
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What the answers of one mean share."""
-        return (
-            self.title,
-            self.benchmark or data_key(self.run.metrics),
-            self.row,
-            self.run.protocol,
-            changes_that_count(self.run),
-        )
-
-
 @dataclass(frozen=True)
 class PaperRow:
-    """One network over its seeds, beside its published number.
+    """One network of one experiment, whose seeds make a mean.
 
-    title: data set and tail. row: the published row's name, or the run's. folder: where it was trained, if its name
-    alone would not tell. scores: 'all', 'head', 'mid', 'tail' -> ours, one a seed; what was not measured is absent.
-    published: the same, in percent; empty where the paper has no such number. seeds: number of runs. changes:
-    what the runs changed in their recipe.
+    benchmark: None of other data. title: data set and tail. name: the published row's, or the run's. published: whether
+    the paper has it. changes: what the runs changed in their recipe. data: tells data of one name apart. folder: where
+    it was trained, if the rest would not tell, for the same seed twice is no spread over seeds.
     """
 
+    benchmark: Benchmark | None
     title: str
-    row: str
-    folder: str
-    scores: Mapping[str, Sequence[float]]
-    published: Mapping[str, float]
-    seeds: int
+    name: str
+    published: bool
     protocol: str
     changes: tuple[str, ...]
+    data: tuple[object, ...]
+    folder: str = ""
 
     @property
-    def label(self) -> str:
-        """Its name in the table."""
-        return f"{self.row} ({self.folder})" if self.folder else self.row
+    def scores(self) -> Mapping[str, float]:
+        """What the paper says; empty where it has no such number."""
+        return PUBLISHED[self.benchmark][self.name] if self.benchmark and self.published else {}
 
 
-def paper_rows(runs: Sequence[Run]) -> list[PaperRow]:
-    """A row for each network over its seeds, published benchmarks and their rows first.
-
-    The same seed twice is no spread over seeds: such runs get rows of their own, named by their folders.
-
-    Raises:
-        ConfigError: if a run measured nothing.
-    """
-    answers = [answer for run in runs for answer in _answers(run)]
-    same = Counter((answer.key, answer.run.known_seed) for answer in answers)
-    twice = {key for (key, _), count in same.items() if count > 1}
-    gathered: dict[tuple[object, ...], list[_Answer]] = {}
-    for answer in answers:
-        folder = answer.run.folder if answer.key in twice else None
-        gathered.setdefault((*answer.key, folder), []).append(answer)
+def paper_rows(runs: Sequence[Run]) -> dict[PaperRow, list[Mapping[str, float]]]:
+    """Each network -> its accuracies, one a seed; published benchmarks and their rows first, in the paper's order."""
+    found = [(row, run, accuracy) for run in runs for row, accuracy in _answers(run)]
+    same = Counter((row, run.known_seed) for row, run, _ in found)
+    twice = {row for (row, _), count in same.items() if count > 1}
     root = os.path.commonpath([run.folder for run in runs])
-    rows = [
-        _paper_row(found, os.path.relpath(str(key[-1]), root) if key[-1] else "") for key, found in gathered.items()
-    ]
-    return sorted(rows, key=_place)
+    gathered: dict[PaperRow, list[Mapping[str, float]]] = {}
+    for row, run, accuracy in found:
+        own = replace(row, folder=os.path.relpath(run.folder, root)) if row in twice else row
+        gathered.setdefault(own, []).append(accuracy)
+    return dict(sorted(gathered.items(), key=lambda item: _place(item[0])))
 
 
-def paper_markdown(runs: Sequence[Run]) -> str:
-    """A Markdown table for each data set and tail, what was changed, and the published cells without a run.
-
-    Raises:
-        ConfigError: as `paper_rows`.
-    """
-    rows = paper_rows(runs)
-    changed = list(dict.fromkeys(row.changes for row in rows if row.changes))
-    lines = ["# Finished runs beside the published numbers"]
-    for title in dict.fromkeys(row.title for row in rows):
-        lines += ["", f"## {title}", "", *markdown(_table([row for row in rows if row.title == title], changed))]
-    lines += ["", *_notes(rows)]
-    if changed:
-        lines += ["", *(f"- changed recipe {i}: {'; '.join(c)}" for i, c in enumerate(changed, start=1))]
-    return "\n".join([*lines, "", *_missing(rows), ""])
-
-
-def _answers(run: Run) -> Iterator[_Answer]:
+def _answers(run: Run) -> Iterator[tuple[PaperRow, Mapping[str, float]]]:
     """What the run's networks answer with: AVG, or the only token there is."""
-    benchmark, published = benchmark_of(run.metrics), published_rows(run)
-    decisive: dict[str, AccuracyRow] = {}
-    for row in sorted(accuracy_rows(run.metrics), key=lambda row: row.token == "avg"):
-        if row.part in _PARTS and row.token in _DECISIVE:
-            decisive[row.part] = row
-    if not decisive:
-        raise ConfigError(f"{run.folder} holds no accuracy of a teacher or student; train that run, or leave it out.")
-    for part, found in decisive.items():
-        named = published.get(part) or f"{run.experiment}, {found.label}"
-        title = benchmark.title if benchmark else data_title(run.metrics)
-        yield _Answer(run, benchmark, title, named, part in published, found.accuracy)
-
-
-def _paper_row(answers: Sequence[_Answer], folder: str) -> PaperRow:
-    first = answers[0]
-    accuracies = [answer.accuracy for answer in answers]
-    return PaperRow(
-        title=first.title,
-        row=first.row,
-        folder=folder,
-        scores={g: found for g in GROUPS if (found := [a[g] for a in accuracies if g in a])},
-        published=PUBLISHED[first.benchmark][first.row] if first.benchmark and first.published else {},
-        seeds=len(answers),
-        protocol=first.run.protocol,
-        changes=changes_that_count(first.run),
-    )
+    benchmark, names, changes = benchmark_of(run.metrics), published_rows(run), changes_that_count(run)
+    title = benchmark.title if benchmark else data_title(run.metrics)
+    data = () if benchmark else data_key(run.metrics)
+    rows = accuracy_rows(run.metrics)
+    decisive = {row.part: row for token in ("", "cls", "avg") for row in rows if row.token == token}
+    for part, row in decisive.items():
+        if part in _PARTS:
+            name = names.get(part, f"{run.experiment}, {row.label}")
+            yield PaperRow(benchmark, title, name, part in names, run.protocol, changes, data), row.accuracy
 
 
 def _place(row: PaperRow) -> tuple[int, str, int]:
     """Published benchmarks in the paper's order, then other data; the same for the rows."""
-    titles = list(_BENCHMARKS)
-    place = ROWS.index(row.row) if row.published else len(ROWS)
-    return titles.index(row.title) if row.title in titles else len(titles), row.title, place
+    place = [*PUBLISHED].index(row.benchmark) if row.benchmark else len(PUBLISHED)
+    return place, row.title, ROWS.index(row.name) if row.published else len(ROWS)
 
 
-def _table(rows: Sequence[PaperRow], changed: Sequence[tuple[str, ...]]) -> Table:
-    """All scores that were published for these data; of other data, all that were measured."""
-    benchmark = _BENCHMARKS.get(rows[0].title)
-    wanted = {s for scores in PUBLISHED[benchmark].values() for s in scores} if benchmark else set(GROUPS)
-    lines = []
-    for row in rows:
-        recipe = f"changed recipe {changed.index(row.changes) + 1}" if row.changes else ""
-        mark = (recipe if benchmark else "") or "no published number"
-        label = row.label if benchmark or not recipe else f"{row.label}, {recipe}"
-        for score in (s for s in GROUPS if s in wanted and s in row.scores):
-            ours, theirs = row.scores[score], row.published.get(score)
-            published = Cell(mark if theirs is None else f"{theirs:.1f}")
-            difference = Cell() if theirs is None else Cell(f"{fmean(ours) - theirs:+.1f}")
-            how = Cell(str(row.seeds)), Cell(row.protocol or "not recorded")
-            lines.append(Row(label, [Cell(score), published, score_cell(ours), difference, *how]))
-    return Table(_HEADER, lines, left=("score", "protocol"))
-
-
-def _notes(rows: Sequence[PaperRow]) -> list[str]:
-    protocols = [f"{name} = {PROTOCOLS[name]}" for name in PROTOCOLS if name in {row.protocol for row in rows}]
-    return [
+def paper_markdown(runs: Sequence[Run]) -> str:
+    """A Markdown table for each data set and tail, what was changed, and the published cells without a run."""
+    rows = paper_rows(runs)
+    changed = list(dict.fromkeys(row.changes for row in rows if row.changes))
+    lines = ["# Finished runs beside the published numbers"]
+    for title in dict.fromkeys(row.title for row in rows):
+        found = {row: accuracies for row, accuracies in rows.items() if row.title == title}
+        lines += ["", f"## {title}", "", *markdown(_table(found, changed))]
+    protocols = [f"{name} = {words}" for name, words in PROTOCOLS.items() if name in {row.protocol for row in rows}]
+    lines += [
+        "",
         "Top-1 accuracy in percent: of a student AVG, the mean of its tokens' logits (a ViT has CLS alone), trained "
         "weights; mean ± sample standard deviation over seeds.",
         f"Published: {CITATION}, whose code reports the best epoch on the TEST set. "
         f"Protocols of ours: {'; '.join(protocols) or 'not recorded'}.",
     ]
+    if changed:
+        lines += ["", *(f"- changed recipe {i}: {'; '.join(c)}" for i, c in enumerate(changed, start=1))]
+    there = {(row.benchmark, row.name) for row in rows if row.published}
+    absent = {benchmark.title: [name for name in published if (benchmark, name) not in there]
+              for benchmark, published in PUBLISHED.items()}  # fmt: skip
+    missing = [f"- {title}: {'; '.join(names)}" for title, names in absent.items() if names]
+    said = (
+        ["Published, and without a run here:", "", *missing] if missing else ["Every published number has a run here."]
+    )
+    return "\n".join([*lines, "", *said, ""])
 
 
-def _missing(rows: Sequence[PaperRow]) -> list[str]:
-    """Which published cells no run stands beside."""
+def _table(rows: Mapping[PaperRow, Sequence[Mapping[str, float]]], changed: Sequence[tuple[str, ...]]) -> Table:
+    """All scores that were published for these data; of other data, all that were measured."""
+    benchmark = next(iter(rows)).benchmark
+    wanted = {score for scores in PUBLISHED[benchmark].values() for score in scores} if benchmark else set(GROUPS)
     lines = []
-    for benchmark, published in PUBLISHED.items():
-        found = {row.row for row in rows if row.title == benchmark.title and row.published}
-        absent = [name for name in published if name not in found]
-        if absent:
-            lines.append(f"- {benchmark.title}: {'; '.join(absent)}")
-    return ["Published, and without a run here:", "", *lines] if lines else ["Every published number has a run here."]
+    for row, accuracies in rows.items():
+        recipe = f"changed recipe {changed.index(row.changes) + 1}" if row.changes else ""
+        mark = (recipe if benchmark else "") or "no published number"
+        label = f"{row.name} ({row.folder})" if row.folder else row.name
+        label = label if benchmark or not recipe else f"{label}, {recipe}"
+        for score in (score for score in GROUPS if score in wanted):
+            ours, theirs = [a[score] for a in accuracies if score in a], row.scores.get(score)
+            if ours:
+                published = Cell(mark if theirs is None else f"{theirs:.1f}")
+                difference = Cell() if theirs is None else Cell(f"{mean(ours) - theirs:+.1f}")
+                how = Cell(str(len(accuracies))), Cell(row.protocol or "not recorded")
+                lines.append(Row(label, [Cell(score), published, score_cell(ours), difference, *how]))
+    return Table(_HEADER, lines, left=("score", "protocol"))

@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from deitlt.reports.figures import FAINT, add_legend, shorten, styled
-
-_Colour: TypeAlias = tuple[float, float, float, float]
+from deitlt.reports.figures import FAINT, add_legend, canvas, shorten, styled
 
 _COLOURS = "viridis_r"
 _WIDE = 5.0  # largest by smallest value from which an axis is logarithmic
@@ -22,11 +20,10 @@ _TICKS = 5
 _DIGITS = 8  # nobody types more of a number
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """Where the lines cross one axis, in [0, 1], and the ticks: place -> text."""
+class Axis(NamedTuple):
+    """places: [N] where the lines cross an axis, in [0, 1]. ticks: place -> text."""
 
-    places: np.ndarray
+    places: NDArray[np.float64]
     ticks: dict[float, str]
 
 
@@ -47,92 +44,69 @@ def parallel_coordinates(
         stopped: [N] whether a job was stopped early; its line is dashed.
         best: maximize | minimize.
     """
-    axes = {key: _axis(words) for key, words in settings.items()} | {metric: _numbers([*values], _even(values))}
-    figure = Figure(figsize=(2.2 + 2.3 * (len(axes) - 1), 4.6), layout="constrained")
-    canvas = figure.add_subplot()
-    colour = _draw_lines(canvas, list(axes.values()), values, stopped, best)
+    axes = {key: make_axis(words) for key, words in settings.items()}
+    axes[metric] = make_axis([str(value) for value in values], few=0)
+    figure = canvas((2.2 + 2.3 * (len(axes) - 1), 4.6), "")
+    drawn = figure.add_subplot()
+    shades = axes[metric].places if best == "maximize" else 1 - axes[metric].places
+    top = max((i for i, early in enumerate(stopped) if not early), key=lambda i: shades[i], default=None)
+    colours = [colormaps[_COLOURS](0.1 + 0.9 * shade) for shade in shades]
+    for i in np.argsort(shades, kind="stable"):
+        look: dict[str, Any] = {"linewidth": 3.4, "zorder": 3} if i == top else {"linewidth": 1.5, "alpha": 0.75}
+        look |= {"color": colours[i], "linestyle": "--" if stopped[i] else "-"}
+        drawn.plot(range(len(axes)), [axis.places[i] for axis in axes.values()], **look)
     for place, (name, axis) in enumerate(axes.items()):
-        _draw_axis(canvas, place, name, axis)
-    canvas.set(xlim=(-0.3, len(axes) - 0.45), ylim=(-0.06, 1.06), xticks=[], yticks=[])
-    for spine in canvas.spines.values():
-        spine.set_visible(False)
-    handles = [Line2D([], [], color=colour, linewidth=3, label="best")] if colour else []
+        _draw_axis(drawn, place, name, axis)
+    drawn.set(xlim=(-0.3, len(axes) - 0.45), ylim=(-0.06, 1.06), xticks=[], yticks=[])
+    drawn.spines[:].set_visible(False)
+    handles = [] if top is None else [Line2D([], [], color=colours[top], linewidth=3, label="best")]
     handles += [Line2D([], [], color=FAINT, linestyle="--", label="stopped early")] if any(stopped) else []
     if handles:
         add_legend(figure, handles, [str(handle.get_label()) for handle in handles])
     return figure
 
 
-def _axis(words: Sequence[str]) -> _Axis:
-    """An axis of numbers, where all words are some, else of names in the order in which they appear."""
+def make_axis(words: Sequence[str], few: int = _FEW) -> Axis:
+    """An axis of numbers, where all words are some, logarithmic where they span much; else of names, evenly spaced.
+
+    Args:
+        words: [N] one a line.
+        few: different numbers up to which each has its tick; of more a few are spread evenly, the ends among them.
+    """
     try:
         numbers = [float(word) for word in words]
     except ValueError:
-        return _names(words)
+        numbers = [math.nan]
     if not all(map(math.isfinite, numbers)):
-        return _names(words)
-    known = {n: word if len(word) <= _DIGITS else f"{n:.3g}" for n, word in zip(numbers, words, strict=True)}
-    if len(known) <= _FEW:
-        return _numbers(numbers, known)
-    return _numbers(numbers, _even(numbers))
-
-
-def _names(words: Sequence[str]) -> _Axis:
-    places = {word: i for i, word in enumerate(dict.fromkeys(sorted(words)))}
-    last = max(1, len(places) - 1)
-    scaled = {word: i / last if len(places) > 1 else 0.5 for word, i in places.items()}
-    return _Axis(np.array([scaled[word] for word in words]), {place: word for word, place in scaled.items()})
-
-
-def _numbers(numbers: Sequence[float], ticks: Mapping[float, str]) -> _Axis:
+        names = sorted(set(words))
+        return _scaled([float(names.index(word)) for word in words], dict(enumerate(names)), logs=False)
     low, high = min(numbers), max(numbers)
     logs = low > 0 and high / low >= _WIDE
-    start, stop = (math.log(low), math.log(high)) if logs else (low, high)
+    if len(set(numbers)) <= few:
+        ticks = {n: word if len(word) <= _DIGITS else f"{n:.3g}" for n, word in zip(numbers, words, strict=True)}
+        return _scaled(numbers, ticks, logs)
+    even = (np.geomspace if logs else np.linspace)(low, high, _TICKS).tolist() if high > low else [low]
+    # as many digits as tell them apart
+    texts = next(t for d in range(3, 18) if len(set(t := [f"{tick:.{d}g}" for tick in even])) == len(even))
+    return _scaled(numbers, dict(zip(even, texts, strict=True)), logs)
+
+
+def _scaled(numbers: Sequence[float], ticks: Mapping[float, str], logs: bool) -> Axis:
+    """Numbers and ticks between the smallest number and the largest; one number alone stands in the middle."""
+    start, stop = (math.log(end) if logs else end for end in (min(numbers), max(numbers)))
 
     def place(number: float) -> float:
         return 0.5 if stop == start else ((math.log(number) if logs else number) - start) / (stop - start)
 
-    return _Axis(np.array([place(number) for number in numbers]), {place(n): word for n, word in ticks.items()})
+    return Axis(np.array([place(number) for number in numbers]), {place(n): word for n, word in ticks.items()})
 
 
-def _even(numbers: Sequence[float]) -> dict[float, str]:
-    """Ticks evenly along the axis, the ends among them, in as many digits as they can be told apart by."""
-    low, high = min(numbers), max(numbers)
-    logs = low > 0 and high / low >= _WIDE
-    ticks = np.geomspace(low, high, _TICKS) if logs else np.linspace(low, high, _TICKS)
-    ticks = np.clip(ticks, low, high)
-    near = 0.01 * (high - low)
-    digits = next((d for d in range(3, _DIGITS) if all(abs(float(f"{t:.{d}g}") - t) <= near for t in ticks)), _DIGITS)
-    return {float(tick): f"{tick:.{3 if logs else digits}g}" for tick in ticks}
-
-
-def _draw_lines(
-    canvas: Axes, axes: Sequence[_Axis], values: Sequence[float], stopped: Sequence[bool], best: str
-) -> _Colour | None:
-    """Draw each job's line; the best one's colour, where one came to its end."""
-    shades = axes[-1].places if best == "maximize" else 1 - axes[-1].places
-    complete = [i for i in range(len(values)) if not stopped[i]]
-    top = max(complete, key=lambda i: shades[i], default=None)
-    colours = [colormaps[_COLOURS](0.1 + 0.9 * shade) for shade in shades]
-    for i in np.argsort(shades, kind="stable"):
-        canvas.plot(
-            range(len(axes)),
-            [axis.places[i] for axis in axes],
-            "--" if stopped[i] else "-",
-            color=colours[i],
-            linewidth=3.4 if i == top else 1.5,
-            alpha=1.0 if i == top else 0.75,
-            zorder=3 if i == top else 2,
-        )
-    return None if top is None else colours[top]
-
-
-def _draw_axis(canvas: Axes, place: int, name: str, axis: _Axis) -> None:
-    canvas.axvline(place, ymin=0.05, ymax=0.95, color=FAINT, linewidth=1.0, zorder=1)
+def _draw_axis(drawn: Axes, place: int, name: str, axis: Axis) -> None:
+    drawn.axvline(place, ymin=0.05, ymax=0.95, color=FAINT, linewidth=1.0, zorder=1)
     for height, text in axis.ticks.items():
-        canvas.plot([place - 0.02, place + 0.02], [height, height], color=FAINT, linewidth=1.0)
-        label = canvas.annotate(shorten(text, 18), (place, height), (5, 0), textcoords="offset points")
-        label.set(fontsize=9, va="center", zorder=5)
-        label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0})
+        drawn.plot([place - 0.02, place + 0.02], [height, height], color=FAINT, linewidth=1.0)
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0}
+        drawn.annotate(shorten(text, 18), (place, height), (5, 0), textcoords="offset points", fontsize=9, va="center",
+                       zorder=5, bbox=box)  # fmt: skip
     words = name.replace(".", ".\n", 1) if "." in name else name.replace("/", "/\n", 1)
-    canvas.annotate(words, (place, 1.06), (0, 2), textcoords="offset points", ha="center", va="bottom", weight="bold")
+    drawn.annotate(words, (place, 1.06), (0, 2), textcoords="offset points", ha="center", va="bottom", weight="bold")

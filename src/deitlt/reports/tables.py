@@ -5,30 +5,29 @@ import io
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import fmean, mean, stdev
-from typing import Any, Final, TypeAlias
+from statistics import mean, stdev
+from typing import Final
 
 from rich.markup import escape
 from rich.table import Table as RichTable
 
 from deitlt.reports.runs import (
+    GROUPS,
+    TOKENS,
     AccuracyRow,
+    Plain,
     Run,
     accuracy_rows,
     by_data,
     changed_recipes,
-    check_same_data,
-    protocol_in_words,
-    run_names,
+    dig,
+    in_group_order,
+    name_runs,
+    protocols_in_words,
 )
 
-Plain: TypeAlias = Mapping[str, Any]
-GROUPS: Final = ("all", "head", "mid", "tail")
 NOTHING: Final = "-"
 _SAME: Final = 0.05  # percent; a balanced accuracy this near to `all` is the same number twice
-_TINY: Final = 1e-2  # what is smaller is shorter with an exponent
-_TOKENS: Final = {"cls": "CLS", "dist": "DIST", "avg": "AVG", "patches": "patches"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def results_table(metrics: Plain, title: str) -> Table:
         columns=["", *columns],
         rows=rows,
         title=f"{title}, protocol: {protocol}" if protocol else title,
-        note=f"top-1 accuracy in percent, best in bold; {protocol_in_words(protocol)}",
+        note=f"top-1 accuracy in percent, best in bold; {protocols_in_words([protocol])}",
     )
 
 
@@ -158,12 +157,10 @@ def group_sizes_line(metrics: Plain) -> str:
     )
 
 
-def results_lines(metrics: Plain, folder: Path | None = None) -> list[str]:
-    """The lines below the results: the groups' sizes, every difference from the recipe, the run's folder."""
-    sizes = group_sizes_line(metrics)
-    lines = [sizes] if sizes else []
-    lines += [f"differs from the recipe: {difference}" for difference in metrics.get("recipe_differences") or []]
-    return [*lines, f"run folder: {folder}"] if folder else lines
+def results_lines(metrics: Plain) -> list[str]:
+    """The lines below the results: the groups' sizes, and every difference from the recipe."""
+    differences = [f"differs from the recipe: {difference}" for difference in metrics.get("recipe_differences") or []]
+    return [line for line in (group_sizes_line(metrics), *differences) if line]
 
 
 def per_class_table(metrics: Plain, recalls: Mapping[str, Sequence[float | None]]) -> Table:
@@ -203,14 +200,13 @@ def summary_rows(runs: Sequence[Run]) -> list[SummaryRow]:
     Runs of one experiment with the same seed differ in something else: they get rows of their own, named by
     their folders, for a mean over them would say nothing about seeds. So do runs of different protocols.
 
-    Raises:
-        ConfigError: the runs are of different data, and their numbers do not belong in one table.
+    Args:
+        runs: of one data set, for others' numbers do not belong in one table.
     """
-    check_same_data(runs)
     gathered: dict[tuple[str, str, str, str], list[Mapping[str, float]]] = {}
-    for run, name in zip(runs, run_names(runs), strict=True):
+    for run in name_runs(runs):
         for row in accuracy_rows(run.metrics):
-            gathered.setdefault((name, row.part, row.token, row.label), []).append(row.accuracy)
+            gathered.setdefault((run.name, row.part, row.token, row.label), []).append(row.accuracy)
     return [
         SummaryRow(*key, scores={g: [row[g] for row in rows if g in row] for g in GROUPS}, seeds=len(rows))
         for key, rows in gathered.items()
@@ -237,7 +233,7 @@ def summary_markdown(runs: Sequence[Run]) -> str:
 
 def _summary(runs: Sequence[Run]) -> str:
     """The table of runs of one data set, and the words under it."""
-    protocols = "; ".join(protocol_in_words(protocol) for protocol in dict.fromkeys(r.protocol for r in runs))
+    protocols = protocols_in_words([run.protocol for run in runs])
     note = f"Top-1 accuracy in percent, mean ± sample standard deviation over seeds. Protocol: {protocols}."
     changed = [f"- changed recipe {i}: {'; '.join(c)}" for i, c in enumerate(changed_recipes(runs), start=1)]
     lines = markdown(summary_table(summary_rows(runs)))
@@ -259,8 +255,7 @@ def analysis_table(analyses: Mapping[str, Sequence[Plain]], title: str = "", not
                 row = gathered.setdefault((whose if len(analyses) > 1 else "", label, number), {})
                 for group, value in values.items():
                     row.setdefault(group, []).append(value)
-    measured = list(dict.fromkeys(group for row in gathered.values() for group in row))
-    groups = [group for group in GROUPS if group in measured] + [group for group in measured if group not in GROUPS]
+    groups = in_group_order([group for row in gathered.values() for group in row])
     rows = [Row(label, [_mean_cell(row.get(group, []), number) for group in groups], whose)
             for (whose, label, number), row in gathered.items()]  # fmt: skip
     return Table(["", *groups], rows, title, note) if rows else None
@@ -271,53 +266,58 @@ def _mean_cell(values: Sequence[tuple[float, float]], number: str) -> Cell:
     if not values:
         return Cell()
     error = math.hypot(*(error for _, error in values)) / len(values)
-    texts = [_short(number, found) for found in (fmean(value for value, _ in values), error)]
-    return Cell(texts[0], texts[1] if error else "")
-
-
-def _short(number: str, value: float) -> str:
-    """The value as written by a format; a tiny one with an exponent."""
-    tiny = number.endswith("g}") and 0 < abs(value) < _TINY
-    return f"{value:.1e}".replace("e-0", "e-") if tiny else number.format(value)
+    return Cell(number.format(mean(value for value, _ in values)), number.format(error) if error else "")
 
 
 def _analysis_rows(analysis: Plain) -> Iterator[tuple[str, Mapping[str, tuple[float, float]], str]]:
     """Label, group -> (value, standard error), and how a value is written."""
     diversity = analysis.get("diversity", {})
-    if "disagreement" in diversity:
-        yield "CLS and DIST disagree, %", _exact(diversity["disagreement"]), "{:.1f}"
-    if diversity.get("cosine_distance"):
-        yield "1 - cosine of CLS and DIST", _exact(diversity["cosine_distance"]), "{:.3f}"
+    rows = [
+        ("CLS and DIST disagree, %", diversity.get("disagreement"), "{:.1f}"),
+        ("1 - cosine of CLS and DIST", diversity.get("cosine_distance"), "{:.3f}"),
+    ]
     for token, groups in analysis.get("calibration", {}).items():
-        answer = "" if analysis.get("kind") == "teacher" else f" of {_TOKENS[token]}"
-        yield f"calibration error{answer}, %", _exact(groups), "{:.1f}"
-    for kind, groups in analysis.get("agreement", {}).items():
-        yield f"teacher right on {kind} images, %", _exact(groups), "{:.1f}"
-    for kind, groups in analysis.get("consistency", {}).items():
-        yield f"same decision on {kind} images, %", _exact(groups), "{:.1f}"
+        answer = "" if analysis.get("kind") == "teacher" else f" of {TOKENS[token]}"
+        rows.append((f"calibration error{answer}, %", groups, "{:.1f}"))
+    for part, words in (("agreement", "teacher right"), ("consistency", "same decision")):
+        rows += [(f"{words} on {kind} images, %", groups, "{:.1f}") for kind, groups in analysis.get(part, {}).items()]
+    for label, groups, number in rows:
+        if groups:
+            yield label, {group: (value, 0.0) for group, value in groups.items()}, number
     for key, words in (("eigenvalue", "largest eigenvalue"), ("trace", "trace")):
         found = {g: numbers for g, numbers in (analysis.get("sharpness") or {}).items() if key in numbers}
-        if values := {group: (numbers[key], numbers.get(f"{key}_error") or 0.0) for group, numbers in found.items()}:
-            yield f"Hessian: {words}", values, "{:.3g}"
-
-
-def _exact(groups: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    return {group: (value, 0.0) for group, value in groups.items()}
+        if found:
+            errors = {group: (numbers[key], numbers.get(f"{key}_error") or 0.0) for group, numbers in found.items()}
+            yield f"Hessian: {words}", errors, "{:.3g}"
 
 
 def analysis_lines(analysis: Plain) -> list[str]:
     """What has no groups, in a line each: attention, ranks, and who wins how many classes."""
     lines = []
-    if tokens := _by_token(analysis.get("attention_distance", {})):
-        distances = {name: [fmean(heads) for heads in blocks] for name, blocks in tokens}
-        said = [f"{_TOKENS[name]} {means[0]:.1f} -> {means[-1]:.1f}" for name, means in distances.items()]
+    distances, ranks = ({name: found for name, found in analysis.get(part, {}).items() if name in TOKENS and found}
+                        for part in ("attention_distance", "rank"))  # fmt: skip
+    if distances:
+        said = [f"{TOKENS[token]} {mean(blocks[0]):.1f} -> {mean(blocks[-1]):.1f}"
+                for token, blocks in distances.items()]  # fmt: skip
         lines.append(f"attention distance in pixels, first -> last block: {', '.join(said)}")
-    if _by_token(analysis.get("rank", {})):
-        lines.append(_ranks(analysis["rank"]) + _bound(analysis))
+    if ranks:
+        last = {TOKENS[token]: (found["components"][-1], found["effective"][-1]) for token, found in ranks.items()}
+        lines.append(_ranks(last, "after the last block", analysis))
+    elif features := dig(analysis, "rank", "features"):
+        lines.append(_ranks({"features": (features["components"], features["effective"])}, "of the features", analysis))
     if "winners" in analysis:
         won = analysis["winners"]
         lines.append(f"classes won: CLS {won['cls']}, DIST {won['dist']}, ties {won['tie']}")
     return lines + hessian_lines(analysis.get("sharpness") or {})
+
+
+def _ranks(ranks: Mapping[str, tuple[int, float]], where: str, analysis: Plain) -> str:
+    """The ranks by both definitions, and why they are no larger, where it is the images that are too few."""
+    images, width = analysis.get("images"), analysis["rank"]["width"]
+    said = ", ".join(f"{name} {components} ({effective:.1f})" for name, (components, effective) in ranks.items())
+    few = images is not None and images <= width
+    more = f"; of {images:,} images a rank is at most {images - 1:,}, type images={width + 1} or more" if few else ""
+    return f"rank {where}, of {width}: {said}; in brackets the effective rank{more}"
 
 
 def hessian_lines(sharpness: Mapping[str, Mapping[str, float]]) -> list[str]:
@@ -329,27 +329,6 @@ def hessian_lines(sharpness: Mapping[str, Mapping[str, float]]) -> list[str]:
     if any(numbers.get("trace", 0.0) < 0 for numbers in sharpness.values()):
         lines.append("Hessian: a negative trace is a saddle's, so these weights are at no minimum")
     return lines
-
-
-def _ranks(rank: Plain) -> str:
-    found = []
-    for name, measures in _by_token(rank):
-        last = {key: values[-1] if isinstance(values, list) else values for key, values in measures.items()}
-        found.append(f"{_TOKENS.get(name, name)} {last['components']} ({last['effective']:.1f})")
-    where = "of the features" if "features" in rank else "after the last block"
-    return f"rank {where}, of {rank['width']}: {', '.join(found)}; in brackets the effective rank"
-
-
-def _bound(analysis: Plain) -> str:
-    """Why the ranks are no larger, where it is the images that are too few."""
-    images, width = analysis.get("images"), analysis["rank"]["width"]
-    if images is None or images > width:
-        return ""
-    return f"; of {images:,} images a rank is at most {images - 1:,}, type images={width + 1} or more"
-
-
-def _by_token(part: Plain) -> list[tuple[str, Any]]:
-    return [(name, value) for name, value in part.items() if name not in ("unit", "width") and value]
 
 
 def _plural(number: int, one: str, many: str) -> str:
