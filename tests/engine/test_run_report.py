@@ -21,9 +21,9 @@ def said(run, stages=()):
 def test_a_run_ends_with_its_page(trained):
     page = (trained / "report.html").read_text()
     assert "digits, imbalance 10: one run" in page
-    for words in ("which the teacher labels", "Training images, and the teacher", "Training curves", "Plain ViT"):
+    for words in ("as its teacher labels it", "as the teacher sees it", "Training curves", "Plain ViT"):
         assert words in page
-    assert "Training images, and the plain ViT" not in page  # it learns from what the student does
+    assert "as the plain ViT sees it" not in page  # it learns from what the student does
     assert page.count("data:image/") == 2 + 2  # views, and what the student and the plain ViT attend to
     assert len(page.encode()) < 3_000_000
 

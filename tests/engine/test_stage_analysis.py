@@ -10,7 +10,7 @@ from wandb_records import read_run
 
 from deitlt.analysis import runner
 from deitlt.cli import main
-from deitlt.engine import pictures
+from deitlt.reports import analysis_figures
 
 OF_STUDENTS = {"attention_distance", "rank", "rollout"}
 PICTURES = {"teacher": {"rank"}, "student": OF_STUDENTS | {"diversity", "agreement"}, "baseline": OF_STUDENTS}
@@ -35,8 +35,13 @@ def test_the_runs_page_shows_the_rollouts(trained):
 
 def test_each_picture_says_of_which_images_it_is_and_no_rollout_of_the_test_set(tiny_vit, monkeypatch):
     titles, splits = [], []
-    rollouts, split_of = pictures.attention_rollouts, runner.split_of
-    monkeypatch.setattr(pictures, "attention_rollouts", lambda *given: titles.append(given[1]) or rollouts(*given))
+    rollouts, split_of = analysis_figures.attention_rollouts, runner.split_of
+
+    def watched(examples, title):
+        titles.append(title)
+        return rollouts(examples, title)
+
+    monkeypatch.setattr(analysis_figures, "attention_rollouts", watched)
     monkeypatch.setattr(runner, "split_of", lambda data, split: splits.append(split) or split_of(data, split))
     assert main(["train", *tiny_vit, "analysis.every=10", "analysis.images=20", "paths.output_dir=run"]) == 0
     assert titles == ["digits, student: attention rollout\n6 training images, after 1 epoch"]
@@ -52,7 +57,7 @@ def test_a_picture_that_fails_loses_neither_the_run_nor_the_others(tiny_vit, tmp
     def fails(*_, **__):
         raise OSError("no font")
 
-    monkeypatch.setattr(pictures, "feature_ranks", fails)
+    monkeypatch.setitem(analysis_figures.FIGURES, "rank", fails)
     monkeypatch.setattr(runner, "attention_rollout", fails)
     assert main(["train", *tiny_vit, "analysis.every=10", "analysis.images=20", "paths.output_dir=run"]) == 0
     assert drawn(tmp_path / "run" / "student") == {"attention_distance"}

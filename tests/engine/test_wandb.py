@@ -13,7 +13,7 @@ from wandb_records import read_run, records
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
-from deitlt.engine import results, stage_logging
+from deitlt.engine import pictures, results
 from deitlt.errors import CheckpointError, Preempted
 from deitlt.tracking import failures
 from deitlt.tracking import stage as tracking_stage
@@ -199,7 +199,7 @@ def test_what_cannot_be_drawn_or_recorded_loses_no_run(offline, tiny_vit, tmp_pa
         raise OSError("no font")
 
     for place, name in (
-        (stage_logging, "confusion_picture"),
+        (pictures, "confusion_picture"),
         (tracking_stage, "confusion_rows"),
         (tracking_stage, "log_checkpoint"),
         (results, "per_class_accuracy"),

@@ -1,5 +1,4 @@
 import json
-import math
 
 import pytest
 from rich.console import Console
@@ -80,22 +79,37 @@ def test_jobs_are_read_in_their_order_and_broken_files_are_no_jobs(tmp_path):
     assert [found.folder.rpartition("/")[2] for found in read_jobs(tmp_path)] == ["2", "10"]
 
 
-def test_an_axis_of_numbers_is_to_scale():
-    assert list(make_axis(["0", "1", "4"]).places) == [0, 0.25, 1]
-    assert make_axis(["0", "1", "4"]).ticks == {0: "0", 0.25: "1", 1: "4"}
+@pytest.mark.parametrize(
+    ("words", "places"),
+    [
+        (["0", "1", "4"], [0, 0.25, 1]),  # to scale
+        (["1", "10", "100"], [0, 0.5, 1]),  # logarithmic
+        (["b", "a", "c", "a"], [0.5, 0, 1, 0]),  # evenly spaced names
+        (["nan", "1"], [1, 0]),
+        (["ldam", "ldam"], [0.5, 0.5]),  # one alone stands in the middle
+        (["3", "3"], [0.5, 0.5]),
+    ],
+)
+def test_an_axis_of_numbers_is_to_scale_and_names_are_evenly_spaced(words, places):
+    axis = make_axis(words)
+    assert list(axis.places) == pytest.approx(places)
+    assert axis.ticks == dict(zip(axis.places, words, strict=True))
 
 
-def test_names_are_evenly_spaced_and_one_value_alone_stands_in_the_middle():
-    assert list(make_axis(["b", "a", "c", "a"]).places) == [0.5, 0, 1, 0]
-    assert list(make_axis(["ldam", "ldam"]).places) == [0.5, 0.5]
-    assert list(make_axis(["3", "3"]).places) == [0.5, 0.5]
-
-
-def test_many_different_numbers_have_a_few_ticks_and_the_ends_are_among_them():
-    axis = make_axis([str(x / 10) for x in range(30)])
-    assert len(axis.ticks) == 5
-    assert (axis.ticks[0.0], axis.ticks[1.0]) == ("0", "2.9")
-    assert all(math.isfinite(place) for place in axis.places)
+@pytest.mark.parametrize(
+    ("numbers", "ticks"),
+    [
+        ([x / 10 for x in range(30)], ["0", "0.725", "1.45", "2.17", "2.9"]),
+        ([10.25 + x / 40 for x in range(11)], ["10.25", "10.31", "10.38", "10.44", "10.5"]),
+        ([86 + x / 1000 for x in range(11)], ["86", "86.002", "86.005", "86.008", "86.01"]),
+        ([10.0**x for x in range(-5, 5)], ["1e-05", "0.00178", "0.316", "56.2", "1e+04"]),
+    ],
+)
+def test_many_numbers_have_a_few_ticks_in_the_digits_that_tell_them_apart(numbers, ticks):
+    axis = make_axis([str(number) for number in numbers])
+    assert list(axis.ticks) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+    assert list(axis.ticks.values()) == ticks
+    assert all(0 <= place <= 1 + 1e-9 for place in axis.places)
 
 
 def test_the_picture_is_as_wide_as_there_are_settings():
@@ -103,13 +117,6 @@ def test_the_picture_is_as_wide_as_there_are_settings():
     wide = parallel_coordinates(settings, [1.0, 3.0, 2.0], "val/student/avg/tail", [False, True, False])
     narrow = parallel_coordinates({"seed": ["0", "1"]}, [1.0, 1.0], "x", [False, False])
     assert wide.get_figwidth() > narrow.get_figwidth()
-
-
-def test_ticks_have_the_digits_that_tell_them_apart():
-    assert make_axis([str(10.25 + x / 40) for x in range(11)]).ticks.keys() == {0.0, 0.25, 0.5, 0.75, 1.0}
-    assert list(make_axis([str(10.25 + x / 40) for x in range(11)]).ticks.values())[::4] == ["10.25", "10.5"]
-    assert list(make_axis([str(86 + x / 1000) for x in range(11)]).ticks.values())[::2] == ["86", "86.005", "86.01"]
-    assert next(iter(make_axis([str(10.0**x) for x in range(-5, 5)]).ticks.values())) == "1e-05"
 
 
 NONE = [False] * 3

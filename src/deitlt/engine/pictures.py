@@ -1,6 +1,7 @@
-"""The pictures of a run's folders: what a stage trains on, and what its analysis found."""
+"""The pictures of a stage's folder: what it trains on, its accuracy by class, and what its analysis found."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from deitlt.engine.build import build_data, build_teacher
 from deitlt.engine.examples import student_examples, teacher_examples
 from deitlt.engine.stage_config import StageConfig
 from deitlt.models import StudentNetwork
-from deitlt.modules import ClassifierModule
+from deitlt.modules import RAW, ClassifierModule
 from deitlt.reports.analysis_figures import ANALYSIS_FOLDER, draw_analysis, draw_rollouts
+from deitlt.reports.class_figures import MOST_CONFUSED, confusion_picture, per_class_accuracy
 from deitlt.reports.figures import save_figure
 from deitlt.reports.image_figures import RolloutExample, view_grid
 from deitlt.tracking import drawing
@@ -29,13 +31,35 @@ def draw_views(stage: StageConfig, path: Path) -> Path:
     """
     data, title = build_data(stage), f"What the {stage.name} trains on"
     if stage.kind == "teacher":
-        return save_figure(view_grid(teacher_examples(data, stage.seed), title), path)
-    teacher = build_teacher(stage, data)
-    if teacher is None:
-        return save_figure(view_grid(student_examples(data, None, stage.seed), title), path)
-    assert isinstance(teacher.input, TeacherInput)
-    title = f"{title}, and what its teacher is asked about"
-    return save_figure(view_grid(student_examples(data, teacher.input, stage.seed), title), path)
+        examples = teacher_examples(data, stage.seed)
+    else:
+        teacher = build_teacher(stage, data)
+        asked = None if teacher is None else teacher.input
+        assert asked is None or isinstance(asked, TeacherInput)
+        title += "" if asked is None else ", and what its teacher is asked about"
+        examples = student_examples(data, asked, stage.seed)
+    return save_figure(view_grid(examples, title), path)
+
+
+def draw_classes(stage: StageConfig, module: ClassifierModule) -> list[Path]:
+    """Draw a tested stage's accuracy of each class, and of few classes their confusion, into its folder.
+
+    One that fails is warned about, and absent.
+    """
+    info, recalls = module.info, module.results["test"][RAW].per_class
+    classes = info.counts, info.class_names, info.groups
+    if module.names_tokens:  # of the answers, the experts and their mean
+        recalls = {token.upper(): recalls[token] for token in module.tokens}
+    figures = {"per_class": partial(per_class_accuracy, recalls, *classes, stage.name)}
+    for token in module.confusions if info.num_classes <= MOST_CONFUSED else ():
+        name, label = (f"confusion_{token}", token.upper()) if module.names_tokens else ("confusion", "its answers")
+        matrix = module.confusions[token].matrix(info.num_classes).numpy()
+        figures[name] = partial(confusion_picture, matrix, *classes, f"{stage.name}, {label}: test images")
+    drawn = []
+    for name, draw in figures.items():
+        with drawing(name):
+            drawn.append(save_figure(draw(), Path(stage.folder) / f"{name}.png"))
+    return drawn
 
 
 def draw_stage_analysis(

@@ -165,7 +165,7 @@ _TITLES: Final = {
     "diversity_over_epochs": "how far its experts are apart",
     "rollout": "attention rollout",
 }
-_DRAWN: Final[Mapping[str, Callable[[Plain, str], Figure]]] = {
+FIGURES: Final[Mapping[str, Callable[[Plain, str], Figure]]] = {
     "attention_distance": attention_distances,
     "rank": feature_ranks,
     "diversity": expert_diversity,
@@ -194,7 +194,7 @@ def draw_analysis(
     """
     for old in folder.glob("*.png"):
         old.unlink()
-    drawers = {part: partial(draw, found) for part, draw in _DRAWN.items() if (found := _drawable(analysis, part))}
+    drawers = {part: partial(draw, found) for part, draw in FIGURES.items() if (found := _drawable(analysis, part))}
     if "winners" in analysis:
         drawers["winners"] = partial(_token_winners, info, analysis["winners"])
     drawn = []
