@@ -4,7 +4,6 @@ Nothing heavy is imported before there is something to write, so that a wrong wo
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -50,14 +49,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _write(file: Path, text: str) -> None:
-    """Whole or not at all, and without torch, which the engine's way of writing brings along."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)
+    file.write_text(text, encoding="utf-8")
 
 
 def _parser() -> _Parser:

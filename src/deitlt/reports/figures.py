@@ -8,11 +8,10 @@ colour-blind safe set; the groups' run from dark to bright. Nothing here touches
 import io
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import wraps
 from pathlib import Path
-from typing import Any, Final, ParamSpec
+from typing import Any, Final
 from xml.etree import ElementTree
 
 import matplotlib
@@ -22,8 +21,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from deitlt.reports.runs import Points, in_group_order
-
-P = ParamSpec("P")
 
 # The page's tokens (templates/style.css) in its light scheme: in the page, a colour of a figure is its token.
 COLOURS: Final = {
@@ -116,15 +113,9 @@ def group_colour(name: str) -> str:
     return _GROUPS[name].colour if name in _GROUPS else UNGROUPED
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw with the house's settings of matplotlib; the caller's own are left as they were."""
-
-    @wraps(draw)
-    def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        with matplotlib.rc_context(_RC):
-            return draw(*args, **kwargs)
-
-    return inside
+styled = matplotlib.rc_context(
+    _RC
+)  # a decorator: inside it these settings hold, and the caller's own stay as they were
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
