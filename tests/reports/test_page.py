@@ -68,23 +68,23 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def page(make_run, student_analysis):
-    """Makes the page of runs, their folders given by name."""
+def full(make_run, student_analysis):
+    """Makes runs with analyses and a picture, by their names."""
 
     def make(*names, **changes):
-        folders = []
+        runs = []
         for seed, name in enumerate(names):
             history = [student_analysis(1), student_analysis(4)]
-            run = make_run(name, analyses={"student": student_analysis()}, history=history, seed=seed, **changes)
+            run = make_run(name, analyses={"student": student_analysis()}, history=history, **{"seed": seed, **changes})
             Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(run.folder / "student" / "views.png")
-            folders.append(run.folder)
-        return report_html(read_runs(folders))
+            runs.append(run)
+        return runs
 
     return make
 
 
-def test_the_page_is_sound_and_its_links_lead_somewhere(page):
-    found = Page(page("a", "b"))
+def test_the_page_is_sound_and_its_links_lead_somewhere(full):
+    found = Page(report_html(full("a", "b")))
     assert found.open == found.astray == []
     ids = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -93,16 +93,16 @@ def test_the_page_is_sound_and_its_links_lead_somewhere(page):
         assert attributes.get("aria-labelledby", ids[0]) in ids
 
 
-def test_nothing_is_fetched_and_nothing_runs(page):
-    text = page("a")
+def test_nothing_is_fetched_and_nothing_runs(full):
+    text = report_html(full("a"))
     assert "<script" not in text
     assert re.findall(r'(?:src|href)="(?!data:|#)', text) == []
     assert "url(" not in text
     assert "default-src 'none'; img-src data:" in text
 
 
-def test_every_picture_and_table_says_what_it_shows(page):
-    found = Page(page("a", "b"))
+def test_every_picture_and_table_says_what_it_shows(full):
+    found = Page(report_html(full("a", "b")))
     assert found.all("img")
     assert all(len(image["alt"]) > 40 and image["src"].startswith("data:image/") for image in found.all("img"))
     charts = found.all("svg")
@@ -113,18 +113,16 @@ def test_every_picture_and_table_says_what_it_shows(page):
     assert [tag for tag, _ in found.elements if tag in ("h1", "h2")] == ["h1", "h2"]
 
 
-def test_means_and_spread_over_seeds_stand_in_the_table(make_run, page):
-    make_run("other", seed=5, teacher={"all": 97.04})
-    text = page("a")
-    assert "± " not in Page(text).rawdata
-    folders = [Path(folder) for folder in re.findall(r'class="faint">(/[^<]+)</span></summary>', text)]
-    text = report_html(read_runs([*folders, folders[0].parent / "other"]))
-    assert "96.0 <small>± 1.4</small>" in text
+def test_means_and_spread_over_seeds_stand_in_the_table(make_run):
+    runs = [make_run("a"), make_run("b", seed=5, teacher={"all": 97.04})]
+    assert "± " not in report_html(runs[:1])
+    assert "96.0 <small>± 1.4</small>" in report_html(runs)
 
 
-def test_a_name_may_hold_any_characters(page):
+def test_a_name_may_hold_any_characters(full):
     names = ["<script>alert(1)</script>", '"quoted"', "a & b", "{{ 7 * 7 }}", "\u2028é"]
-    text = page("a", class_names=names, experiment="</style><b onload=x>", recipe_differences=["<img src=x>"])
+    changes = {"experiment": "</style><b onload=x>", "recipe_differences": ["<img src=x>"]}
+    text = report_html(full("a", class_names=names, **changes))
     found = Page(text)
     assert found.open == found.astray == []
     assert "<script" not in text
@@ -134,11 +132,16 @@ def test_a_name_may_hold_any_characters(page):
     assert "{{ 7 * 7 }}" in text
 
 
-def test_runs_of_different_data_are_parts_of_their_own(make_run):
-    folders = [make_run("a").folder, make_run("b", counts=[5, 4, 3, 2, 1]).folder]
-    found = Page(report_html(read_runs(folders)))
+def test_runs_of_different_data_are_parts_of_their_own_and_counted_in_the_title(make_run):
+    of = {"data": "digits", "imbalance_factor": 0.05}
+    runs = [make_run(str(n), counts=[n] * 5, **of) for n in (7, 8)]
+    text = report_html(runs)
+    found = Page(text)
     assert len(found.all("article")) == len(found.all("nav")) == 2
     assert found.open == found.astray == []
+    assert "<h1>digits, imbalance 20: 2 runs of 2 data sets</h1>" in text
+    again = report_html([runs[0], make_run("9", counts=[7] * 5, seed=1, **of)])
+    assert "<h1>digits, imbalance 20: 2 runs</h1>" in again
 
 
 def test_a_run_of_metrics_alone_has_a_page(tmp_path, metrics, make_run):
@@ -190,48 +193,36 @@ def test_text_and_lines_can_be_told_from_the_paper(scheme):
 
 
 def test_runs_stand_in_the_order_in_which_they_were_given(make_run):
-    folders = [make_run(name, experiment=name).folder for name in ("b", "a", "B")]
-    text = report_html(read_runs(folders))
+    text = report_html([make_run(name, experiment=name) for name in ("b", "a", "B")])
     assert [name[0] for name in re.findall(r'scope="rowgroup" colspan="5">([^<]+)<', text)][:3] == ["b", "a", "B"]
 
 
 def test_what_all_changed_recipes_changed_is_told_once(make_run):
     changes = {"a": ["x is 1", "y is 2"], "b": ["x is 1", "y is 3"], "c": ["x is 1"]}
-    folders = [make_run(name, recipe_differences=found).folder for name, found in changes.items()]
-    text = report_html(read_runs(folders))
+    runs = [make_run(name, recipe_differences=found) for name, found in changes.items()]
+    text = report_html(runs)
     said = [
         "Every changed recipe: x is 1.",
         "Changed recipe 1, beside that: y is 2.",
         "Changed recipe 3, beside that: ",
     ]
     assert all(words in text for words in said)
-    alone = report_html(read_runs([make_run("d", recipe_differences=["x is 1"]).folder, folders[2]]))
+    alone = report_html([make_run("d", recipe_differences=["x is 1"]), runs[2]])
     assert "Changed recipe 1: x is 1." in alone
     assert "Every changed" not in alone
 
 
-def test_equal_pictures_are_shown_once(make_run):
-    folders = [make_run(name, experiment=name).folder for name in ("first", "second")]
-    for folder in folders:
-        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(folder / "student" / "views.png")
-    text = report_html(read_runs(folders))
+def test_equal_pictures_are_shown_once(full):
+    text = report_html([*full("first", experiment="first"), *full("second", experiment="second")])
     assert len(Page(text).all("img")) == 1
     assert re.search(r"its teacher labels it: as of first[^<]*\.</p>", text)
 
 
 def test_a_line_that_is_alone_among_several_experiments_is_named(make_run, student_analysis):
     runs = [make_run("a", analyses={"student": student_analysis()}), make_run("b", experiment="other")]
-    text = report_html(read_runs([run.folder for run in runs]))
+    text = report_html(runs)
     chart = text[text.index("<figcaption>Patches: mean attention distance") :]
     assert ">digits (changed recipe 1)</text>" in chart[: chart.index("</figure>")]
-
-
-def test_data_sets_of_one_name_are_counted_in_the_title(make_run):
-    folders = [make_run(str(n), data="digits", imbalance_factor=0.05, counts=[n] * 5).folder for n in (7, 8)]
-    title = "<h1>digits, imbalance 20: 2 runs{}</h1>"
-    assert title.format(" of 2 data sets") in report_html(read_runs(folders))
-    again = make_run("9", data="digits", imbalance_factor=0.05, counts=[7] * 5, seed=1).folder
-    assert title.format("") in report_html(read_runs([folders[0], again]))
 
 
 def test_what_was_trained_is_told(make_run):
@@ -295,10 +286,8 @@ def test_parts_that_were_measured_on_other_images_are_told_apart(make_run, stude
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
-def test_a_phone_shows_the_page_without_errors(make_run, student_analysis, tmp_path):
-    history = [student_analysis(1), student_analysis(4)]
-    folders = [make_run(name, analyses={"student": student_analysis()}, history=history).folder for name in "ab"]
-    text = report_html(read_runs(folders))
+def test_a_phone_shows_the_page_without_errors(full, tmp_path):
+    text = report_html(full("a", "b"))
     text = text.replace("&", "&amp;").replace('"', "&quot;")
     page = tmp_path / "watch.html"
     page.write_text(WATCH.format(width=PHONE, page=text))

@@ -17,6 +17,7 @@ from deitlt.reports.runs import (
     Plain,
     Points,
     Sample,
+    by_block,
     dig,
     epochs_in_words,
     in_group_order,
@@ -32,11 +33,6 @@ RANKS: Final = {"components": "components for 99 % of the variance", "effective"
 DISAGREEMENT: Final = "images on which CLS and DIST differ, %"
 COSINE: Final = "1 - cosine of CLS and DIST"
 _SHARPNESS: Final = {"eigenvalue": "largest eigenvalue of the Hessian", "trace": "its trace, ± standard error"}
-
-
-def by_block(values: Sequence[float]) -> Points:
-    """Blocks counted from 1 beside their values."""
-    return [(float(block), float(value)) for block, value in enumerate(values, start=1)]
 
 
 @styled

@@ -318,7 +318,7 @@ def _early_distances(
     """The patches' mean attention distance in pixels, mean of the first two blocks, which the paper plots."""
     blocks = [[run.by_block(of, "attention_distance", "patches")[:2] for run in side]
               for of, side in (("student", ours), (stage, theirs))]  # fmt: skip
-    first, second = ([mean(found) for found in side if found] for side in blocks)
+    first, second = ([mean(value for _, value in found) for found in side if found] for side in blocks)
     what = f"attention distance of the patches in the first two blocks{beside}"
     return _means(what, names[0], first, names[1], second, " px", True, note)
 
@@ -337,18 +337,19 @@ def _local_attention_runs(runs: Sequence[Run]) -> Iterator[Comparison]:
 
 def _low_rank(runs: Sequence[Run]) -> Iterator[Comparison]:
     """The rank of DIST's features in each block, with a SAM teacher and with one without."""
+    what = "DIST's components for 99 % of the variance, mean of the blocks"
     *sides, note = _alike(runs, has_sam, _SAM, "rank")
     ours, theirs = ([run.by_block("student", "components", "dist") for run in side] for side in sides)
     if len({len(blocks) for blocks in (*ours, *theirs)}) == 1:
         for a, b in zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True):
-            yield Comparison("DIST's components for 99 % of the variance, mean of the blocks", "SAM teacher", mean(a),
-                             "teacher without SAM", mean(b), unit="", below=True, of="blocks", note=note)  # fmt: skip
+            ranks, others = ([value for _, value in side] for side in (a, b))
+            found = Comparison(what, "SAM teacher", mean(ranks), "teacher without SAM", mean(others), "", True)
+            yield replace(found, of="blocks", note=note)
 
 
 def _diverge(run: Run) -> Iterator[Comparison]:
     """How often the tokens differ after the last analysis while training beside the first."""
-    series = run.disagreement_by_epoch()
-    if len(series) > 1:
+    if series := run.disagreement_by_epoch():
         (first, early), (last, late) = series[0], series[-1]
         where = {sample_of(a, "diversity") for a in run.history["student"] if a["epoch"] in (first, last)}
         now, then = (f"after {epochs_in_words(epoch)}" for epoch in (last, first))

@@ -12,13 +12,12 @@ from typing import Final
 from markupsafe import Markup
 from PIL import Image
 
-from deitlt.reports.analysis_figures import ATTENTION, COSINE, DISAGREEMENT, RANKS, by_block
+from deitlt.reports.analysis_figures import ATTENTION, COSINE, DISAGREEMENT, RANKS
 from deitlt.reports.class_figures import per_class_accuracy
 from deitlt.reports.figures import SeriesStyle, line_panels, series_style, spare_style, svg_of
 from deitlt.reports.runs import GROUPS, PARTS, STAGES, TOKENS, Points, Run, Sample, dig, on_images
 
 DRAWN: Final = ("teacher", "CLS", "DIST", "AVG", "plain ViT")  # averages' and fusions' bars would hide the experts'
-_MEASURES: Final = {"attention_distance": ATTENTION, **RANKS}
 _EXPERIMENTS: Final = 6  # looks for experiments that stand beside each other; more experiments are told in words
 _MOST_POINTS: Final = 240  # of a line that are drawn
 _SPLITS: Final = {"val": "validation", "test": "test"}
@@ -140,66 +139,40 @@ def _losses(curves: Mapping[str, Points], stage: str) -> dict[str, Points]:
 
 @dataclass(frozen=True)
 class _Line:
-    """One line of a figure over blocks or epochs.
+    """One line over blocks or epochs, in a figure with others of one experiment, or beside those of other experiments.
 
-    points: one run's. stage, part: of whose analysis, and of which part of it. beside: the title of the figure in
-    which several experiments are compared by it, if they are.
+    title: of the figure of one experiment. name: in its legend. beside: the title of the figure in which experiments
+    are compared by it, if they are. x_name: 'block' or 'epoch'. stage, part: of whose analysis, and of which part of
+    it. points: one run's.
     """
 
-    points: Callable[[Run], Points]
+    title: str
+    name: str
+    beside: str
+    x_name: str
     stage: str
     part: str
-    beside: str = ""
+    points: Callable[[Run], Points]
+    look: SeriesStyle | None = None
 
 
-@dataclass(frozen=True)
-class _Quantity:
-    """What is drawn by 'block' or 'epoch': of one experiment all lines in one figure, of several a figure a line."""
-
-    title: str
-    x_name: str
-    lines: Mapping[str, _Line]
-    looks: Mapping[str, SeriesStyle] | None = None
-
-
-def _quantities() -> Iterator[_Quantity]:
-    for measure, words in _MEASURES.items():
-        part = measure if measure == "attention_distance" else "rank"
-        title, lines = f"{words}, by block", dict[str, _Line]()
+def _lines() -> Iterator[_Line]:
+    for measure, words in {"attention_distance": ATTENTION, **RANKS}.items():
+        part, title = "rank" if measure in RANKS else measure, f"{words}, by block"
         for token in ("cls", "dist", "patches"):
-            points = partial(_blocks, "student", measure, token)
-            lines[TOKENS[token]] = _Line(points, "student", part, f"{TOKENS[token]}: {title}")
-        lines["plain ViT, CLS"] = _Line(partial(_blocks, "baseline", measure, "cls"), "baseline", part)
-        yield _Quantity(title, "block", lines)
-    yield _Quantity(f"{COSINE}, by block", "block", {"all": _Line(_cosines, "student", "diversity")})
-    apart = {
-        group: _Line(partial(_apart, group), "student", "diversity", DISAGREEMENT if group == "all" else "")
-        for group in GROUPS
-    }
-    yield _Quantity(DISAGREEMENT, "epoch", apart)
-    ranks = {
-        words: _Line(partial(_teacher_ranks, measure), "teacher", "rank", f"Teacher's features: {words}")
-        for measure, words in RANKS.items()
-    }
-    looks = dict(zip(ranks, (series_style("teacher"), series_style("all")), strict=True))
-    yield _Quantity("Teacher: rank of its features", "epoch", ranks, looks)
-
-
-def _blocks(stage: str, measure: str, token: str, run: Run) -> Points:
-    return by_block(run.by_block(stage, measure, token))
-
-
-def _cosines(run: Run) -> Points:
-    return by_block(dig(run.analyses, "student", "diversity", "per_block") or ())
-
-
-def _apart(group: str, run: Run) -> Points:
-    points = run.disagreement_by_epoch(group)
-    return points if len(points) > 1 else []
-
-
-def _teacher_ranks(measure: str, run: Run) -> Points:
-    return run.teacher_rank_by_epoch(measure)
+            points = partial(Run.by_block, stage="student", measure=measure, token=token)
+            yield _Line(title, TOKENS[token], f"{TOKENS[token]}: {title}", "block", "student", part, points)
+        points = partial(Run.by_block, stage="baseline", measure=measure, token="cls")
+        yield _Line(title, "plain ViT, CLS", "", "block", "baseline", part, points)
+    yield _Line(f"{COSINE}, by block", "all", "", "block", "student", "diversity", Run.cosine_by_block)
+    for group in GROUPS:
+        points = partial(Run.disagreement_by_epoch, group=group)
+        beside = DISAGREEMENT if group == "all" else ""
+        yield _Line(DISAGREEMENT, group, beside, "epoch", "student", "diversity", points)
+    for (measure, words), look in zip(RANKS.items(), ("teacher", "all"), strict=True):
+        title, beside = "Teacher: rank of its features", f"Teacher's features: {words}"
+        points = partial(Run.teacher_rank_by_epoch, measure=measure)
+        yield _Line(title, words, beside, "epoch", "teacher", "rank", points, series_style(look))
 
 
 def analysis_charts(experiments: Mapping[str, Sequence[Run]]) -> list[Chart]:
@@ -212,34 +185,35 @@ def analysis_charts(experiments: Mapping[str, Sequence[Run]]) -> list[Chart]:
         experiments: name -> its runs.
     """
     charts: list[Chart] = []
-    for quantity in _quantities():
-        if len(experiments) == 1:
-            (runs,) = experiments.values()
-            which = f" (seed {runs[0].seed})" if quantity.x_name == "epoch" and len(runs) > 1 else ""
-            lines = {name: (line, runs) for name, line in quantity.lines.items()}
-            charts += _drawn(f"{quantity.title}{which}", lines, quantity.x_name, quantity.looks)
-            continue
-        chosen = dict(list(experiments.items())[:_EXPERIMENTS])
-        looks = {name: spare_style(i) for i, name in enumerate(chosen)}
-        for line in quantity.lines.values():
-            if line.beside:
-                beside = {name: (line, runs) for name, runs in chosen.items()}
-                charts += _drawn(line.beside, beside, quantity.x_name, looks, named=True)
+    if len(experiments) == 1:
+        (runs,) = experiments.values()
+        together: dict[str, dict[str, tuple[_Line, Sequence[Run]]]] = {}
+        for line in _lines():
+            which = f" (seed {runs[0].seed})" if line.x_name == "epoch" and len(runs) > 1 else ""
+            together.setdefault(f"{line.title}{which}", {})[line.name] = (line, runs)
+        for title, found in together.items():
+            charts += _drawn(title, found, {name: line.look for name, (line, _) in found.items() if line.look})
+        return charts
+    chosen = dict(list(experiments.items())[:_EXPERIMENTS])
+    looks = {name: spare_style(i) for i, name in enumerate(chosen)}
+    for line in _lines():
+        if line.beside:
+            charts += _drawn(line.beside, {name: (line, runs) for name, runs in chosen.items()}, looks, named=True)
     return charts
 
 
 _Found = Mapping[str, tuple[_Line, Sequence[Run]]]  # name in the legend -> what is drawn, of which runs
 
 
-def _drawn(
-    title: str, found: _Found, x_name: str, looks: Mapping[str, SeriesStyle] | None, named: bool | None = None
-) -> Iterator[Chart]:
+def _drawn(title: str, found: _Found, looks: Mapping[str, SeriesStyle], named: bool | None = None) -> Iterator[Chart]:
     """The figure of what was measured; none, no figure."""
-    seeds = {name: (line, runs if x_name == "block" else runs[:1]) for name, (line, runs) in found.items()}
+    seeds = {name: (line, runs if line.x_name == "block" else runs[:1]) for name, (line, runs) in found.items()}
     points = {name: _means([line.points(run) for run in runs]) for name, (line, runs) in seeds.items()}
     lines = {name: row for name, row in points.items() if row}
     if lines:
-        yield chart(title, lines, x_name, looks, note=_note({name: seeds[name] for name in lines}, x_name), named=named)
+        x_name = next(line.x_name for line, _ in seeds.values())
+        note = _note({name: seeds[name] for name in lines}, x_name)
+        yield chart(title, lines, x_name, looks, note=note, named=named)
 
 
 def _means(rows: Sequence[Points]) -> Points:

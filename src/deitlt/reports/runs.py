@@ -173,19 +173,24 @@ class Run:
         """Of which images a part tells in the analyses while training, one after another."""
         return [sample for analysis in self.history[stage] if (sample := sample_of(analysis, part)) is not None]
 
-    def by_block(self, stage: str, measure: str, token: str) -> list[float]:
+    def by_block(self, stage: str, measure: str, token: str) -> Points:
         """One value a block: of 'attention_distance' the mean of the heads, in pixels, else of the tokens' rank.
 
         measure: 'attention_distance', 'components', 'effective'. Empty where it was not measured.
         """
         analysis = self.analyses.get(stage)
         if measure == "attention_distance":
-            return [mean(heads) for heads in dig(analysis, measure, token) or () if heads]
-        return [float(value) for value in dig(analysis, "rank", token, measure) or ()]
+            return by_block([mean(heads) for heads in dig(analysis, measure, token) or () if heads])
+        return by_block(dig(analysis, "rank", token, measure) or ())
+
+    def cosine_by_block(self) -> Points:
+        """1 - cosine of the student's CLS and DIST."""
+        return by_block(dig(self.analyses, "student", "diversity", "per_block") or ())
 
     def disagreement_by_epoch(self, group: str = "all") -> Points:
-        """(epoch, percent of images that CLS and DIST put into different classes) of the analyses while training."""
-        return _by_epoch(self.history["student"], "diversity", "disagreement", group)
+        """(epoch, percent of images that CLS and DIST put into different classes), where training looked twice."""
+        points = _by_epoch(self.history["student"], "diversity", "disagreement", group)
+        return points if len(points) > 1 else []
 
     def teacher_rank_by_epoch(self, measure: str) -> Points:
         """(epoch, rank of the teacher's features), while training; where nobody looked, of the finished teacher alone.
@@ -325,6 +330,11 @@ def accuracy_rows(metrics: Plain) -> list[AccuracyRow]:
 def in_group_order(names: Sequence[str]) -> list[str]:
     """'all', then head, mid and tail, then any other group in its own order, each once."""
     return [*(group for group in GROUPS if group in names), *(n for n in dict.fromkeys(names) if n not in GROUPS)]
+
+
+def by_block(values: Sequence[float]) -> Points:
+    """Blocks counted from 1 beside their values."""
+    return [(float(block), float(value)) for block, value in enumerate(values, start=1)]
 
 
 def dig(content: Any, *keys: str) -> Any:
