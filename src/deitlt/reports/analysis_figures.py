@@ -10,7 +10,20 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 from deitlt.reports.class_figures import per_class_accuracy
-from deitlt.reports.figures import FAINT, INK, bar_panels, group_bars, line_panels, save_figure, series_style, styled
+from deitlt.reports.figures import (
+    ATTENTION,
+    COSINE,
+    DISAGREEMENT,
+    FAINT,
+    INK,
+    RANKS,
+    bar_panels,
+    group_bars,
+    line_panels,
+    save_figure,
+    series_style,
+    styled,
+)
 from deitlt.reports.image_figures import RolloutExample, attention_rollouts
 from deitlt.reports.runs import (
     TOKENS,
@@ -28,10 +41,6 @@ from deitlt.tracking import drawing
 from deitlt.types import DataInfo
 
 ANALYSIS_FOLDER: Final = "analysis"  # of a stage's, for pictures and for what was measured while training
-ATTENTION: Final = "mean attention distance, pixels"
-RANKS: Final = {"components": "components for 99 % of the variance", "effective": "effective rank"}
-DISAGREEMENT: Final = "images on which CLS and DIST differ, %"
-COSINE: Final = "1 - cosine of CLS and DIST"
 _SHARPNESS: Final = {"eigenvalue": "largest eigenvalue of the Hessian", "trace": "its trace, ± standard error"}
 
 

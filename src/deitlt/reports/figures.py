@@ -31,6 +31,11 @@ COLOURS: Final = {
 }
 INK, FAINT, RULE, PAPER = (COLOURS[name] for name in ("ink", "faint", "rule", "paper"))
 UNGROUPED: Final = "#b5b5b5"
+# The quantities' names and units, in the page as in a run's pictures.
+ATTENTION: Final = "mean attention distance, pixels"
+RANKS: Final = {"components": "components for 99 % of the variance", "effective": "effective rank"}
+DISAGREEMENT: Final = "images on which CLS and DIST differ, %"
+COSINE: Final = "1 - cosine of CLS and DIST"
 PANEL: Final = (3.75, 2.5)  # inches: what a phone's width shows with letters of twelve pixels
 _DPI: Final = 180
 _FEW_POINTS: Final = 16  # points of a line that all have a marker

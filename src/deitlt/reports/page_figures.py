@@ -12,9 +12,18 @@ from typing import Final
 from markupsafe import Markup
 from PIL import Image
 
-from deitlt.reports.analysis_figures import ATTENTION, COSINE, DISAGREEMENT, RANKS
 from deitlt.reports.class_figures import per_class_accuracy
-from deitlt.reports.figures import SeriesStyle, line_panels, series_style, spare_style, svg_of
+from deitlt.reports.figures import (
+    ATTENTION,
+    COSINE,
+    DISAGREEMENT,
+    RANKS,
+    SeriesStyle,
+    line_panels,
+    series_style,
+    spare_style,
+    svg_of,
+)
 from deitlt.reports.runs import GROUPS, PARTS, STAGES, TOKENS, Points, Run, Sample, dig, on_images
 
 DRAWN: Final = ("teacher", "CLS", "DIST", "AVG", "plain ViT")  # averages' and fusions' bars would hide the experts'
