@@ -206,8 +206,8 @@ def draw_analysis(
     for part, draw in drawers.items():
         drawn += _draw(part, draw, folder, title, _seen(sample_of(analysis, part), analysis.get("epoch")))
     with drawing("diversity_over_epochs"):
-        found = [json.loads(path.read_text()) for path in sorted(folder.glob("epoch_*.json"))]
-        history = [one for one in found if "diversity" in one]
+        measured = [json.loads(path.read_text()) for path in sorted(folder.glob("epoch_*.json"))]
+        history = [before for before in measured if "diversity" in before]
         if len(history) > 1:
             drawn += _draw("diversity_over_epochs", partial(diversity_over_epochs, history), folder, title)
     return drawn + draw_rollouts(rollouts, analysis.get("split"), analysis.get("epoch"), folder, title)
@@ -230,9 +230,10 @@ def draw_rollouts(
 
 
 def _draw(part: str, draw: Callable[[str], Figure], folder: Path, title: str, seen: str = "") -> list[Path]:
+    drawn = []
     with drawing(part):
-        return [save_figure(draw(f"{title}: {_TITLES[part]}{seen}"), folder / f"{part}.png")]
-    return []
+        drawn.append(save_figure(draw(f"{title}: {_TITLES[part]}{seen}"), folder / f"{part}.png"))
+    return drawn
 
 
 def _drawable(analysis: Plain, part: str) -> Plain:

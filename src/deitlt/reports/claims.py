@@ -245,7 +245,8 @@ def _alike(
     if not shared:
         return Sides([], [])
     chosen = max(shared, key=[*ours, *theirs].count)
-    return matched_runs(*([run for run in side if run.sample(stage, part) == chosen] for side in sides), about)
+    first, second = ([run for run in side if run.sample(stage, part) == chosen] for side in sides)
+    return matched_runs(first, second, about)
 
 
 def is_taught(run: Run) -> bool | None:

@@ -124,7 +124,7 @@ def attention_rollouts(examples: Sequence[RolloutExample], title: str) -> Figure
     scale = TwoSlopeNorm(1.0, 0.0, top)
     panel, head, captions, bar = _ROLLOUT
     figure = canvas(((1 + len(tokens)) * panel + captions + bar, len(examples) * panel + head), title)
-    figure.get_layout_engine().set(w_pad=0.08)
+    figure.set_layout_engine("constrained", w_pad=0.08)
     grid = figure.subplots(len(examples), 1 + len(tokens), squeeze=False)
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])

@@ -315,8 +315,9 @@ def _ranks(ranks: Mapping[str, tuple[int, float]], where: str, analysis: Plain) 
     """The ranks by both definitions, and why they are no larger, where it is the images that are too few."""
     images, width = analysis.get("images"), analysis["rank"]["width"]
     said = ", ".join(f"{name} {components} ({effective:.1f})" for name, (components, effective) in ranks.items())
-    few = images is not None and images <= width
-    more = f"; of {images:,} images a rank is at most {images - 1:,}, type images={width + 1} or more" if few else ""
+    more = ""
+    if images is not None and images <= width:
+        more = f"; of {images:,} images a rank is at most {images - 1:,}, type images={width + 1} or more"
     return f"rank {where}, of {width}: {said}; in brackets the effective rank{more}"
 
 
