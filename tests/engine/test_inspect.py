@@ -43,7 +43,7 @@ def shown(monkeypatch):
             pages[path.name] = drawn
         return path
 
-    monkeypatch.setattr(inspect, "view_grid", lambda examples, title: (title, examples))
+    monkeypatch.setattr(inspect, "image_grid", lambda examples, title: (title, examples))
     monkeypatch.setattr(inspect, "save_figure", save)
     return pages
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from deitlt.engine.examples import operation_examples
-from deitlt.reports.image_figures import view_grid
+from deitlt.reports.image_figures import image_grid
 from deitlt.transforms import IMAGENET, batch_transform
 
 
@@ -38,5 +38,5 @@ def test_the_argument_is_the_mean_strength(examples):
 
 
 def test_the_page_is_drawn(examples):
-    figure = view_grid(examples, "RandAugment")
+    figure = image_grid(examples, "RandAugment")
     assert len(figure.axes) == sum(len(example.pictures) for example in examples)

@@ -56,7 +56,7 @@ def test_ranks_have_a_panel_for_each_definition(blocks):
 def test_a_teachers_rank_is_two_bars(rank):
     figure = feature_ranks({"width": 64, "features": rank}, "t")
     assert heights(figure.axes[0]) == list(rank.values())
-    assert "64" in figure.get_suptitle()
+    assert "64" in figure.axes[0].get_title(loc="left")
     assert "99 %" in ticks(figure.axes[0])[0]
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from deitlt.reports.image_figures import RolloutExample, ViewExample, attention_rollouts, view_grid
+from deitlt.reports.image_figures import ImageExample, RolloutExample, attention_rollouts, image_grid
 
 SHARES = np.array([[0.7, 0.1], [0.1, 0.1]])
 
@@ -11,7 +11,7 @@ def example(caption="63% cat + 37% dog", **widths):
     pictures = {"student's view": draw.random((32, 32, 3)), "teacher's view": draw.random((8, 8, 3))}
     original = draw.integers(0, 255, (40, 45, 3), dtype=np.uint8)
     others = {name: draw.random((width, width, 3)) for name, width in widths.items()}
-    return ViewExample({"original": original, **pictures, **others}, caption)
+    return ImageExample({"original": original, **pictures, **others}, caption)
 
 
 def texts(figure):
@@ -26,7 +26,7 @@ def maps(figure):
 
 @pytest.mark.parametrize(("number", "rows", "columns"), [(1, 1, 3), (3, 3, 3), (6, 3, 6)])
 def test_the_picture_grows_with_the_examples(pixels, number, rows, columns):
-    figure = view_grid([example()] * number)
+    figure = image_grid([example()] * number)
     assert len({axes.get_subplotspec().rowspan.start for axes in figure.axes}) == rows
     assert len({round(axes.get_position().x0, 3) for axes in figure.axes}) == columns
     image = pixels(figure)
@@ -36,15 +36,15 @@ def test_the_picture_grows_with_the_examples(pixels, number, rows, columns):
 
 
 def test_long_rows_stand_in_one_block():
-    figure = view_grid([example(crop=16)] * 6)
+    figure = image_grid([example(crop=16)] * 6)
     assert len(figure.axes) == 6 * 4
     assert len({round(axes.get_position().x0, 3) for axes in figure.axes}) == 4
     assert texts(figure).count("crop, 16 px") == 1
 
 
 def test_every_row_has_its_pictures_and_targets_and_a_gap_for_what_it_lacks():
-    bare = ViewExample({name: image for name, image in example().pictures.items() if name != "original"}, "cat")
-    figure = view_grid([example(crop=8), bare, example(crop=116)])
+    bare = ImageExample({name: image for name, image in example().pictures.items() if name != "original"}, "cat")
+    figure = image_grid([example(crop=8), bare, example(crop=116)])
     shapes = [axes.images[0].get_array().shape[:2] for axes in figure.axes]
     assert shapes == [(40, 45), (32, 32), (8, 8), (8, 8), (32, 32), (8, 8), (40, 45), (32, 32), (8, 8), (116, 116)]
     heads = {"original, 45 px", "student's view, 32 px", "teacher's view, 8 px", "crop, 8-116 px"}
@@ -56,7 +56,7 @@ def test_every_row_has_its_pictures_and_targets_and_a_gap_for_what_it_lacks():
 
 
 def test_a_title_takes_its_own_room_and_long_words_are_cut():
-    without, titled = view_grid([example()]), view_grid([example(caption="x" * 500)], "y" * 500)
+    without, titled = image_grid([example()]), image_grid([example(caption="x" * 500)], "y" * 500)
     assert titled.get_figheight() > without.get_figheight()
     cut = [text for text in (*texts(titled), titled.get_suptitle()) if text.endswith("…")]
     assert {text[0] for text in cut} == {"x", "y"}
@@ -68,7 +68,7 @@ def test_a_colour_is_drawn_as_it_is(pixels):
     red[..., 0] = 200
     green = np.zeros((4, 4, 3), dtype=np.float32)
     green[..., 1] = 1.3  # a hair over 1, as bicubic resizing leaves it
-    image = pixels(view_grid([ViewExample({"red": red, "green": green}, "x")]))
+    image = pixels(image_grid([ImageExample({"red": red, "green": green}, "x")]))
     assert (image == [200, 0, 0]).all(axis=2).sum() > 70**2
     assert (image == [0, 255, 0]).all(axis=2).sum() > 70**2
 

@@ -11,7 +11,7 @@ from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig, check_run, make_stage
 from deitlt.reports.class_figures import class_histogram
 from deitlt.reports.figures import save_figure
-from deitlt.reports.image_figures import view_grid
+from deitlt.reports.image_figures import image_grid
 from deitlt.transforms import TeacherInput
 
 
@@ -42,7 +42,7 @@ def main(config: DictConfig) -> None:
     if teacher is not None:
         whose = "the teacher" if config.teacher.checkpoint is None else "the recipe's teacher"
         pages["teacher_views.png"] = f"What {whose} trains on", teacher_examples(teacher, config.seed)
-    figures = {name: view_grid(examples, title) for name, (title, examples) in pages.items()}
+    figures = {name: image_grid(examples, title) for name, (title, examples) in pages.items()}
     figures["classes.png"] = class_histogram(data.info.counts, data.info.class_names, data.info.groups)
     pictures = [save_figure(figure, run.path / name) for name, figure in figures.items()]
     Console().print(*pictures, sep="\n", highlight=False, soft_wrap=True, markup=False)

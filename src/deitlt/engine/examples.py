@@ -14,7 +14,7 @@ from torch import Tensor
 from deitlt.data import LongTailDataModule
 from deitlt.data.loading import isolated_rng
 from deitlt.data.samplers import SampleKey
-from deitlt.reports.image_figures import ViewExample
+from deitlt.reports.image_figures import ImageExample
 from deitlt.transforms import BatchTransform, Mixup, TeacherInput, denormalise, student_transform
 from deitlt.transforms.operations import Layer, Operation, draw_warps
 from deitlt.transforms.randaugment import ARGUMENTS, STEPS, BatchRandAugment
@@ -27,7 +27,7 @@ WHOLE_NUMBERS = (Operation.POSTERIZE, Operation.SOLARIZE, Operation.SOLARIZE_ADD
 LOUDER = 8  # times a difference is shown
 
 
-def student_examples(datamodule: LongTailDataModule, teacher: TeacherInput | None, seed: int) -> list[ViewExample]:
+def student_examples(datamodule: LongTailDataModule, teacher: TeacherInput | None, seed: int) -> list[ImageExample]:
     """One batch of images from all over the classes, as the student sees it and the teacher is asked about it.
 
     Where an image has several views, the first image shows the first of them, the next image the second.
@@ -41,7 +41,7 @@ def student_examples(datamodule: LongTailDataModule, teacher: TeacherInput | Non
     return [_student_example(datamodule, teacher, batch, i, original) for i, original in enumerate(originals)]
 
 
-def teacher_examples(datamodule: LongTailDataModule, seed: int) -> list[ViewExample]:
+def teacher_examples(datamodule: LongTailDataModule, seed: int) -> list[ImageExample]:
     """One batch of images from all over the classes, each with all the views that the teacher trains on.
 
     Args:
@@ -56,13 +56,13 @@ def teacher_examples(datamodule: LongTailDataModule, seed: int) -> list[ViewExam
         for number, (part, row) in enumerate(rows, start=1):
             head = "view" if len(rows) == 1 else f"view {number}"
             pictures[head] = _picture(part.images[row], datamodule.normalisation)
-        examples.append(ViewExample(pictures, caption(batch.targets[i], datamodule.info.class_names)))
+        examples.append(ImageExample(pictures, caption(batch.targets[i], datamodule.info.class_names)))
     return examples
 
 
 def _student_example(
     datamodule: LongTailDataModule, teacher: TeacherInput | None, batch: Batch, i: int, original: Picture
-) -> ViewExample:
+) -> ImageExample:
     rows = _rows(batch, i)
     part, row = rows[i % len(rows)]
     pictures = {"original": original, "student's view": _picture(part.images[row], datamodule.normalisation)}
@@ -72,7 +72,7 @@ def _student_example(
         pictures["teacher's view"] = _picture(teacher(asked[None])[0], normalisation)
     words = caption(part.targets[row], datamodule.info.class_names)
     words = words if batch.pasted is None else f"{words}, by area (TransMix: by attention)"
-    return ViewExample(pictures, words if len(rows) == 1 else f"view {i % len(rows) + 1} of {len(rows)}: {words}")
+    return ImageExample(pictures, words if len(rows) == 1 else f"view {i % len(rows) + 1} of {len(rows)}: {words}")
 
 
 def _viewed_batch(datamodule: LongTailDataModule, seed: int) -> tuple[list[Picture], Batch]:
@@ -129,7 +129,7 @@ def _picture(image: Tensor, normalisation: Normalisation) -> Picture:
     return pixels
 
 
-def device_operations(datamodule: LongTailDataModule, seed: int) -> list[ViewExample]:
+def device_operations(datamodule: LongTailDataModule, seed: int) -> list[ImageExample]:
     """timm's operations and ours on an image of the most frequent class; none where workers make the views.
 
     Args:
@@ -144,7 +144,7 @@ def device_operations(datamodule: LongTailDataModule, seed: int) -> list[ViewExa
     return operation_examples(view, np.asarray(source[chosen]), seed=seed)
 
 
-def operation_examples(view: BatchTransform, picture: Picture, views: int = 5, seed: int = 0) -> list[ViewExample]:
+def operation_examples(view: BatchTransform, picture: Picture, views: int = 5, seed: int = 0) -> list[ImageExample]:
     """timm's result, ours, and their difference for each operation; then whole views, each with its own draws.
 
     Args:
@@ -159,7 +159,7 @@ def operation_examples(view: BatchTransform, picture: Picture, views: int = 5, s
     return [*_operations(view.augment, square), *_whole_views(view, picture, views, seed)]
 
 
-def _operations(augment: BatchRandAugment, square: Image.Image) -> list[ViewExample]:
+def _operations(augment: BatchRandAugment, square: Image.Image) -> list[ImageExample]:
     """All operations of the policy at its mean strength; every other one with the other sign."""
     names = augment.policy.names
     operations = np.array([int(ARGUMENTS[name][0]) for name in names])
@@ -172,7 +172,7 @@ def _operations(augment: BatchRandAugment, square: Image.Image) -> list[ViewExam
         theirs, words = _timms(augment, name, operation in WHOLE_NUMBERS, float(argument), square)
         apart = np.abs(device.astype(np.float32) - theirs) / 255 * LOUDER
         pictures = {"timm": theirs, "on the device": device, f"difference x {LOUDER}": apart}
-        examples.append(ViewExample(pictures, words))
+        examples.append(ImageExample(pictures, words))
     return examples
 
 
@@ -193,7 +193,7 @@ def _timms(
     return np.asarray(made), " ".join((name, *(f"{word:.3g}" for word in words)))
 
 
-def _whole_views(view: BatchTransform, picture: Picture, views: int, seed: int) -> list[ViewExample]:
+def _whole_views(view: BatchTransform, picture: Picture, views: int, seed: int) -> list[ImageExample]:
     """Views by timm and views on the device, which do not share their draws."""
     assert view.augment is not None
     alone = student_transform(
@@ -210,5 +210,5 @@ def _whole_views(view: BatchTransform, picture: Picture, views: int, seed: int) 
         with isolated_rng(seed, i):
             theirs = alone(Image.fromarray(picture))
         timm, device = (denormalise(x, view.normalisation).permute(1, 2, 0).numpy() for x in (theirs, ours))
-        examples.append(ViewExample({"timm": timm, "on the device": device}, "whole views, with draws of their own"))
+        examples.append(ImageExample({"timm": timm, "on the device": device}, "whole views, with draws of their own"))
     return examples

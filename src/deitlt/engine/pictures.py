@@ -15,7 +15,7 @@ from deitlt.modules import RAW, ClassifierModule
 from deitlt.reports.analysis_figures import ANALYSIS_FOLDER, draw_analysis, draw_rollouts
 from deitlt.reports.class_figures import MOST_CONFUSED, confusion_picture, per_class_accuracy
 from deitlt.reports.figures import save_figure
-from deitlt.reports.image_figures import RolloutExample, view_grid
+from deitlt.reports.image_figures import RolloutExample, image_grid
 from deitlt.tracking import drawing
 from deitlt.transforms import TeacherInput
 
@@ -38,7 +38,7 @@ def draw_views(stage: StageConfig, path: Path) -> Path:
         assert asked is None or isinstance(asked, TeacherInput)
         title += "" if asked is None else ", and what its teacher is asked about"
         examples = student_examples(data, asked, stage.seed)
-    return save_figure(view_grid(examples, title), path)
+    return save_figure(image_grid(examples, title), path)
 
 
 def draw_classes(stage: StageConfig, module: ClassifierModule) -> list[Path]:

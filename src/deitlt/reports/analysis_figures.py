@@ -69,15 +69,15 @@ def feature_ranks(found: Plain, title: str) -> Figure:
     found: 'cls', 'dist' -> 'components' and 'effective' -> a number for each block; of a teacher 'features' -> a number
     of each; 'width': the length of a feature vector, which no rank exceeds.
     """
-    title = f"{title} (features of {found['width']} numbers)"
+    width = f"features of {found['width']} numbers"
     if features := found.get("features"):
         bars = {words.replace(" of", "\nof"): {"teacher": features[measure]} for measure, words in RANKS.items()}
-        return bar_panels({"": bars}, "{:.3g}", title=title)
+        return bar_panels({width: bars}, "{:.3g}", title=title)
     tokens = {TOKENS[token]: ranks for token, ranks in found.items() if token in TOKENS and ranks}
     panels = {
         words: {name: by_block(ranks[measure]) for name, ranks in tokens.items()} for measure, words in RANKS.items()
     }
-    return line_panels(panels, "block", title)
+    return line_panels(panels, "block", f"{title} ({width})")
 
 
 @styled

@@ -24,7 +24,7 @@ _LEAST_TOP: Final = 2.0  # times the even share; without it attention that is ne
 
 
 @dataclass(frozen=True)
-class ViewExample:
+class ImageExample:
     """One training image and what becomes of it.
 
     pictures: column -> [H, W, 3], either uint8, or floats in [0, 1] without normalisation; an example that
@@ -36,7 +36,7 @@ class ViewExample:
 
 
 @styled
-def view_grid(rows: Sequence[ViewExample], title: str = "") -> Figure:
+def image_grid(rows: Sequence[ImageExample], title: str = "") -> Figure:
     """Each example's pictures side by side under its caption.
 
     The columns are those that any example has, in the order in which they first appear. From five examples
