@@ -1,12 +1,12 @@
 """The paper's claims beside the numbers of finished runs: whether each holds is computed, never taken for granted."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from statistics import mean
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
-from deitlt.reports.runs import Run, Sample, dig, epochs_in_words, number_in, on_images, sample_of
+from deitlt.reports.matching import alike, has_sam, is_out_of_distribution, is_taught, matched_runs
+from deitlt.reports.runs import Run, Sample, epochs_in_words, number_in, on_images, sample_of
 
 HOLDS: Final = "holds"
 IN_PART: Final = "holds in part"
@@ -18,9 +18,6 @@ _TEACHING: Final = ("teacher.", "student.distillation.", "student.model.distille
                     "student.transforms.teacher_sees.")  # fmt: skip
 _SAM: Final = ("teacher.sam.",)
 _TEACHERS_IMAGES: Final = ("teacher.transforms.", "teacher.statistics.")
-# Where files lie, and how an update's images are shared among devices: it changes no run's numbers by design.
-_ELSEWHERE: Final = (".checkpoint", ".devices", ".batch_size")
-_NAMED: Final = 3  # keys that a note names; more are counted
 
 
 @dataclass(frozen=True)
@@ -81,12 +78,7 @@ class Finding:
     claim: Claim
     verdict: str
     numbers: Sequence[str]
-    notes: Sequence[str] = ()
-
-    @property
-    def slug(self) -> str:
-        """The verdict as a name in the page's style."""
-        return self.verdict.replace(" ", "-")
+    notes: Sequence[str]
 
 
 def findings(runs: Sequence[Run]) -> list[Finding]:
@@ -167,108 +159,6 @@ def _means(
         yield Comparison(what, name, mean(a), than_name, mean(b), unit, below, note=note)
 
 
-class Sides(NamedTuple):
-    """ours: the runs that have something. theirs: those that have not. note: on what else they differ in, or ''."""
-
-    ours: Sequence[Run]
-    theirs: Sequence[Run]
-    note: str = ""
-
-
-_Recipe: TypeAlias = tuple[tuple[str, str], ...]
-
-
-def matched_runs(ours: Sequence[Run], theirs: Sequence[Run], about: Sequence[str]) -> Sides:
-    """The runs of one recipe on either side: of the two recipes that differ in the fewest keys, else of the most runs.
-
-    Args:
-        ours: runs that have something.
-        theirs: runs that have not.
-        about: how the keys begin in which they may differ, such as 'teacher.sam.'.
-    """
-    first, second = (_by_recipe(side, about) for side in (ours, theirs))
-    pairs = list(product(first, second))
-    if not pairs:
-        return Sides([], [])
-    a, b = min(pairs, key=lambda pair: (len(_differing(*pair)), -len(first[pair[0]]) - len(second[pair[1]])))
-    differing, names = _differing(a, b), [", ".join({run.name: None for run in s}) for s in (first[a], second[b])]
-    more = f" and {len(differing) - _NAMED} keys more" if len(differing) > _NAMED else ""
-    words = f"; they differ in {', '.join(differing[:_NAMED])}{more}, too" if differing else ""
-    note = f"Compared: {names[0]} beside {names[1]}{words}." if words or len(pairs) > 1 else ""
-    return Sides(first[a], second[b], note)
-
-
-def _by_recipe(runs: Sequence[Run], about: Sequence[str]) -> dict[_Recipe, list[Run]]:
-    found: dict[_Recipe, list[Run]] = {}
-    for run in runs:
-        nodes = {"teacher": run.recipe("teacher"), "student": run.recipe("student"),
-                 "data": {"sampler": dig(run.stages, "student", "data", "sampler") or {}}}  # fmt: skip
-        leaves = [(key, str(value)) for key, value in _leaves(nodes)
-                  if not key.endswith(_ELSEWHERE) and not f"{key}.".startswith(tuple(about))]  # fmt: skip
-        found.setdefault(tuple(sorted(leaves)), []).append(run)
-    return found
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def _differing(first: _Recipe, second: _Recipe) -> list[str]:
-    """The keys in which two recipes differ; none where one was not written down. A null node stands for its keys."""
-    a, b = dict(first), dict(second)
-    keys = [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)] if a and b else []
-    return [key for key in keys if not any(key.startswith(f"{other}.") for other in keys)]
-
-
-def _alike(
-    runs: Sequence[Run], has: Callable[[Run], bool | None], about: Sequence[str], part: str, stage: str = "student"
-) -> Sides:
-    """The runs that have something, and the matched ones that have not, where a part was measured on the same images.
-
-    A rank is at most the number of images, and test images are no training images. Of several samples that both sides
-    have it is that of the most runs.
-
-    Args:
-        runs: of one data set.
-        has: whether a run has it; None where nobody knows.
-        about: how the keys begin that make the difference, such as 'teacher.sam.'.
-        part: of an analysis.
-        stage: whose analysis.
-    """
-    sides = [[run for run in runs if has(run) is wanted] for wanted in (True, False)]
-    ours, theirs = ([run.sample(stage, part) for run in side] for side in sides)
-    shared = [sample for sample in ours if sample is not None and sample in theirs]
-    if not shared:
-        return Sides([], [])
-    chosen = max(shared, key=[*ours, *theirs].count)
-    first, second = ([run for run in side if run.sample(stage, part) == chosen] for side in sides)
-    return matched_runs(first, second, about)
-
-
-def is_taught(run: Run) -> bool | None:
-    """Whether a teacher taught the student; None without a student, and of a control, whose tokens learn the labels."""
-    control = run.distils and dig(run.recipe("student"), "distillation", "kind") == "none"
-    return run.distils if run.metrics.get("student") and not control else None
-
-
-def has_sam(run: Run) -> bool | None:
-    """Whether the student's teacher was trained with SAM; None where it has none, or nobody wrote down its recipe."""
-    enabled = dig(run.recipe("teacher"), "sam", "enabled")
-    return None if enabled is None or not run.distils else bool(enabled)
-
-
-def is_out_of_distribution(run: Run) -> bool | None:
-    """Whether the teacher was trained on other transforms or mixing than the student; None where that is not known."""
-    teacher, student = (run.recipe(stage).get("transforms") for stage in ("teacher", "student"))
-    if not run.distils or teacher is None or student is None:
-        return None
-    return any(dig(teacher, part) != dig(student, part) for part in ("train", "mixing"))
-
-
 def _accuracies(
     ours: Sequence[Run], theirs: Sequence[Run], part: str, than: str, beside: str = "", note: str = ""
 ) -> Iterator[Comparison]:
@@ -332,14 +222,14 @@ def _local_attention(run: Run) -> Iterator[Comparison]:
 
 def _local_attention_runs(runs: Sequence[Run]) -> Iterator[Comparison]:
     """The early attention with a teacher and without."""
-    ours, theirs, note = _alike(runs, is_taught, _TEACHING, "attention_distance")
+    ours, theirs, note = alike(runs, is_taught, _TEACHING, "attention_distance")
     return _early_distances(ours, theirs, ("with a teacher", "without"), "student", _BESIDE, note)
 
 
 def _low_rank(runs: Sequence[Run]) -> Iterator[Comparison]:
     """The rank of DIST's features in each block, with a SAM teacher and with one without."""
     what = "DIST's components for 99 % of the variance, mean of the blocks"
-    *sides, note = _alike(runs, has_sam, _SAM, "rank")
+    *sides, note = alike(runs, has_sam, _SAM, "rank")
     ours, theirs = ([run.by_block("student", "components", "dist") for run in side] for side in sides)
     if len({len(blocks) for blocks in (*ours, *theirs)}) == 1:
         for a, b in zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True):
@@ -359,7 +249,7 @@ def _diverge(run: Run) -> Iterator[Comparison]:
 
 def _diverge_runs(runs: Sequence[Run]) -> Iterator[Comparison]:
     """How often the tokens differ with an out-of-distribution teacher and with an in-distribution one."""
-    *sides, note = _alike(runs, is_out_of_distribution, _TEACHERS_IMAGES, "diversity")
+    *sides, note = alike(runs, is_out_of_distribution, _TEACHERS_IMAGES, "diversity")
     ours, theirs = ([run.number("student", "diversity", "disagreement", "all") for run in side] for side in sides)
     where = {run.sample("student", "diversity") for side in sides for run in side}
     return _means(_differ(where), "out-of-distribution teacher", ours, "in-distribution teacher", theirs, note=note)
@@ -373,7 +263,7 @@ def _differ(where: Collection[Sample | None]) -> str:
 
 def _flat_teacher(runs: Sequence[Run]) -> Iterator[Comparison]:
     """The sharpness of teachers with SAM and without, over all images and over the tail's."""
-    *sides, note = _alike(runs, has_sam, [*_SAM, "student."], "sharpness", stage="teacher")
+    *sides, note = alike(runs, has_sam, [*_SAM, "student."], "sharpness", stage="teacher")
     where = on_images({run.sample("teacher", "sharpness") for side in sides for run in side})
     for group, which in (("all", ""), ("tail", ", the tail's alone")):
         ours, theirs = ([run.number("teacher", "sharpness", group, "eigenvalue") for run in side] for side in sides)

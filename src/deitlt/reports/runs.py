@@ -107,8 +107,8 @@ class Run:
 
     @cached_property
     def config(self) -> Plain:
-        """The content of config.yaml."""
-        return _yaml(self.folder / "config.yaml")
+        """What config.yaml says."""
+        return _content(self.folder / "config.yaml")
 
     @cached_property
     def stages(self) -> dict[str, Plain]:
@@ -116,7 +116,7 @@ class Run:
         folders = {stage: [self.folder / stage] for stage in STAGES}
         if (given := dig(self.config, "teacher", "checkpoint")) is not None:  # a run's folder, a stage's, a file in it
             folders["teacher"] += [Path(given) / "teacher", Path(given), Path(given).parent]
-        found = {stage: [_yaml(folder / "stage.yaml") for folder in places] for stage, places in folders.items()}
+        found = {stage: [_content(folder / "stage.yaml") for folder in places] for stage, places in folders.items()}
         return {stage: known[0] for stage, contents in found.items() if (known := [c for c in contents if c])}
 
     @cached_property
@@ -135,12 +135,12 @@ class Run:
     def history(self) -> dict[str, list[Plain]]:
         """Stage -> its analyses while training, by epoch."""
         files = {stage: sorted((self.folder / stage).glob("analysis/epoch_*.json")) for stage in STAGES}
-        return {stage: [a for a in map(_json, found) if "epoch" in a] for stage, found in files.items()}
+        return {stage: [a for a in map(_content, found) if "epoch" in a] for stage, found in files.items()}
 
     @cached_property
     def measured(self) -> dict[str, list[Plain]]:
         """The same with analysis.json at the end."""
-        return {stage: [*self.history[stage], _json(self.folder / stage / "analysis.json")] for stage in STAGES}
+        return {stage: [*self.history[stage], _content(self.folder / stage / "analysis.json")] for stage in STAGES}
 
     @cached_property
     def analyses(self) -> dict[str, dict[str, Any]]:
@@ -395,24 +395,17 @@ def _problem(metrics: Any) -> str:
         return str(error)
 
 
-def _json(file: Path) -> Plain:
-    """The file's content; nothing where there is no such file."""
-    if not file.exists():
-        return {}
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{file} is not readable JSON ({error}); delete it, or type deitlt analyze again.") from error
-
-
-def _yaml(file: Path) -> Plain:
+def _content(file: Path) -> Plain:
+    """What a JSON or YAML file holds; nothing where there is no such file."""
     if not file.is_file():
         return {}
+    text, kind = file.read_text(encoding="utf-8"), file.suffix[1:].upper()
     try:
-        return dict(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+        return dict((json.loads(text) if kind == "JSON" else yaml.safe_load(text)) or {})
     except (yaml.YAMLError, TypeError, ValueError) as error:
         where = str(error).splitlines()[0]
-        raise ConfigError(f"{file} is not readable YAML ({where}); leave that run out of the report.") from error
+        what = "delete it, or type deitlt analyze again" if kind == "JSON" else "leave that run out of the report"
+        raise ConfigError(f"{file} is not readable {kind} ({where}); {what}.") from error
 
 
 def _curves(file: Path) -> dict[str, Points]:

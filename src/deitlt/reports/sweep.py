@@ -1,7 +1,8 @@
 """The jobs of a sweep as one table, the best first."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,17 +112,12 @@ def sweep_markdown(jobs: Sequence[SweepJob], direction: str, command: str | None
     return "\n".join([*lines, *(["", "The best job again:", "", f"    {command}"] if command else []), ""])
 
 
-def count_states(jobs: Sequence[SweepJob]) -> Mapping[str, int]:
-    """State -> number of jobs, finished ones first."""
-    states = sorted((job.state for job in jobs), key=lambda state: state != FINISHED)
-    return {state: states.count(state) for state in dict.fromkeys(states)}
-
-
 def jobs_line(jobs: Sequence[SweepJob]) -> str:
-    """Where the jobs were measured, and how many came to what."""
+    """Where the jobs were measured, and how many came to what, finished ones first."""
     splits = {job.metric.startswith("val/") for job in jobs}
     where = "the validation split" if splits == {True} else "the TEST set" if splits == {False} else "different splits"
-    counted = ", ".join(f"{number} {state}" for state, number in count_states(jobs).items())
+    states = Counter(sorted((job.state for job in jobs), key=lambda state: state != FINISHED))
+    counted = ", ".join(f"{number} {state}" for state, number in states.items())
     return f"Accuracy in percent, on {where}. Jobs: {counted}."
 
 

@@ -102,13 +102,12 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def score_cell(values: Sequence[float | None], digits: int = 1) -> Cell:
+def score_cell(values: Sequence[float]) -> Cell:
     """Mean over seeds in percent, and the sample standard deviation where there are several; nothing where none is."""
-    known = [value for value in values if value is not None]
-    if not known:
+    if not values:
         return Cell()
-    spread = f"{stdev(known):.{digits}f}" if len(known) > 1 else ""
-    return Cell(f"{mean(known):.{digits}f}", spread, share=mean(known))
+    spread = f"{stdev(values):.1f}" if len(values) > 1 else ""
+    return Cell(f"{mean(values):.1f}", spread, share=mean(values))
 
 
 def results_table(metrics: Plain, title: str) -> Table:
