@@ -35,7 +35,6 @@ from deitlt.config.trust import refuse_strange_targets
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import choose_evenly
 from deitlt.engine.build import build_data, build_teacher
-from deitlt.engine.pictures import FOLDER, draw_analysis
 from deitlt.engine.run_folder import write_json, write_text
 from deitlt.engine.stage_config import STAGE_FILE, STAGES, StageConfig, plain
 from deitlt.engine.teacher_inputs import teacher_agreement
@@ -43,8 +42,9 @@ from deitlt.engine.trained import open_data, open_trained
 from deitlt.errors import CheckpointError, ConfigError
 from deitlt.models import StudentNetwork
 from deitlt.modules import FrozenTeacher
-from deitlt.reports.run_data import Sample
-from deitlt.reports.sample_figures import RolloutExample
+from deitlt.reports.analysis_figures import ANALYSIS_FOLDER, draw_analysis
+from deitlt.reports.image_figures import RolloutExample
+from deitlt.reports.runs import Sample
 from deitlt.reports.tables import analysis_lines, analysis_table, terminal
 from deitlt.tracking import (
     StageNames,
@@ -230,7 +230,7 @@ def _analyse(
         said = f"{model.name}: what is NaN or infinite is left out of {', '.join(lost)}; look at the run's losses."
         _say(said, console, style="yellow")
     title, place = f"{datamodule.spec.name}, {model.name}", model.folder
-    pictures = draw_analysis(analysis, datamodule.info, rows, place / FOLDER, title)
+    pictures = draw_analysis(analysis, datamodule.info, rows, place / ANALYSIS_FOLDER, title)
     write_json(place / JSON, analysis)
     write_text(place / CSV, as_csv(analysis))
     seen = f"{title}: {Sample(analysis['split'], analysis['images'])}" if "images" in analysis else title
@@ -242,7 +242,7 @@ def _analyse(
         _say(f"{model.name}: no rank, for one image has none; type images=2 or more", console)
     seconds = ", ".join(f"{part} {value:.1f}" for part, value in analysis["seconds"].items())
     _say(f"seconds: {seconds or 'none'}", console)
-    _say(f"more: {place / JSON}, {place / CSV}, {len(pictures)} pictures in {place / FOLDER}", console)
+    _say(f"more: {place / JSON}, {place / CSV}, {len(pictures)} pictures in {place / ANALYSIS_FOLDER}", console)
     if config.logger.wandb is not None:
         _log(analysis, model, plain(config.logger.wandb))
 
@@ -313,5 +313,5 @@ def _log(analysis: Plain, model: Model, options: Plain) -> None:
     settled = {**options, "mode": settle_mode(options["mode"])}
     logger = wandb_logger(names, {} if stage is None else stage.run, settled, model.run)
     log_summary(logger, {f"final/{name}": value for name, value in scalars(analysis).items()})
-    log_pictures(logger, pictures_in(model.folder / FOLDER, "pictures/analysis"))
+    log_pictures(logger, pictures_in(model.folder / ANALYSIS_FOLDER, "pictures/analysis"))
     finish(logger)
