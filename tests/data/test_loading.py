@@ -1,6 +1,9 @@
 import contextlib
+import multiprocessing
 import pickle
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from deitlt.data.loading import (
     isolated_rng,
     load_cache,
     make_delivery,
+    make_loader,
     should_cache,
 )
 from deitlt.data.samplers import EvaluationSampler, FullRepeatedAugmentationSampler, KeyedSampler, SampleKey
@@ -218,3 +222,26 @@ def test_on_a_gpu_a_quarter_of_the_memory_is_taken_unless_more_is_asked_for(monk
 def test_another_word_is_refused():
     with pytest.raises(ConfigError, match=r"data\.cache_on_device=yes is no choice; type =auto, =true or =false\."):
         should_cache(ARRAYS, "yes", CPU)
+
+
+def test_a_program_ends_though_a_loader_of_its_is_still_being_read():
+    lines = (
+        "import torch",
+        "from deitlt.data.loading import make_loader",
+        "reading = iter(make_loader(torch.arange(8), range(8), 2, workers=1))",
+        "print(next(reading).tolist())",
+    )
+    ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60)
+    assert (ended.stdout, ended.returncode) == ("[0, 1]\n", 0)
+
+
+def test_a_worker_ends_by_its_own_process_alone():
+    reading = iter(make_loader(torch.arange(8), range(8), 2, workers=1))
+    next(reading)
+    (worker,) = multiprocessing.active_children()
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+    worker.join(1)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(10)
+    assert not worker.is_alive()

@@ -3,7 +3,7 @@
 from deitlt.callbacks.analysis import AnalysisWhileTraining
 from deitlt.callbacks.ema import StudentAveraging, TokenFusion
 from deitlt.callbacks.monitoring import FiniteLoss, FirstStep, StageProgress, Throughput
-from deitlt.callbacks.preemption import Preemption, SeededSteps, taken_signals
+from deitlt.callbacks.preemption import LastCheckpoint, Preemption, SeededSteps, taken_signals
 from deitlt.callbacks.pruning import MedianPruning
 from deitlt.callbacks.reweighting import DeferredReweighting
 from deitlt.callbacks.sam import SharpnessAwareMinimization
@@ -13,6 +13,7 @@ __all__ = [
     "DeferredReweighting",
     "FiniteLoss",
     "FirstStep",
+    "LastCheckpoint",
     "MedianPruning",
     "Preemption",
     "SeededSteps",

@@ -8,6 +8,7 @@ there, or sent by the workers, whole or, where images differ in size, as random 
 import os
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -411,10 +412,19 @@ def make_loader(
 def outlive_signals(worker: int) -> None:
     """Have a worker outlive the signals that stop a run: its process decides when to end, after its checkpoint.
 
-    A scheduler signals every process of a job at once; a worker that ended by itself would be an error.
+    A scheduler signals every process of a job at once; a worker that ended by itself would be an error. Of its own
+    process, which ends what is left of its workers by SIGTERM when it ends itself, the worker takes the signal.
 
     Args:
         worker: its number, which does not matter here.
     """
-    for ignored in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    for ignored in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_told, daemon=True).start()
+
+
+def _end_when_told() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

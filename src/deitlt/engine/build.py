@@ -18,6 +18,7 @@ from deitlt.callbacks import (
     DeferredReweighting,
     FiniteLoss,
     FirstStep,
+    LastCheckpoint,
     Preemption,
     SeededSteps,
     SharpnessAwareMinimization,
@@ -284,7 +285,7 @@ def _checkpoints(stage: StageConfig, folder: Path) -> list[L.Callback]:
         "save_on_train_epoch_end": True,
         "enable_version_counter": False,
     }
-    last = ModelCheckpoint(filename="last", every_n_epochs=stage.checkpoint_every, **options)
+    last = LastCheckpoint(filename="last", every_n_epochs=stage.checkpoint_every, **options)
     if stage.protocol == "last":
         return [last]
     # The best comes first: what is resumed from the last must know the best score so far.
