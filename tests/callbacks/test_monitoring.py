@@ -8,13 +8,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from rich.console import Console
 
-from deitlt.callbacks import (
-    FiniteLoss,
-    FirstStep,
-    StageProgress,
-    Throughput,
-    monitoring,
-)
+from deitlt.callbacks import FiniteLoss, StageProgress, Throughput, monitoring
 from deitlt.errors import TrainingError
 
 
@@ -68,7 +62,7 @@ class Kept(Throughput):
     """Also keeps the names and values that it logs, epoch by epoch."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__("student")
         self.logged = []
 
     def on_train_epoch_end(self, trainer, pl_module):
@@ -91,34 +85,20 @@ def test_images_and_seconds_of_each_epoch(clock, student_module, student_batches
     assert kept.logged == [{"speed/images_per_second": 2.0, "speed/epoch_seconds": 6.0}] * 2
 
 
-def fitted(make_trainer, module, batches, console=None, **options):
-    first = FirstStep("student", console)
-    made = make_trainer(callbacks=[first], **options)
-    made.fit(module, batches)
-    return first
-
-
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_it_ends_with_the_first_update(make_trainer, student_module, student_batches, monkeypatch, accumulate):
-    clock = iter([100.0, 107.5])  # it looks no third time
-    monkeypatch.setattr(monitoring, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    ended = []
-    module = student_module()
-    module.on_train_batch_end = lambda outputs, batch, batch_idx: ended.append(first.seconds)
-    first = FirstStep("student")
-    trainer = make_trainer(callbacks=[first], accumulate_grad_batches=accumulate, max_epochs=2)
-    trainer.fit(module, student_batches())
-    assert first.seconds == 7.5
-    assert ended[: accumulate - 1] == [None] * (accumulate - 1)
-    assert ended[accumulate - 1 :] == [7.5] * (13 - accumulate)
+def test_the_first_update_is_measured_to_its_end(clock, make_trainer, student_module, student_batches, accumulate):
+    measured, module = [], student_module()
+    module.on_train_batch_end = lambda outputs, batch, batch_idx: measured.append(speed.first_step_seconds)
+    speed = Throughput("student")
+    make_trainer(callbacks=[speed], accumulate_grad_batches=accumulate, max_epochs=2).fit(module, student_batches())
+    assert measured == [None] * (accumulate - 1) + [2.0 * accumulate] * (13 - accumulate)
 
 
 def test_one_line_where_it_has_a_console(make_trainer, teacher_module, student_batches):
     text = io.StringIO()
-    fitted(make_trainer, teacher_module(), student_batches(), Console(file=text), max_epochs=2)
-    assert text.getvalue().count("\n") == 1
-    assert "student: first step " in text.getvalue()
-    assert "compiling included" in text.getvalue()
+    speed = Throughput("student", Console(file=text))
+    make_trainer(callbacks=[speed], max_epochs=2).fit(teacher_module(), student_batches())
+    assert re.fullmatch(r"student: first step \d+\.\d s, compiling included\n", text.getvalue())
 
 
 class Breaking(L.LightningModule):

@@ -10,10 +10,10 @@ from timm.optim import create_optimizer_v2
 from deitlt.callbacks import (
     DeferredReweighting,
     FiniteLoss,
-    FirstStep,
     SeededSteps,
     SharpnessAwareMinimization,
     StudentAveraging,
+    Throughput,
 )
 from deitlt.data import LongTailDataModule
 from deitlt.data.completion import training_batch
@@ -67,7 +67,7 @@ def test_a_students_step_waits_for_nothing(make_trainer, tmp_path, mixed):
         teacher = frozen_teacher()
         data = digits(batches, mixing=mixing, teacher_input=teacher.input)
         drw = DeferredReweighting(0, data.info.counts, stop_mixing=False)
-        callbacks = [SeededSteps(0), drw, StudentAveraging(), FiniteLoss(tmp_path), FirstStep("student")]
+        callbacks = [SeededSteps(0), drw, StudentAveraging(), FiniteLoss(tmp_path), Throughput("student")]
         trainer = make_trainer(callbacks=callbacks, accumulate_grad_batches=1)
         trainer.fit(student(data.info, teacher=teacher), datamodule=data)
         assert trainer.global_step == batches

@@ -27,7 +27,7 @@ from deitlt.benchmarks.machine import (
     synchronize,
 )
 from deitlt.benchmarks.timm_loop import TimmLoop, has_timm_loop
-from deitlt.callbacks import FirstStep, SharpnessAwareMinimization
+from deitlt.callbacks import SharpnessAwareMinimization, Throughput
 from deitlt.errors import ConfigError
 
 WHOLE, BARE, INPUT, STEP = "whole", "bare", "input", "step"
@@ -126,7 +126,7 @@ def measure_stage(config: DictConfig, name: str, folder: Path, workload: Workloa
             works |= {f"{TIMM}{WHOLE}": timm.train, f"{TIMM}{INPUT}": timm.feed, f"{TIMM}{STEP}": timm.train_on_held}
     bench = open_bench(config, name, folder / "whole", workload, logs=True)
     taken = _in_turns(bench, works)
-    first = next((callback.seconds for callback in bench.callbacks if isinstance(callback, FirstStep)), None)
+    first = next(one.first_step_seconds for one in bench.callbacks if isinstance(one, Throughput))
     found |= {"round_images": bench.round_images, "seconds": taken, "first_step_seconds": first}
     beside = [one for one in (INPUT, STEP, WHOLE) if f"{TIMM}{one}" in taken]
     return found | {

@@ -2,7 +2,7 @@
 
 from deitlt.callbacks.analysis import AnalysisWhileTraining
 from deitlt.callbacks.ema import StudentAveraging, TokenFusion
-from deitlt.callbacks.monitoring import FiniteLoss, FirstStep, StageProgress, Throughput
+from deitlt.callbacks.monitoring import FiniteLoss, StageProgress, Throughput
 from deitlt.callbacks.preemption import LastCheckpoint, Preemption, SeededSteps, taken_signals
 from deitlt.callbacks.pruning import MedianPruning
 from deitlt.callbacks.reweighting import DeferredReweighting
@@ -12,7 +12,6 @@ __all__ = [
     "AnalysisWhileTraining",
     "DeferredReweighting",
     "FiniteLoss",
-    "FirstStep",
     "LastCheckpoint",
     "MedianPruning",
     "Preemption",

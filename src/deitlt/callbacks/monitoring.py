@@ -89,27 +89,44 @@ class StageProgress(L.Callback):
 
 
 class Throughput(L.Callback):
-    """Logs speed/images_per_second and speed/epoch_seconds of each epoch.
+    """Logs speed/images_per_second and speed/epoch_seconds of each epoch, and measures the first update.
 
-    The seconds run from the epoch's start to the end of its last batch, and so hold the reading of images but no
-    evaluation. The device is never waited for: what it still has to do then is a few batches of an epoch. Images are
-    those of all ranks, each counted once for each of its whole views; local crops count nowhere.
+    The seconds run from the epoch's start to the end of its last batch, or of the first update, and so hold the reading
+    of images and compiling, but no evaluation. The device is waited for once, at the first update's end: what it still
+    has to do at an epoch's end is a few batches. Images are those of all ranks, each counted once for each of its whole
+    views; local crops count nowhere.
+
+    Args:
+        title: the stage's name.
+        console: where to say how long the first update took, where networks are compiled; None says nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, title: str, console: Console | None = None) -> None:
+        self.title = title
+        self.console = console
+        self.first_step_seconds: float | None = None  # of a stage, or of what was resumed
         self._began = self._ended = 0.0
         self._images = 0
+        self._update = 0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to count."""
-        self._began, self._images = time.monotonic(), 0
+        self._began, self._images, self._update = time.monotonic(), 0, trainer.global_step
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count a batch's images."""
+        """Count a batch's images; the first update may be several micro-batches."""
         self._images += len(batch.images)
+        is_first = self.first_step_seconds is None and trainer.global_step > self._update
+        if is_first and pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
         self._ended = time.monotonic()
+        if is_first:
+            self.first_step_seconds = self._ended - self._began
+            if self.console is not None and trainer.is_global_zero:
+                said = f"{self.title}: first step {self.first_step_seconds:.1f} s, compiling included"
+                self.console.print(said, highlight=False, markup=False)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log what the epoch made."""
@@ -118,44 +135,6 @@ class Throughput(L.Callback):
             speed = trainer.world_size * self._images / seconds
             pl_module.log("speed/images_per_second", speed, rank_zero_only=True)
             pl_module.log("speed/epoch_seconds", seconds, rank_zero_only=True)
-
-
-class FirstStep(L.Callback):
-    """Measures the first update of a stage, or of what was resumed, and says it where networks are compiled.
-
-    The seconds run from the first epoch's start to the update's end, and so hold the first images' reading, and
-    compiling. The device is waited for once, at their end.
-
-    Args:
-        title: the stage's name.
-        console: where to say it; None says nothing.
-    """
-
-    def __init__(self, title: str, console: Console | None = None) -> None:
-        self.title = title
-        self.console = console
-        self.seconds: float | None = None
-        self._began: float | None = None
-        self._update = 0
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Begin, once."""
-        if self._began is None:
-            self._began, self._update = time.monotonic(), trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """End with the first update, which may be several micro-batches."""
-        if self.seconds is not None or self._began is None or trainer.global_step == self._update:
-            return
-        if pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)
-        self.seconds = time.monotonic() - self._began
-        if self.console is not None and trainer.is_global_zero:
-            self.console.print(
-                f"{self.title}: first step {self.seconds:.1f} s, compiling included", highlight=False, markup=False
-            )
 
 
 class FiniteLoss(L.Callback):

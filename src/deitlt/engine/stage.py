@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Timer
 from rich.console import Console
 from torch._dynamo.exc import BackendCompilerFailed
 
-from deitlt.callbacks import FirstStep, MedianPruning
+from deitlt.callbacks import MedianPruning, Throughput
 from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis import build_analysis
 from deitlt.engine.build import (
@@ -116,12 +116,12 @@ def _conclude(stage: StageConfig, trainer: L.Trainer, module: ClassifierModule, 
 def _result(module: ClassifierModule, trainer: L.Trainer, reported: Path) -> dict[str, Any]:
     """What was found, and seconds: of training, those before a resume included; of this process's first step."""
     found = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
-    timer, first = found[Timer], found[FirstStep]
+    timer, first = found[Timer], found[Throughput].first_step_seconds
     held_out = module.results.get("val", {})
     return {
         "networks": {name: asdict(results) for name, results in module.results["test"].items()},
         "val": {name: results.accuracy for name, results in held_out.items()},
         "checkpoint": str(reported),
         "seconds": round(timer.time_elapsed("train"), 1),
-        "first_step_seconds": None if first.seconds is None else round(first.seconds, 2),
+        "first_step_seconds": None if first is None else round(first, 2),
     }
