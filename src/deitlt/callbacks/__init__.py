@@ -2,9 +2,8 @@
 
 from deitlt.callbacks.analysis import AnalysisWhileTraining
 from deitlt.callbacks.ema import StudentAveraging, TokenFusion
-from deitlt.callbacks.monitoring import FiniteLoss, StageProgress, Throughput
+from deitlt.callbacks.monitoring import FiniteLoss, MedianPruning, StageProgress, Throughput
 from deitlt.callbacks.preemption import LastCheckpoint, Preemption, SeededSteps, taken_signals
-from deitlt.callbacks.pruning import MedianPruning
 from deitlt.callbacks.reweighting import DeferredReweighting
 from deitlt.callbacks.sam import SharpnessAwareMinimization
 
