@@ -8,10 +8,16 @@ import torch
 from torch import nn
 
 from deitlt.analysis import analyse, patch_distances
-from deitlt.analysis.runner import as_logits
 from deitlt.errors import ConfigError
 from deitlt.metrics import GroupedCalibration
-from deitlt.models import attend_by_products, compile_network, create_paco_teacher, create_student, create_teacher
+from deitlt.models import (
+    as_logits,
+    attend_by_products,
+    compile_network,
+    create_paco_teacher,
+    create_student,
+    create_teacher,
+)
 from deitlt.types import IGNORED
 
 SIZES = {"image_size": 16, "patch_size": 4, "width": 16, "depth": 3, "heads": 2}

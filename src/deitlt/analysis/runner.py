@@ -29,7 +29,7 @@ from deitlt.data import ImageDataset, LongTailDataModule
 from deitlt.data.samplers import choose_evenly
 from deitlt.errors import ConfigError, nearest
 from deitlt.metrics import TokenCalibration
-from deitlt.models import CifarResNet, PaCoNetwork, StudentNetwork, in_class_order
+from deitlt.models import CifarResNet, PaCoNetwork, StudentNetwork, as_logits
 from deitlt.transforms import denormalise
 from deitlt.types import IGNORED, DataInfo, TokenLogits
 
@@ -91,14 +91,6 @@ def analyse(
     found = seen.findings() | {"calibration": calibration.compute()}
     found = {name: part for name, part in found.items() if part and (name != "rank" or "rank" in parts)}
     return _without_decisions(found, {token for token, whole in finite.items() if not whole})
-
-
-def as_logits(outputs: Tensor | TokenLogits, class_order: Tensor | None, logit_scale: float = 1.0) -> TokenLogits:
-    """A network's outputs, [B, C] a token -> float32 logits in the order of the data's classes; a teacher's as CLS."""
-    if isinstance(outputs, Tensor):
-        return TokenLogits(in_class_order(logit_scale * outputs.float(), class_order), None)
-    dist = None if outputs.dist is None else in_class_order(outputs.dist.float(), class_order)
-    return TokenLogits(in_class_order(outputs.cls.float(), class_order), dist)
 
 
 class _StudentHooks:

@@ -23,7 +23,7 @@ from deitlt.checkpoints.spec import (
 )
 from deitlt.data import DataRequest, LongTailDataModule, SplitOptions
 from deitlt.errors import CheckpointError, ConfigError, DataError
-from deitlt.models import StudentNetwork, in_class_order
+from deitlt.models import StudentNetwork, as_logits
 from deitlt.types import DataInfo, TokenLogits
 
 PREFIX = "network."  # of the network's weights among a module's
@@ -101,12 +101,8 @@ class TrainedNetwork:
     @torch.no_grad()
     def logits(self, images: Tensor) -> TokenLogits:
         """images: [B, 3, H, W], normalised, on any device -> logits [B, C] of each token, on the CPU."""
-        output = self.network(images.to(self.device))
-        if not isinstance(output, TokenLogits):
-            output = TokenLogits(self.spec.logit_scale * output, None)
-        cls, dist = (None if token is None else in_class_order(token.cpu(), self.class_order) for token in output)
-        assert cls is not None
-        return TokenLogits(cls, dist)
+        cls, dist = as_logits(self.network(images.to(self.device)), self.class_order, self.spec.logit_scale)
+        return TokenLogits(cls.cpu(), None if dist is None else dist.cpu())
 
     def in_order_of(self, info: DataInfo) -> "TrainedNetwork":
         """The network with its classes in the order of these data.

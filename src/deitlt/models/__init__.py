@@ -1,6 +1,7 @@
 """Networks: CNN teachers and transformer students."""
 
 from deitlt.models.factory import (
+    as_logits,
     check_local_size,
     compile_network,
     create_student,
@@ -19,6 +20,7 @@ __all__ = [
     "CosineLinear",
     "PaCoNetwork",
     "StudentNetwork",
+    "as_logits",
     "attend_by_products",
     "attention_weights",
     "check_local_size",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from deitlt.errors import ConfigError, nearest
 from deitlt.models.resnet_cifar import CifarResNet, CosineLinear, Head
 from deitlt.models.vit import StudentNetwork
+from deitlt.types import TokenLogits
 
 CIFAR_DEPTHS = (8, 20, 32, 44, 56)
 _CIFAR_NAME = re.compile(r"cifar_resnet(\d+)")
@@ -166,6 +167,14 @@ def _timm_name(name: str, distilled: bool) -> str:
 def in_class_order(logits: Tensor, class_order: Tensor | None) -> Tensor:
     """logits: [B, C] in a network's own class order -> in the data's; class_order: [C], or None for the same order."""
     return logits if class_order is None else logits.index_select(1, class_order.to(logits.device))
+
+
+def as_logits(outputs: Tensor | TokenLogits, class_order: Tensor | None, logit_scale: float = 1.0) -> TokenLogits:
+    """A network's outputs, [B, C] a token -> float32 logits in the order of the data's classes; a teacher's as CLS."""
+    if isinstance(outputs, Tensor):
+        return TokenLogits(in_class_order(logit_scale * outputs.float(), class_order), None)
+    dist = None if outputs.dist is None else in_class_order(outputs.dist.float(), class_order)
+    return TokenLogits(in_class_order(outputs.cls.float(), class_order), dist)
 
 
 def entrances(network: nn.Module) -> list[nn.Module]:
