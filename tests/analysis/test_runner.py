@@ -35,7 +35,7 @@ def student(distilled=True, name="deit_tiny_patch16_224", **changes):
     return network
 
 
-def compared(first, second):
+def assert_alike(first, second):
     """Two results as numbers, equal but for rounding."""
     flat = [torch.tensor(_numbers(result), dtype=torch.float64) for result in (first, second)]
     torch.testing.assert_close(*flat, rtol=1e-5, atol=1e-5)
@@ -112,9 +112,9 @@ def test_batches_ignored_images_and_products_do_not_matter(info):
     filled = torch.cat([IMAGES[6:], torch.full((2, 3, 16, 16), 9.0)])
     labels = torch.cat([LABELS[6:], torch.tensor([IGNORED, IGNORED])])
     nobody = (IMAGES[:1], torch.tensor([IGNORED]))
-    compared(whole, analyse(network, [(IMAGES[:6], LABELS[:6]), (filled, labels), nobody], info))
+    assert_alike(whole, analyse(network, [(IMAGES[:6], LABELS[:6]), (filled, labels), nobody], info))
     attend_by_products(network)
-    compared(whole, analyse(network, BATCH, info))
+    assert_alike(whole, analyse(network, BATCH, info))
 
 
 def test_a_compiled_network_is_seen_as_an_eager_one(info):
@@ -123,7 +123,7 @@ def test_a_compiled_network_is_seen_as_an_eager_one(info):
     compile_network(network, backend=lambda graph, _: graphs.append(graph) or graph.forward)
     with torch.no_grad():
         network.eval()(IMAGES)
-    compared(expected, analyse(network, BATCH, info))
+    assert_alike(expected, analyse(network, BATCH, info))
     assert len(graphs) == 1
 
 

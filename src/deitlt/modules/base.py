@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from deitlt.losses import Reweightable
 from deitlt.metrics import ClassPairs, Confusions, Fusion, TokenAccuracy, logits_by_token
 from deitlt.models import uncompiled
 from deitlt.optim import schedule_time
@@ -35,6 +36,7 @@ class ClassifierModule(L.LightningModule):
 
     Args:
         network: images [B, 3, H, W] -> `TokenLogits`, or logits [B, C].
+        loss: what a training step minimises.
         info: classes of the training data.
         optimizer: network -> optimiser of its parameters.
         schedule: time in epochs -> learning rate.
@@ -46,6 +48,7 @@ class ClassifierModule(L.LightningModule):
     def __init__(
         self,
         network: nn.Module,
+        loss: Reweightable,
         info: DataInfo,
         optimizer: OptimizerFactory,
         schedule: Callable[[float], float],
@@ -53,6 +56,7 @@ class ClassifierModule(L.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network
+        self.loss = loss
         self.info = info
         self.optimizer_factory = optimizer
         self.schedule = schedule
@@ -68,6 +72,10 @@ class ClassifierModule(L.LightningModule):
         self._confusions: dict[str, Confusions] = {}  # of the test at hand
         self.confusions: dict[str, ClassPairs] = {}  # token -> which classes the last test took for which
         self._images: int | None = None  # in the batch at hand; Lightning would guess it from any tensor's length
+
+    def reweight(self, weights: Tensor | None) -> None:
+        """Weigh the classes of the loss by weights [C], or not at all."""
+        self.loss.reweight(weights)
 
     def answers(self, network: nn.Module, images: Tensor) -> TokenLogits:
         """images: [B, 3, H, W] -> `TokenLogits` of any network, also of one that returns [B, C]; to evaluate it."""

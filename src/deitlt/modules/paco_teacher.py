@@ -57,13 +57,8 @@ class PaCoTeacherModule(ClassifierModule):
             raise ConfigError("PaCo trains a pair of encoders; type teacher/model=paco_resnet32, say.")
         if not isinstance(loss, PaCoLoss):
             raise ConfigError(f"A pair of encoders cannot learn from {type(loss).__name__}; type teacher/loss=paco.")
-        super().__init__(network, info, optimizer, schedule, ("cls",))
-        self.loss = loss
+        super().__init__(network, loss, info, optimizer, schedule, ("cls",))
         self._window: dict[int, Keys] = {}  # keys of the update's micro-batches, by their place in the epoch
-
-    def reweight(self, weights: Tensor | None) -> None:
-        """Weigh the queries by their class with weights [C], or not at all."""
-        self.loss.reweight(weights)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Set the learning rate and make the batch's keys; a new update first moves the key encoder."""

@@ -84,6 +84,8 @@ class StudentModule(ClassifierModule):
         teacher: asked about `Batch.teacher_images`; None without distillation.
     """
 
+    loss: DistillationLoss
+
     def __init__(
         self,
         network: StudentNetwork,
@@ -94,14 +96,9 @@ class StudentModule(ClassifierModule):
         teacher: FrozenTeacher | None = None,
     ) -> None:
         tokens = ("cls", "dist", "avg") if "dist" in network.tokens else ("cls",)
-        super().__init__(network, info, optimizer, schedule, tokens)
-        self.loss = loss
+        super().__init__(network, loss, info, optimizer, schedule, tokens)
         self.teacher = teacher
         self._taught: dict[int, Taught] = {}  # of the update's micro-batches, by their index in the epoch
-
-    def reweight(self, weights: Tensor | None) -> None:
-        """Set the class weights [C] of the deferred part of the loss, or none."""
-        self.loss.reweight(weights)
 
     def teacher_targets(self, images: Tensor) -> Tensor:
         """teacher_images [N, 3, h, w] -> what the loss learns from: hard labels [N], or logits [N, C]."""

@@ -38,12 +38,7 @@ class TeacherModule(ClassifierModule):
     ) -> None:
         if isinstance(network, PaCoNetwork) or not isinstance(loss, ClassificationLoss):
             raise ConfigError("PaCo's encoders and loss need its own training, too; type teacher=cifar_paco, say.")
-        super().__init__(network, info, optimizer, schedule, ("cls",))
-        self.loss = loss
-
-    def reweight(self, weights: Tensor | None) -> None:
-        """Weigh the classes of the loss by weights [C], or not at all."""
-        self.loss.reweight(weights)
+        super().__init__(network, loss, info, optimizer, schedule, ("cls",))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch, the mean over its images, local crops among them."""
