@@ -7,52 +7,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from deitlt.errors import ConfigError
-from deitlt.optim import ConstantRho, LinearRho, StepRho, ascend, restore
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "sam.npz"
-METHODS = {"sam_rho0.05": (0.05, False), "asam_rho0.5": (0.5, True)}
-
-
-def network(golden):
-    net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)).double()
-    names = ("fc1_w", "fc1_b", "fc2_w", "fc2_b")
-    for parameter, name in zip(net.parameters(), names, strict=True):
-        parameter.data = torch.from_numpy(golden[f"init_{name}"])
-    return net
+from deitlt.optim import ConstantRho, LinearRho, StepRho, ascend
 
 
 def flat(net):
     return nn.utils.parameters_to_vector(net.parameters()).detach().clone()
-
-
-@pytest.fixture
-def golden():
-    with np.load(GOLDEN) as arrays:
-        return dict(arrays)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_five_steps_equal_the_authors(golden, method):
-    rho, adaptive = METHODS[method]
-    net = network(golden)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    for step, (x, y) in enumerate(zip(torch.from_numpy(golden["X"]), torch.from_numpy(golden["Y"]), strict=True)):
-        losses = []
-        for at_the_top in (False, True):
-            if at_the_top:
-                moved = ascend(net.parameters(), rho, adaptive)
-                optimizer.zero_grad()
-            losses.append(F.cross_entropy(net(x), y))
-            losses[-1].backward()
-        if step == 0:
-            np.testing.assert_allclose(flat(net), golden[f"{method}_f64_perturbed_step0"], rtol=1e-9)
-        np.testing.assert_allclose(
-            [loss.item() for loss in losses], golden[f"{method}_f64_loss_at_w_and_at_w_plus_e"][step], rtol=1e-9
-        )
-        restore(moved)
-        optimizer.step()
-        optimizer.zero_grad()
-        np.testing.assert_allclose(flat(net), golden[f"{method}_f64_weights_after_each_step"][step], rtol=1e-9)
 
 
 def with_gradients(seed=0):
@@ -76,16 +35,6 @@ def test_asam_goes_rho_in_units_of_each_weight():
     before = flat(net)
     ascend(net.parameters(), 0.3, adaptive=True)
     assert ((flat(net) - before) / before).norm() == pytest.approx(0.3, rel=1e-4)
-
-
-@pytest.mark.parametrize("adaptive", [False, True])
-def test_weights_come_back_bit_for_bit(adaptive):
-    net = with_gradients()
-    before = flat(net)
-    moved = ascend(net.parameters(), 1e4, adaptive)  # so far up that subtracting would round
-    assert not torch.equal(flat(net), before)
-    restore(moved)
-    assert torch.equal(flat(net), before)
 
 
 def test_a_loss_scale_changes_nothing_even_where_the_gradient_is_near_zero():
