@@ -1,5 +1,4 @@
 import copy
-import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from deitlt.reports.published import (
     paper_rows,
     published_rows,
 )
-from deitlt.reports.runs import Run, read_runs
+from deitlt.reports.runs import Run
 
 
 @pytest.mark.parametrize(
@@ -126,54 +125,52 @@ def test_what_leaves_the_numbers_comparable_is_no_change_that_counts(change):
     assert published_rows(changed) == LDAM
 
 
+TEN = {"experiment": "cifar10_lt_if100", "method": "deit_lt", "data": "cifar10", "imbalance_factor": 0.01}
+
+
 @pytest.fixture
-def finished(tmp_path, metrics):
-    """Writes a run of CIFAR-10-LT at imbalance 100 as its recipe has it, and whatever is changed."""
-    recipe = {"experiment": "cifar10_lt_if100", "method": "deit_lt", "data": "cifar10", "imbalance_factor": 0.01}
+def finished(metrics):
+    """Makes a run of CIFAR-10-LT at imbalance 100 as its recipe has it, and whatever is changed."""
 
-    def write(folder, avg=81.0, **changes):
-        content = copy.deepcopy(metrics) | recipe | {"recipe_differences": []} | changes
-        if "student" in content and "avg" in content["student"]:
+    def make(folder, avg=81.0, **changes):
+        content = copy.deepcopy(metrics) | TEN | {"recipe_differences": []} | changes
+        if "avg" in content["student"]:
             content["student"]["avg"]["all"] = avg
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "metrics.json").write_text(json.dumps(content))
+        name = " ".join(content[key] for key in ("experiment", "method") if content[key])
+        return Run(Path("/runs", folder), name or folder, content["seed"], content)
 
-    return write
+    return make
 
 
-def table(text, title):
+def table(runs, title="CIFAR-10-LT, imbalance 100"):
     """Row and score -> the other cells, of one data set's table."""
-    part = text.split(f"## {title}\n")[1].split("\n#")[0]
+    part = paper_markdown(runs).split(f"## {title}\n")[1].split("\n#")[0]
     lines = [line.strip("|").split("|") for line in part.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line] for line in lines]
     assert cells[0] == ["", "score", "published", "ours", "difference", "seeds", "protocol"]
     return {(row[0], row[1]): row[2:] for row in cells[2:]}
 
 
-def report(tmp_path):
-    return paper_markdown(read_runs([tmp_path]))
+def test_seeds_are_averaged_and_compared(finished):
+    found = table([finished(str(seed), avg, seed=seed) for seed, avg in enumerate((84.0, 85.0, 86.6))])
+    assert found == {
+        ("teacher LDAM+DRW+SAM", "all"): ["81.9", "95.0 ± 0.0", "+13.1", "3", "last"],
+        ("ViT", "all"): ["62.6", "74.4 ± 0.0", "+11.8", "3", "last"],
+        ("DeiT-LT, LDAM teacher", "all"): ["84.8", "85.2 ± 1.3", "+0.4", "3", "last"],
+    }
 
 
-def test_seeds_are_averaged_and_compared(finished, tmp_path):
-    for seed, avg in enumerate((84.0, 85.0, 86.6)):
-        finished(str(seed), avg, seed=seed)
-    found = table(report(tmp_path), "CIFAR-10-LT, imbalance 100")
-    assert list(found) == [("teacher LDAM+DRW+SAM", "all"), ("ViT", "all"), ("DeiT-LT, LDAM teacher", "all")]
-    assert found["DeiT-LT, LDAM teacher", "all"] == ["84.8", "85.2 ± 1.3", "+0.4", "3", "last"]
-    assert found["teacher LDAM+DRW+SAM", "all"] == ["81.9", "95.0 ± 0.0", "+13.1", "3", "last"]
-    assert found["ViT", "all"] == ["62.6", "74.4 ± 0.0", "+11.8", "3", "last"]
-
-
-def test_data_sets_come_together_in_the_papers_order(finished, tmp_path):
-    finished("b", experiment="imagenet_lt", data="imagenet_lt", imbalance_factor=None)
-    finished("a", experiment="digits", data="digits", imbalance_factor=0.05)
-    finished("c", experiment="cifar10_lt_if50", imbalance_factor=0.02)
-    finished("d")
-    text = report(tmp_path)
-    titles = [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")]
+def test_data_sets_come_together_in_the_papers_order(finished):
+    runs = [
+        finished("b", experiment="imagenet_lt", data="imagenet_lt", imbalance_factor=None),
+        finished("a", experiment="digits", data="digits", imbalance_factor=0.05),
+        finished("c", experiment="cifar10_lt_if50", imbalance_factor=0.02),
+        finished("d"),
+    ]
+    titles = [line.removeprefix("## ") for line in paper_markdown(runs).splitlines() if line.startswith("## ")]
     digits = "digits, imbalance 20: 5 classes, 1,303 images"
     assert titles == ["CIFAR-10-LT, imbalance 100", "CIFAR-10-LT, imbalance 50", "ImageNet-LT", digits]
-    found = table(text, "ImageNet-LT")
+    found = table(runs, "ImageNet-LT")
     scores = [found["DeiT-LT, LDAM teacher", score][:3] for score in ("all", "head", "mid", "tail")]
     assert scores == [
         ["55.6", "81.0", "+25.4"],
@@ -181,55 +178,47 @@ def test_data_sets_come_together_in_the_papers_order(finished, tmp_path):
         ["54.0", "88.0", "+34.0"],
         ["37.1", "48.9", "+11.8"],
     ]
-    assert table(text, digits)["digits deit_lt, student AVG", "tail"][:3] == ["no published number", "48.9", "-"]
+    assert table(runs, digits)["digits deit_lt, student AVG", "tail"][:3] == ["no published number", "48.9", "-"]
 
 
-def test_a_changed_recipe_is_listed_and_compared_with_nothing(finished, tmp_path):
-    finished("a", seed=0)
-    finished("b", seed=1, recipe_differences=["student.epochs is 3, the recipe has 1200"])
-    text = report(tmp_path)
-    found = table(text, "CIFAR-10-LT, imbalance 100")
+def test_a_changed_recipe_is_listed_and_compared_with_nothing(finished):
+    change = "student.epochs is 3, the recipe has 1200"
+    runs = [finished("a", seed=0), finished("b", seed=1, recipe_differences=[change])]
+    found = table(runs)
     assert found["DeiT-LT, LDAM teacher", "all"][3] == "1"
     assert found["cifar10_lt_if100 deit_lt, student AVG", "all"] == ["changed recipe 1", "81.0", "-", "1", "last"]
-    assert "- changed recipe 1: student.epochs is 3, the recipe has 1200" in text
+    assert f"- changed recipe 1: {change}" in paper_markdown(runs)
 
 
-def test_a_vit_is_measured_by_its_only_token(finished, tmp_path, metrics):
-    finished("a", experiment="cifar10_lt_if100_vit", student={"cls": metrics["student"]["cls"]}, teacher=None)
-    found = table(report(tmp_path), "CIFAR-10-LT, imbalance 100")
-    assert found["ViT", "all"][:2] == ["62.6", "73.8"]
+def test_a_vit_is_measured_by_its_only_token(finished, metrics):
+    run = finished("a", experiment="cifar10_lt_if100_vit", student={"cls": metrics["student"]["cls"]}, teacher=None)
+    assert table([run])["ViT", "all"][:2] == ["62.6", "73.8"]
 
 
-def test_the_same_seed_twice_is_not_averaged(finished, tmp_path):
-    finished("x/0", 84.0)
-    finished("y/0", 86.0)
-    found = table(report(tmp_path), "CIFAR-10-LT, imbalance 100")
+def test_the_same_seed_twice_is_not_averaged(finished):
+    found = table([finished("x/0", 84.0), finished("y/0", 86.0)])
     assert found["DeiT-LT, LDAM teacher (x/0)", "all"][1:4] == ["84.0", "-0.8", "1"]
     assert found["DeiT-LT, LDAM teacher (y/0)", "all"][1:4] == ["86.0", "+1.2", "1"]
 
 
-def test_runs_of_no_experiment_and_data_with_other_classes_are_not_averaged(finished, tmp_path):
-    finished("x/0", experiment=None, method=None, seed=0)
-    finished("y/0", experiment=None, method=None, seed=1)
-    finished("0", experiment="mine", data="folder", seed=0)
-    finished("1", experiment="mine", data="folder", seed=1, class_names=["v", "w", "x", "y", "z"])
-    assert {len(accuracies) for accuracies in paper_rows(read_runs([tmp_path])).values()} == {1}
+def test_runs_of_no_experiment_and_data_with_other_classes_are_not_averaged(finished):
+    unnamed = [finished(str(seed), experiment=None, method=None, seed=seed) for seed in (0, 1)]
+    mine = {"experiment": "mine", "data": "folder"}
+    others = [finished("a", seed=0, **mine), finished("b", seed=1, class_names=["v", "w", "x", "y", "z"], **mine)]
+    assert {len(accuracies) for accuracies in paper_rows([*unnamed, *others]).values()} == {1}
 
 
-def test_protocols_are_kept_apart_and_told_in_words(finished, tmp_path):
-    finished("a", 84.0, seed=0)
-    finished("b", 86.0, seed=1, protocol="paper")
-    finished("c", 85.0, seed=2, protocol="val")
-    text = report(tmp_path)
-    rows = paper_rows(read_runs([tmp_path])).items()
+def test_protocols_are_kept_apart_and_told_in_words(finished):
+    runs = [finished(f"{i}", 84.0 + i, seed=i, protocol=name) for i, name in enumerate(("last", "val", "paper"))]
+    rows = paper_rows(runs).items()
     found = {(row.protocol, seed["all"]) for row, seeds in rows for seed in seeds if row.name.startswith("DeiT-LT")}
-    assert found == {("last", 84.0), ("paper", 86.0), ("val", 85.0)}
-    assert "last = last epoch; val = best epoch on the validation split; paper = best epoch on the TEST set" in text
+    assert found == {("last", 84.0), ("val", 85.0), ("paper", 86.0)}
+    said = "last = last epoch; val = best epoch on the validation split; paper = best epoch on the TEST set"
+    assert said in paper_markdown(runs)
 
 
-def test_published_cells_without_a_run_are_named(finished, tmp_path):
-    finished("a")
-    lines = report(tmp_path).split("without a run here:")[1].splitlines()
+def test_published_cells_without_a_run_are_named(finished):
+    lines = paper_markdown([finished("a")]).split("without a run here:")[1].splitlines()
     assert "- CIFAR-10-LT, imbalance 100: teacher PaCo+SAM; DeiT; DeiT-III; DeiT-LT, PaCo teacher" in lines
     whole = "teacher LDAM+DRW+SAM; teacher PaCo+SAM; ViT; DeiT-III; DeiT-LT, LDAM teacher; DeiT-LT, PaCo teacher"
     assert f"- ImageNet-LT: {whole}" in lines
