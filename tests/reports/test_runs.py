@@ -3,7 +3,7 @@ import json
 import pytest
 
 from deitlt.errors import ConfigError
-from deitlt.reports.runs import Run, Sample, accuracy_rows, by_data, data_title, in_group_order, read_runs, sample_of
+from deitlt.reports.runs import Run, Sample, accuracy_rows, in_group_order, read_runs, sample_of
 
 
 def write(folder, metrics, **changes):
@@ -47,17 +47,6 @@ def test_what_no_run_wrote_is_named(tmp_path, content, why):
     (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(ConfigError, match=rf"metrics\.json .*{why}"):
         read_runs([tmp_path])
-
-
-def test_runs_of_one_data_set_stand_together_and_equal_titles_are_numbered(tmp_path, metrics):
-    runs = [Run(tmp_path / str(i), "digits", i, dict(metrics)) for i in range(4)]
-    runs[1].metrics["class_names"] = list("vwxyz")
-    runs[3].metrics["counts"] = [1, 2, 3, 4, 5]
-    title = data_title(metrics)
-    assert title == "data without a name, as it is: 5 classes, 1,303 images"
-    other = "data without a name, as it is: 5 classes, 15 images"
-    assert {title: len(found) for title, found in by_data(runs).items()} == {title: 2, f"{title} (2)": 1, other: 1}
-    assert data_title({**metrics, "data": "digits", "imbalance_factor": 0.05}).startswith("digits, imbalance 20: 5 cl")
 
 
 def test_rows_stand_in_order_under_their_names(metrics):

@@ -5,14 +5,16 @@ import json
 import pytest
 from rich.console import Console
 
-from deitlt.reports.runs import read_runs
+from deitlt.reports.runs import Run, read_runs
 from deitlt.reports.tables import (
     Cell,
     Row,
     Table,
     analysis_lines,
     analysis_table,
+    by_data,
     csv_text,
+    data_title,
     markdown,
     per_class_table,
     results_lines,
@@ -133,6 +135,17 @@ def test_protocols_are_not_mixed_and_all_named(tmp_path, metrics):
     assert "| digits (last, changed recipe 1), teacher | 95.0 |" in text
     assert "| digits (paper, changed recipe 1), teacher | 95.0 |" in text
     assert "last epoch; best epoch on the TEST set" in text
+
+
+def test_runs_of_one_data_set_stand_together_and_equal_titles_are_numbered(tmp_path, metrics):
+    runs = [Run(tmp_path / str(i), "digits", i, dict(metrics)) for i in range(4)]
+    runs[1].metrics["class_names"] = list("vwxyz")
+    runs[3].metrics["counts"] = [1, 2, 3, 4, 5]
+    title = data_title(metrics)
+    assert title == "data without a name, as it is: 5 classes, 1,303 images"
+    other = "data without a name, as it is: 5 classes, 15 images"
+    assert {title: len(found) for title, found in by_data(runs).items()} == {title: 2, f"{title} (2)": 1, other: 1}
+    assert data_title({**metrics, "data": "digits", "imbalance_factor": 0.05}).startswith("digits, imbalance 20: 5 cl")
 
 
 def test_different_data_do_not_share_a_table(tmp_path, metrics):

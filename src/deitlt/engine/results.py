@@ -18,8 +18,8 @@ from deitlt.reports.class_figures import per_class_accuracy
 from deitlt.reports.figures import save_figure
 from deitlt.reports.page import report_html
 from deitlt.reports.page_figures import DRAWN
-from deitlt.reports.runs import PAGE, data_name, read_runs
-from deitlt.reports.tables import csv_text, per_class_table, results_lines, results_table, terminal
+from deitlt.reports.runs import PAGE, read_runs
+from deitlt.reports.tables import csv_text, data_name, per_class_table, results_lines, results_table, terminal
 from deitlt.tracking import drawing
 from deitlt.types import DataInfo
 

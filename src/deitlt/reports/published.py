@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 
 import yaml
 
-from deitlt.reports.runs import GROUPS, PROTOCOLS, Plain, Run, accuracy_rows, data_key, data_title
-from deitlt.reports.tables import Cell, Row, Table, markdown, score_cell
+from deitlt.reports.runs import GROUPS, PROTOCOLS, Plain, Run, accuracy_rows
+from deitlt.reports.tables import Cell, Row, Table, data_key, data_title, markdown, score_cell
 
 CITATION: Final = "Rangwani et al., DeiT-LT, CVPR 2024"
 

@@ -243,45 +243,6 @@ def changed_recipes(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(run.changes for run in runs if run.changes))
 
 
-def by_data(runs: Sequence[Run]) -> dict[str, list[Run]]:
-    """The runs of each data set under its title, in the order in which they were given.
-
-    Runs of one data set have the same classes and the same training images per class.
-    """
-    gathered: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:
-        gathered.setdefault(data_key(run.metrics), []).append(run)
-    titled: dict[str, list[Run]] = {}
-    for found in gathered.values():
-        title = data_title(found[0].metrics)
-        same = sum(known == title or known.startswith(f"{title} (") for known in titled)
-        titled[f"{title} ({same + 1})" if same else title] = found
-    return titled
-
-
-def data_key(metrics: Plain) -> tuple[object, ...]:
-    """What runs of one data set share: data of one name, but with other classes, are other data."""
-    return (*(metrics.get("class_names") or ()), *(metrics.get("counts") or ()))
-
-
-def data_title(metrics: Plain) -> str:
-    """'digits, imbalance 20: 10 classes, 405 images'."""
-    return f"{data_name(metrics)}: {data_size(metrics)}"
-
-
-def data_size(metrics: Plain) -> str:
-    """'10 classes, 405 images'."""
-    counts = metrics.get("counts") or []
-    return f"{len(counts):,} classes, {sum(counts):,} images"
-
-
-def data_name(metrics: Plain) -> str:
-    """'digits, imbalance 20'."""
-    factor = metrics.get("imbalance_factor")
-    tail = f"imbalance {1 / factor:g}" if factor else "as it is"
-    return f"{metrics.get('data') or 'data without a name'}, {tail}"
-
-
 def protocols_in_words(protocols: Sequence[str | None]) -> str:
     """Which epochs the numbers are of, in words, each protocol once."""
     return "; ".join(
