@@ -235,15 +235,12 @@ def line_panels(
     for place, (words, lines) in zip(axes, panels.items(), strict=True):
         for i, (name, points) in enumerate(lines.items()):
             style, every = (looks or {}).get(name) or series_style(name, i), max(1, len(points) // 5)
-            look: dict[str, Any] = {
-                "markersize": 5.5,
-                "markeredgecolor": style.colour if style.marker == "_" else PAPER,
-            }
+            look: dict[str, Any] = {"color": style.colour, "linestyle": style.line, "marker": style.marker}
+            look |= {"markersize": 5.5, "markeredgewidth": 0.7}
+            look["markeredgecolor"] = style.colour if style.marker == "_" else PAPER
+            look["markevery"] = 1 if len(points) <= _FEW_POINTS else (every // 2, every)
             look["linewidth"] = 2.8 if i == 0 and len(lines) > 1 else 1.6  # where it is equal, the first shows behind
-            look |= {"markevery": 1 if len(points) <= _FEW_POINTS else (every // 2, every), "markeredgewidth": 0.7}
-            (drawn[name],) = place.plot(
-                *zip(*points, strict=True), color=style.colour, linestyle=style.line, marker=style.marker, **look
-            )
+            (drawn[name],) = place.plot(*zip(*points, strict=True), **look)
         _finish_lines(place, words, x_name)
         if mark:
             _mark(place, *mark)
