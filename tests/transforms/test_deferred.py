@@ -1,13 +1,15 @@
+import random
+
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from timm.data.random_erasing import RandomErasing as TimmErasing
 
 from deitlt.data.images import ArrayImages
-from deitlt.data.loading import DeferredTransform, TrainingImages, make_delivery, make_loader
+from deitlt.data.loading import TrainingImages, make_delivery, make_loader
 from deitlt.data.samplers import SampleKey
 from deitlt.transforms import IMAGENET, student_transform, weak_transform
-from deitlt.transforms.deferred import Normalise
+from deitlt.transforms.deferred import DeferredTransform, Normalise, RandomErasing
 
 CPU = torch.device("cpu")
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -39,11 +41,22 @@ def test_the_weak_transform_is_deferred_too():
 
 @pytest.mark.parametrize("divide", [True, False])
 @pytest.mark.parametrize("device", [CPU, pytest.param("cuda", marks=NEEDS_GPU)])
-def test_a_table_normalises_as_arithmetic_does(divide, device):
+def test_levels_are_normalised_to_the_last_bit_on_every_device(divide, device):
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16).contiguous()
     scaled = levels.float() / 255 if divide else levels.float() * (1 / 255)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET.mean, IMAGENET.std))
-    found = Normalise(IMAGENET, divide)
-    assert torch.equal(found.batch(levels.to(device)).cpu(), (scaled - mean) / std)
-    picture = Image.fromarray(levels[0].permute(1, 2, 0).numpy())
-    assert torch.equal(found(picture), found.batch(levels)[0])
+    assert torch.equal(Normalise(IMAGENET, divide)(levels.to(device)).cpu(), (scaled - mean) / std)
+
+
+def test_erasing_is_timms_draw_for_draw():
+    ours, theirs = RandomErasing(0.5), TimmErasing(0.5, mode="pixel", max_count=1, device="cpu")
+    for seed in range(200):
+        height, width = ((3, 4), (16, 16), (24, 32))[seed % 3]
+        random.seed(seed), torch.manual_seed(seed)
+        expected = theirs(torch.zeros(3, height, width))
+        random.seed(seed), torch.manual_seed(seed)
+        found, patch = torch.zeros(3, height, width), ours.draw(height, width)
+        if patch is not None:
+            rows, columns = patch.noise.shape[1:]
+            found[:, patch.top : patch.top + rows, patch.left : patch.left + columns] = patch.noise
+        assert torch.equal(found, expected)

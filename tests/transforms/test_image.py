@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter, ImageOps
+from torchvision import transforms
 from torchvision.transforms import v2
 
 from deitlt.errors import ConfigError
@@ -170,6 +171,25 @@ def test_simple_keeps_the_shape_of_what_padded_squashes_and_reflects_where_that_
     assert all(np.asarray(simple(white)).min() == 255 for _ in range(20))
 
 
+@pytest.mark.parametrize("size", [24, 32])
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize("flip", [0.0, 0.3, 1.0])
+def test_shifts_and_flips_are_torchvisions_draw_for_draw(square, size, padding, flip):
+    begin = CropFlip("padded", padding=padding, flip=flip)
+    theirs = [begin.random_crop(size), transforms.RandomHorizontalFlip(flip)]
+    for seed in range(20):
+        found = expected = square
+        torch.manual_seed(seed)
+        for step in begin.torchvision_steps(size):
+            found = step(found)
+        draw = torch.rand(1)
+        torch.manual_seed(seed)
+        for step in theirs:
+            expected = step(expected)
+        assert found.tobytes() == expected.tobytes()
+        assert torch.equal(torch.rand(1), draw)
+
+
 def test_resized_takes_the_allowed_share_of_the_area(corners):
     crop = CropFlip("resized", (0.2, 0.5), 0, interpolation="nearest").random_crop(64)
     spans = [np.ptp(np.asarray(crop(corners))[..., :2].reshape(-1, 2).astype(int), axis=0) / 4 + 1 for _ in range(200)]
@@ -196,7 +216,7 @@ def test_erasing_puts_noise_into_a_rectangle(make):
 def test_posterising_to_no_bits_is_no_error(picture):
     """Pillow 13 refuses to keep 0 bits, for which timm asks now and then."""
     transform = student_transform(16, IMAGENET, rand_augment="rand-m10-mstd0.0-n1-inc1")
-    augment = next(t for t in transform.transforms if type(t).__name__ == "RandAugment")
+    augment = next(t for t in transform.steps if type(t).__name__ == "RandAugment")
     posterise = next(op for op in augment.ops if op.name == "PosterizeIncreasing")
     posterise.prob = 1.0
     black = posterise(picture)  # at magnitude 10 there are 4 - 4 = 0 bits left
@@ -299,10 +319,10 @@ def test_autoaugment_is_torchvisions_for_cifar(square):
     # Its crop draws from the stream even where it cannot choose, so that the policy is met after one draw.
     transform = auto_augment_transform(24, PLAIN, cutout=0.0, padding=0, flip=0.0)
     policy = v2.AutoAugment(v2.AutoAugmentPolicy.CIFAR10, fill=128)
-    after = transform.transforms.index(next(t for t in transform.transforms if isinstance(t, v2.AutoAugment)))
+    after = transform.steps.index(next(t for t in transform.steps if isinstance(t, v2.AutoAugment)))
     for seed in range(25):
         torch.manual_seed(seed)
-        for step in transform.transforms[:after]:
+        for step in transform.steps[:after]:
             assert step(square).tobytes() == square.tobytes()
         expected = pixels(policy(square))
         torch.manual_seed(seed)

@@ -21,7 +21,6 @@ from deitlt.data.loading import (
     Cache,
     Delivery,
     EvaluationImages,
-    Images,
     ImageTransform,
     Loader,
     make_delivery,
@@ -32,6 +31,7 @@ from deitlt.data.samplers import EpochSampler, EvaluationSampler, KeyedSampler, 
 from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed, sort_classes
 from deitlt.errors import ConfigError
 from deitlt.transforms import IMAGENET, Mixup, evaluation_transform, weak_transform
+from deitlt.transforms.deferred import Images
 from deitlt.types import Batch, DataInfo, ImageBatch, Normalisation
 
 TRANSFORMS = 1  # names the generator of a batch's transforms; that of its mixing has no name

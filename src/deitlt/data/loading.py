@@ -25,9 +25,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from deitlt.data.images import ImageDataset, decode_crop, levels_of, path_of
 from deitlt.data.samplers import SampleKey
 from deitlt.errors import ConfigError
+from deitlt.transforms.deferred import DeferredTransform, Images, deferred
 from deitlt.types import IGNORED
 
-Images = Tensor | tuple[Tensor, ...]  # one image [3, H, W] or batch [B, 3, H, W]; or several views, one each
 ImageTransform = Callable[[Image.Image], Images]
 Cache = Literal["auto"] | bool
 Loader = DataLoader[tuple[Tensor, Tensor]]
@@ -41,23 +41,6 @@ _DIFFER = (
 # Lent to NumPy's global generator for a block: to save and restore that generator's own state takes 190 us of an
 # image's time, and to make a generator as long.
 _OWN = np.random.MT19937(0)
-
-
-@runtime_checkable
-class DeferredTransform(Protocol):
-    """A transform of single images whose last part is made of the whole batch on its device, without chance."""
-
-    def in_worker(self, picture: Image.Image, /) -> Any:
-        """All that is random: RGB picture -> what travels of it, uint8 where possible."""
-        ...
-
-    def collate(self, samples: list[Any], /) -> Any:
-        """What travels of B pictures -> tensors, in tuples if they are several."""
-        ...
-
-    def on_device(self, travelled: Any, /) -> Images:
-        """The collated batch, on its device -> [B, 3, H, W] normalised, or one such tensor a view."""
-        ...
 
 
 @runtime_checkable
@@ -127,20 +110,17 @@ class WorkerTransforms:
     def __init__(
         self, dataset: ImageDataset, transform: ImageTransform | DeferredTransform, seed: int, rank: int
     ) -> None:
-        self.deferred = transform if isinstance(transform, DeferredTransform) else None
-        whole: Any = transform if self.deferred is None else self.deferred.in_worker
-        self.samples: Dataset[Any] = TrainingImages(dataset, whole, seed, rank)
+        self.transform = deferred(transform)
+        self.samples: Dataset[Any] = TrainingImages(dataset, self.transform.in_worker, seed, rank)
 
     def collate(self, samples: list[Any]) -> tuple[Any, Tensor]:
         """What the transform gave, as a batch, and targets [B]."""
         images, labels = zip(*samples, strict=True)
-        collate = default_collate if self.deferred is None else self.deferred.collate
-        return collate(list(images)), torch.tensor(labels)
+        return self.transform.collate(list(images)), torch.tensor(labels)
 
     def finish(self, travelled: Any, device: torch.device, rng: np.random.Generator) -> Images:
         """What the transform does on the device, if anything."""
-        images: Images = travelled if self.deferred is None else self.deferred.on_device(travelled)
-        return images
+        return self.transform.on_device(travelled)
 
 
 class CachedImages:
@@ -208,10 +188,17 @@ class TrainingImages(Dataset[tuple[Any, int]]):
         return len(self.dataset)
 
     def __getitem__(self, key: SampleKey) -> tuple[Any, int]:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: list[SampleKey]) -> list[tuple[Any, int]]:
+        """A batch, for which the global generators are lent once."""
+        with lent_rng() as seed:
+            return [self._draw(key, seed) for key in keys]
+
+    def _draw(self, key: SampleKey, seed: Callable[..., None]) -> tuple[Any, int]:
         picture = self.dataset[key.index]
-        with isolated_rng(self.seed, self.rank, *key):
-            transformed = self.transform(picture)
-        return transformed, int(self.dataset.labels[key.index])
+        seed(self.seed, self.rank, *key)
+        return self.transform(picture), int(self.dataset.labels[key.index])
 
 
 class EvaluationImages(Dataset[tuple[Images, int]]):
@@ -356,26 +343,41 @@ def _of_one_size(dataset: ImageDataset) -> bool:
 def isolated_rng(*key: int) -> Iterator[None]:
     """Within the block, everything drawn depends on `key` alone; afterwards the global generators go on as before.
 
-    It covers the three that timm's and torchvision's transforms draw from: Python's `random`, NumPy's global generator
+    Args:
+        key: as `lent_rng`'s function takes it.
+    """
+    with lent_rng() as seed:
+        seed(*key)
+        yield
+
+
+@contextmanager
+def lent_rng() -> Iterator[Callable[..., None]]:
+    """Within the block the global generators may be seeded; afterwards they go on as before.
+
+    These are the three that timm's and torchvision's transforms draw from: Python's `random`, NumPy's global generator
     and torch's on the CPU. Those of devices are not touched. (Of a pair of Gaussians that NumPy's legacy functions draw
     at once, one that was not yet asked for is lost.)
 
-    Args:
-        key: integers from 0, always equally many for one purpose.
+    Yields:
+        What seeds all three by a key, integers from 0, always equally many for one purpose.
     """
     before = random.getstate(), get_bit_generator(), torch.get_rng_state()
     assert before[1] is not _OWN, "blocks do not nest"
-    words = np.random.SeedSequence(key).generate_state(9)
+    set_bit_generator(_OWN)
     try:
-        random.seed(words[:4].tobytes())
-        set_bit_generator(_OWN)
-        np.random.seed(words[4:8])
-        torch.default_generator.manual_seed(int(words[8]))
-        yield
+        yield _seed
     finally:
         random.setstate(before[0])
         set_bit_generator(before[1])
         torch.set_rng_state(before[2])
+
+
+def _seed(*key: int) -> None:
+    words = np.random.SeedSequence(key).generate_state(9)
+    random.seed(words[:4].tobytes())
+    np.random.seed(words[4:8])
+    torch.default_generator.manual_seed(int(words[8]))
 
 
 def make_loader(

@@ -1,11 +1,11 @@
 """Normalisation and random erasing, of one image in a worker or of a batch on its device, with the same numbers."""
 
 import math
+import random
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,13 +13,15 @@ from torch.utils.data import default_collate
 
 from deitlt.types import Normalisation
 
-LEVELS = 256
-Rectangle = tuple[int, int, int, int]  # top, left, height, width
-Travelled = tuple[Tensor, list[tuple[int, Rectangle]], Tensor]
+Images = Tensor | tuple[Tensor, ...]  # one image [3, H, W] or batch [B, 3, H, W]; or several views, one each
+
+AREA = (0.02, 1 / 3)  # smallest and largest share of the image that is erased
+LOG_ASPECT = (math.log(0.3), math.log(1 / 0.3))  # of height over width
+ATTEMPTS = 10  # rectangles tried before nothing is erased
 
 
 class Normalise:
-    """Levels as normalised numbers, through a table: each of the 256 levels is computed once.
+    """Levels as normalised numbers.
 
     Args:
         normalisation: statistics that the result is normalised with.
@@ -28,35 +30,116 @@ class Normalise:
     """
 
     def __init__(self, normalisation: Normalisation, divide: bool) -> None:
-        levels = torch.arange(LEVELS, dtype=torch.float32)
-        mean, std = (torch.tensor(values).unsqueeze(1) for values in (normalisation.mean, normalisation.std))
-        scaled = levels / (LEVELS - 1) if divide else levels * (1 / (LEVELS - 1))
-        self.table = ((scaled - mean) / std).numpy()  # [3, 256]
+        # Tensors, since a GPU would multiply with the reciprocal of a number.
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (normalisation.mean, normalisation.std))
+        self.divide, self.factors = divide, torch.stack((torch.full_like(mean, 255.0), mean, std))
         self._placed: dict[torch.device, Tensor] = {}
 
-    def __call__(self, picture: Image.Image) -> Tensor:
-        """picture: RGB, H x W -> float32 [3, H, W]."""
-        return _looked_up(self.table, np.asarray(picture).transpose(2, 0, 1)[None])[0]
-
-    def batch(self, levels: Tensor) -> Tensor:
+    def __call__(self, levels: Tensor) -> Tensor:
         """levels: uint8 [B, 3, H, W], on any device -> float32 [B, 3, H, W]."""
-        if levels.device.type == "cpu":
-            return _looked_up(self.table, levels.numpy())
         if levels.device not in self._placed:
-            self._placed[levels.device] = torch.from_numpy(self.table).flatten().to(levels.device)
-        entries = levels.int() + LEVELS * torch.arange(3, dtype=torch.int32, device=levels.device).view(3, 1, 1)
-        return self._placed[levels.device].index_select(0, entries.flatten()).view(levels.shape)
+            self._placed[levels.device] = self.factors.to(levels.device)
+        most, mean, std = self._placed[levels.device]
+        images = levels.float()
+        images = images.div_(most) if self.divide else images.mul_(1 / 255)
+        return images.sub_(mean).div_(std)
+
+
+class Patch(NamedTuple):
+    """What is erased of an image: noise [3, h, w], float32, from the row `top` and the column `left` on."""
+
+    top: int
+    left: int
+    noise: Tensor
+
+
+class RandomErasing:
+    """Fills a random rectangle with noise, pixel by pixel; timm's `RandomErasing`, with its draws.
+
+    Zhong et al., "Random Erasing Data Augmentation", AAAI 2020. timm's own writes into an image that is normalised
+    already; here the noise is drawn for one that will be.
+
+    Args:
+        probability: that an image has such a rectangle.
+    """
+
+    def __init__(self, probability: float) -> None:
+        self.probability = probability
+
+    def draw(self, height: int, width: int) -> Patch | None:
+        """The patch of an image, if it has one; its draws come from Python's and torch's global generators."""
+        if random.random() > self.probability:
+            return None
+        for _ in range(ATTEMPTS):
+            area = random.uniform(*AREA) * (height * width)
+            aspect = math.exp(random.uniform(*LOG_ASPECT))
+            h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if h < height and w < width:
+                top, left = random.randint(0, height - h), random.randint(0, width - w)
+                return Patch(top, left, torch.empty(3, h, w).normal_())
+        return None
 
 
 class Sample(NamedTuple):
-    """What travels of an image.
+    """What travels of an image: its size, width and height; its levels, in rows of RGB; and what is erased."""
 
-    levels: uint8 [H, W, 3]. erased: the rectangle that is erased, or None. noise: float32 [3, h, w], what fills it.
+    size: tuple[int, int]
+    levels: bytes
+    patch: Patch | None
+
+
+class Travelled(NamedTuple):
+    """What travels of a batch.
+
+    levels: uint8 [B, 3, H, W]. erased: of each erased image its row, and top, left, height and width. noise: float32,
+    all patches one behind the other.
     """
 
-    levels: npt.NDArray[np.uint8]
-    erased: Rectangle | None
-    noise: Tensor | None
+    levels: Tensor
+    erased: list[tuple[int, int, int, int, int]]
+    noise: Tensor
+
+
+@runtime_checkable
+class DeferredTransform(Protocol):
+    """A transform of single images whose last part is made of the whole batch on its device, without chance."""
+
+    def in_worker(self, picture: Image.Image, /) -> Any:
+        """All that is random: RGB picture -> what travels of it, uint8 where possible."""
+        ...
+
+    def collate(self, samples: list[Any], /) -> Any:
+        """What travels of B pictures -> tensors, in tuples if they are several."""
+        ...
+
+    def on_device(self, travelled: Any, /) -> Images:
+        """The collated batch, on its device -> [B, 3, H, W] normalised, or one such tensor a view."""
+        ...
+
+
+class Undeferred:
+    """Any transform of a picture, with nothing left for the device.
+
+    Args:
+        transform: RGB picture -> [3, H, W], normalised, or one such tensor a view.
+    """
+
+    def __init__(self, transform: Callable[[Image.Image], Images]) -> None:
+        self.in_worker = transform
+
+    def collate(self, samples: list[Images]) -> Images:
+        """B results -> [B, 3, H, W], or one such tensor a view."""
+        collated = default_collate(samples)
+        return collated if isinstance(collated, Tensor) else tuple(collated)
+
+    def on_device(self, travelled: Images) -> Images:
+        """The batch as it is."""
+        return travelled
+
+
+def deferred(transform: Callable[[Image.Image], Images] | DeferredTransform) -> DeferredTransform:
+    """The transform, or one that does the same and defers nothing."""
+    return transform if isinstance(transform, DeferredTransform) else Undeferred(transform)
 
 
 class DeferredCompose:
@@ -67,65 +150,42 @@ class DeferredCompose:
 
     Args:
         steps: RGB picture -> RGB picture each.
-        normalise: picture -> [3, H, W].
-        erase: timm's random erasing, in place, of one image [3, H, W]; None erases nothing.
+        normalise: levels -> normalised images.
+        erase: random erasing; None erases nothing.
     """
 
     def __init__(
-        self, steps: Sequence[Callable[[Any], Any]], normalise: Normalise, erase: Callable[[Any], Any] | None
+        self, steps: Sequence[Callable[[Any], Any]], normalise: Normalise, erase: RandomErasing | None
     ) -> None:
         self.steps, self.normalise, self.erase = list(steps), normalise, erase
-        self.transforms: list[Callable[[Any], Any]] = (
-            [*steps, normalise] if erase is None else [*steps, normalise, erase]
-        )
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """RGB picture -> float32 [3, H, W], normalised and erased."""
-        image: Any = picture
-        for transform in self.transforms:
-            image = transform(image)
-        result: Tensor = image
-        return result
+        return self.on_device(self.collate([self.in_worker(picture)]))[0]
 
     def in_worker(self, picture: Image.Image) -> Sample:
         """All that is random, of one picture."""
         for step in self.steps:
             picture = step(picture)
-        levels = np.array(picture)
-        if self.erase is None:
-            return Sample(levels, None, None)
-        canvas = torch.full((3, *levels.shape[:2]), math.nan)
-        self.erase(canvas)  # what is no longer NaN was erased
-        filled = ~canvas[0].isnan()
-        rows, columns = filled.any(1).nonzero().flatten(), filled.any(0).nonzero().flatten()
-        if not len(rows):
-            return Sample(levels, None, None)
-        top, left, height, width = int(rows[0]), int(columns[0]), len(rows), len(columns)
-        noise = canvas[:, top : top + height, left : left + width].clone()
-        return Sample(levels, (top, left, height, width), noise)
+        patch = None if self.erase is None else self.erase.draw(picture.height, picture.width)
+        return Sample(picture.size, picture.tobytes(), patch)
 
     def collate(self, samples: list[Sample]) -> Travelled:
-        """Levels uint8 [B, 3, H, W]; row and rectangle of each erased image; their noise, one behind the other."""
-        levels: Tensor = default_collate([torch.from_numpy(sample.levels).permute(2, 0, 1) for sample in samples])
-        erased = [(row, sample.erased) for row, sample in enumerate(samples) if sample.erased is not None]
-        noise = [sample.noise.flatten() for sample in samples if sample.noise is not None]
-        return levels.contiguous(), erased, torch.cat(noise) if noise else torch.empty(0)
+        """The samples of B images as tensors."""
+        width, height = samples[0].size
+        levels = np.frombuffer(b"".join(sample.levels for sample in samples), np.uint8)
+        patches = [(row, sample.patch) for row, sample in enumerate(samples) if sample.patch is not None]
+        erased = [(row, patch.top, patch.left, *patch.noise.shape[1:]) for row, patch in patches]
+        noise = torch.cat([patch.noise.flatten() for _, patch in patches]) if patches else torch.empty(0)
+        images = np.ascontiguousarray(levels.reshape(-1, height, width, 3).transpose(0, 3, 1, 2))
+        return Travelled(torch.from_numpy(images), erased, noise)
 
     def on_device(self, travelled: Travelled) -> Tensor:
         """The batch, normalised and erased: float32 [B, 3, H, W]."""
-        levels, erased, noise = travelled
-        images, start = self.normalise.batch(levels), 0
-        for row, (top, left, height, width) in erased:
+        images, start = self.normalise(travelled.levels), 0
+        for row, top, left, height, width in travelled.erased:
             stop = start + 3 * height * width
-            images[row, :, top : top + height, left : left + width] = noise[start:stop].view(3, height, width)
+            noise = travelled.noise[start:stop].view(3, height, width)
+            images[row, :, top : top + height, left : left + width] = noise
             start = stop
         return images
-
-
-def _looked_up(table: npt.NDArray[np.float32], levels: npt.NDArray[np.uint8]) -> Tensor:
-    """levels: [B, 3, H, W] -> the table's entries, float32 [B, 3, H, W]."""
-    found = np.empty(levels.shape, np.float32)
-    for channel, entries in enumerate(table):
-        for row in range(len(levels)):
-            np.take(entries, levels[row, channel], out=found[row, channel], mode="clip")
-    return torch.from_numpy(found)

@@ -1,12 +1,13 @@
 """Several views of one image, each drawn by itself: PaCo's pairs, and multi-crop."""
 
-from dataclasses import dataclass
-from typing import Protocol, Unpack
+from collections.abc import Sequence
+from typing import Any, Protocol, Unpack, cast
 
 from PIL.Image import Image
 from torch import Tensor
 
 from deitlt.errors import ConfigError
+from deitlt.transforms.deferred import deferred
 from deitlt.transforms.image import (
     STUDENT,
     TEACHER,
@@ -21,21 +22,33 @@ from deitlt.types import Normalisation
 SMALLEST = 8  # pixels a side of a local crop that still shows something
 
 
-@dataclass(frozen=True)
 class MultiView:
-    """A tuple of views of one picture, each drawn by itself, in a fixed order.
-
-    A class and not a closure, so that a data loader can hand it to workers that it spawns.
+    """A tuple of views of one picture, each drawn by itself, in a fixed order; as a `DeferredTransform`, too.
 
     Args:
         transforms: picture -> [3, H, W], each with a size of its own.
     """
 
-    transforms: tuple[ImageTransform, ...]
+    def __init__(self, transforms: Sequence[ImageTransform]) -> None:
+        self.transforms = [deferred(transform) for transform in transforms]
 
     def __call__(self, picture: Image) -> tuple[Tensor, ...]:
         """One tensor [3, H, W] from each transform."""
-        return tuple(transform(picture) for transform in self.transforms)
+        return tuple(view[0] for view in self.on_device(self.collate([self.in_worker(picture)])))
+
+    def in_worker(self, picture: Image) -> list[Any]:
+        """All that is random, of each view."""
+        return [transform.in_worker(picture) for transform in self.transforms]
+
+    def collate(self, samples: list[list[Any]]) -> list[Any]:
+        """The samples of B pictures, view by view."""
+        views = zip(*samples, strict=True)
+        return [transform.collate(list(view)) for transform, view in zip(self.transforms, views, strict=True)]
+
+    def on_device(self, travelled: list[Any]) -> tuple[Tensor, ...]:
+        """The batch of each view, [B, 3, H, W]."""
+        pairs = zip(self.transforms, travelled, strict=True)
+        return tuple(cast(Tensor, transform.on_device(view)) for transform, view in pairs)
 
 
 class PairedFactory(Protocol):
@@ -73,7 +86,7 @@ def paired_transform(
     check_probabilities(TEACHER, flip=flip)
     query = first(image_size, normalisation, padding=padding, flip=flip)
     key = second(image_size, normalisation, padding=padding, flip=flip)
-    return MultiView((query, key))
+    return MultiView([query, key])
 
 
 def multi_crop_transform(
@@ -117,7 +130,7 @@ def multi_crop_transform(
     whole = student_transform(image_size, normalisation, rand_augment, erasing, **crop)
     resized: CropOptions = {**crop, "crop": "resized", "scale": local_scale}
     part = student_transform(local_size, normalisation, rand_augment, erasing, **resized)
-    return MultiView((whole,) * global_crops + (part,) * local_crops)
+    return MultiView([whole] * global_crops + [part] * local_crops)
 
 
 def _check_crops(image_size: int, global_crops: int, local_crops: int, local_size: int) -> None:
