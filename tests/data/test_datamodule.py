@@ -12,9 +12,9 @@ from deitlt.data import (
     LongTailDataModule,
     RepeatedAugmentationSampler,
 )
-from deitlt.data.completion import check_teacher_sees, training_batch
 from deitlt.errors import ConfigError, DataError
 from deitlt.transforms import IMAGENET, Mixed, Mixup, student_transform
+from deitlt.transforms.mixup import training_batch
 from deitlt.types import Batch, ImageBatch
 
 TAILED = {"imbalance_factor": 0.25, "max_count": 30}  # 160 digits, 30 of 0 down to 7 of 9
@@ -251,8 +251,6 @@ def test_broken_files_are_skipped_where_that_is_asked_for(broken_folder):
 
 
 def test_unknown_choices_are_named():
-    with pytest.raises(ConfigError, match=r"data\.on_broken=ignore is no choice; type =error or =skip"):
-        digits(on_broken="ignore")
     with pytest.raises(ConfigError, match=r"data\.name=digit is not a known data set; did you mean 'digits'"):
         LongTailDataModule.from_keys(name="digit")
     with pytest.raises(
@@ -337,8 +335,3 @@ def test_local_crops_are_mixed_as_the_global_ones_with_the_same_partners():
     assert 0 < kept < 1
     local = torch.cat(crops([8, 8, 4, 4, 4])[2:])
     torch.testing.assert_close(batch.local.images, kept * local + (1 - kept) * local.flip(0))
-
-
-def test_another_choice_of_what_the_teacher_sees_is_refused():
-    with pytest.raises(ConfigError, match=r"student\.transforms\.teacher_sees=all is no choice; type =global or =both"):
-        check_teacher_sees("all")

@@ -219,11 +219,6 @@ def test_on_a_gpu_a_quarter_of_the_memory_is_taken_unless_more_is_asked_for(monk
         should_cache(dataset, True, gpu)
 
 
-def test_another_word_is_refused():
-    with pytest.raises(ConfigError, match=r"data\.cache_on_device=yes is no choice; type =auto, =true or =false\."):
-        should_cache(ARRAYS, "yes", CPU)
-
-
 def test_a_program_ends_though_a_loader_of_its_is_still_being_read():
     lines = (
         "import torch",

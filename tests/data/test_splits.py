@@ -104,21 +104,6 @@ def test_groups_by_shots_and_own_cuts():
     assert few == {"head": (0, 1)}  # a group without a class is absent
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"val_fraction": 1.0}, r"data\.val_fraction=1\.0 .*type data\.val_fraction=0\.1"),
-        ({"val_fraction": -0.1}, r"data\.val_fraction=-0\.1"),
-        ({"val_fraction": float("nan")}, r"data\.val_fraction=nan"),
-        ({"max_count": 0}, r"data\.max_count=0 must be 1 or more"),
-        ({"split_seed": -1}, r"data\.split_seed=-1 must be"),
-    ],
-)
-def test_options_out_of_range(option, message):
-    with pytest.raises(ConfigError, match=message):
-        SplitOptions(**option)
-
-
 def test_data_that_cannot_be_split_are_named():
     with pytest.raises(ConfigError, match=r"data\.imbalance_factor=100"):
         long_tailed(sized(9, 9), SplitOptions(imbalance_factor=100), None)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from deitlt.errors import ConfigError
 from deitlt.transforms import Mixup, attention_targets
 from deitlt.types import Pasted
 
@@ -121,18 +120,6 @@ def test_proportions_follow_the_beta_distribution():
     kept = [float(mixing(torch.rand(2, 3, 2, 2), torch.arange(2), stream)[1][0, 0]) for _ in range(3000)]
     assert np.mean(kept) == pytest.approx(0.5, abs=0.02)
     assert np.var(kept) == pytest.approx(1 / (4 * (2 * 0.8 + 1)), abs=0.01)
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "sentence"),
-    [
-        *((name, value, " is no share") for name in ("switch", "probability", "smoothing") for value in (-0.1, 1.5)),
-        *((name, -1, ".*; type 0") for name in ("mixup", "cutmix")),
-    ],
-)
-def test_an_option_that_cannot_be_is_named(name, value, sentence):
-    with pytest.raises(ConfigError, match=rf"student\.transforms\.mixing.*{name}={value}{sentence}"):
-        Mixup(CLASSES, **{name: value})
 
 
 # TransMix

@@ -8,7 +8,6 @@ from deitlt.data.loading import isolated_rng
 from deitlt.errors import ConfigError
 from deitlt.transforms import (
     IMAGENET,
-    auto_augment_transform,
     imagenet_transform,
     multi_crop_transform,
     paired_transform,
@@ -64,11 +63,6 @@ def test_two_crops_of_one_kind_are_drawn_apart(picture):
     assert not torch.equal(first, second)
 
 
-def test_a_flip_that_is_no_probability_is_named_as_the_pair_has_it():
-    with pytest.raises(ConfigError, match=r"teacher\.transforms\.train\.flip=2 is no probability"):
-        paired_transform(16, IMAGENET, auto_augment_transform, simclr_transform, flip=2)
-
-
 @pytest.mark.parametrize(("large", "small"), [(2, 3), (1, 0)])
 def test_global_crops_come_first_and_local_ones_are_smaller(picture, large, small):
     size = {"local_size": 16} if small else {}  # without local crops, their size does not matter
@@ -106,8 +100,7 @@ def test_padded_global_crops_show_the_whole_and_local_ones_parts(corners):
         *(
             (32, {"local_size": 16, option: value}, rf"student\.transforms\.train\.{option}=.*; type ")
             for option, value in [
-                *(("global_crops", 0), ("local_crops", -1), ("local_scale", (0.3, 0.1))),
-                *(("scale", (0.0, 1.0)), ("flip", -1)),
+                *(("local_scale", (0.3, 0.1)), ("scale", (0.0, 1.0))),
             ]
         ),
     ],

@@ -186,7 +186,7 @@ class ThreeAugment(CropFlip):
 
     target: ClassVar[str] = "deitlt.transforms.three_augment_transform"
     rand_augment: str | None = key("timm's description of RandAugment; null: none")
-    jitter: float = key("strength of the change of brightness, contrast and saturation", at_least=0)
+    jitter: float = key("strength of the change of brightness, contrast and saturation", at_least=0, at_most=1)
     erasing: float = key("probability of filling a rectangle with noise", at_least=0, at_most=1)
     interpolation: str = key("of the crop", choices=("bicubic", "bilinear"))
 
@@ -196,7 +196,7 @@ class ImageNetTransform(CropFlip):
     """Crop, flip and colours."""
 
     target: ClassVar[str] = "deitlt.transforms.imagenet_transform"
-    jitter: float = key("strength of the change of brightness, contrast and saturation", at_least=0)
+    jitter: float = key("strength of the change of brightness, contrast and saturation", at_least=0, at_most=1)
     rand_augment: str | None = key("timm's description of RandAugment; null: none")
     interpolation: str = key("of the crop", choices=("bicubic", "bilinear"))
 
@@ -390,7 +390,9 @@ class ClassBalanced:
     """Classes by a power of their counts."""
 
     target: ClassVar[str] = "deitlt.data.ClassBalancedSampler"
-    power: float = key("of a class's count, to which its chance is proportional; 0: all alike, 1: as they are")
+    power: float = key(
+        "of a class's count, to which its chance is proportional; 0: all alike, 1: as they are", at_least=0, at_most=1
+    )
 
 
 SAMPLERS = (Shuffled, Repeated, RepeatedFull, ClassBalanced)

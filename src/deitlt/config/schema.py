@@ -57,7 +57,7 @@ class Data:
         choices=("paper", "shots"),
     )
     group_cuts: list[int] | None = key("[head ends, mid ends] in classes sorted by count; null: the data set's own")
-    split_seed: int = key("of the selection of images; 0 selects the authors' images", at_least=0)
+    split_seed: int = key("of the selection of images; 0 selects the authors' images", at_least=0, at_most=2**32 - 1)
     on_broken: str = key(
         "an image that cannot be decoded: error stops, skip counts it and goes on", choices=("error", "skip")
     )

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from deitlt.data.completion import TeacherInputs, TeacherSees, check_teacher_sees, training_batch
 from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, get_dataset
 from deitlt.data.file_checks import FileCheck
 from deitlt.data.images import ImageDataset, drop
@@ -32,6 +31,7 @@ from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed, sort_c
 from deitlt.errors import ConfigError
 from deitlt.transforms import IMAGENET, Mixup, evaluation_transform, weak_transform
 from deitlt.transforms.deferred import Images
+from deitlt.transforms.mixup import TeacherInputs, TeacherSees, training_batch
 from deitlt.types import Batch, DataInfo, ImageBatch, Normalisation
 
 TRANSFORMS = 1  # names the generator of a batch's transforms; that of its mixing has no name
@@ -47,9 +47,6 @@ class Transforms:
         mixing: num_classes -> `Mixup`; None never mixes.
         image_size: pixels a side; None for the data set's own.
         statistics: normalise with ImageNet's mean and deviation, or with the data set's 'own'.
-
-    Raises:
-        ConfigError: `statistics` is another word.
     """
 
     train: Callable[[int, Normalisation], AnyTransform] = weak_transform
@@ -57,10 +54,6 @@ class Transforms:
     mixing: Callable[[int], Mixup] | None = None
     image_size: int | None = None
     statistics: Literal["imagenet", "own"] = "imagenet"
-
-    def __post_init__(self) -> None:
-        if self.statistics not in ("imagenet", "own"):
-            raise ConfigError(f"statistics={self.statistics} is no choice; type =imagenet or =own.")
 
 
 @dataclass(frozen=True)
@@ -122,7 +115,7 @@ class LongTailDataModule(L.LightningDataModule):
         self.image_size = self.transforms.image_size or self.spec.image_size
         self.normalisation = IMAGENET if self.transforms.statistics == "imagenet" else self.spec.normalisation
         self.mixing_factory, self.mixing_on = self.transforms.mixing, True
-        self.teacher_input, self.teacher_sees = teacher_input, check_teacher_sees(teacher_sees)
+        self.teacher_input, self.teacher_sees = teacher_input, teacher_sees
         self.watched_names = tuple(watched)
         self.seed = seed
         self._splits: LongTailSplits | None = None

@@ -276,10 +276,8 @@ def should_cache(dataset: ImageDataset, cache: Cache, device: torch.device) -> b
         device: where they would live.
 
     Raises:
-        ConfigError: with True, images that differ in size or do not fit; or another word.
+        ConfigError: with True, images that differ in size or do not fit.
     """
-    if cache not in (True, False, "auto"):
-        raise ConfigError(f"data.cache_on_device={cache} is no choice; type =auto, =true or =false.")
     are_files, on_gpu = path_of(dataset) is not None, device.type == "cuda"
     if cache is False or (cache == "auto" and are_files and not on_gpu):
         return False

@@ -15,7 +15,6 @@ import torch
 from torch.utils.data import Sampler
 
 from deitlt.data.images import ImageDataset
-from deitlt.errors import ConfigError
 
 BLOCK = 256  # repeated augmentation's epoch is cut to whole blocks of so many images
 _AT_ONCE = 2**16  # places in an epoch's order that are looked up together
@@ -34,9 +33,6 @@ class EpochSampler(Sampler[int]):
         shuffle: False keeps the images in ascending order.
         num_repeats: how often an image comes, over all ranks.
         seed: mixed with the epoch; with 0 the epoch alone seeds the order.
-
-    Raises:
-        ConfigError: num_repeats is below 1.
     """
 
     def __init__(
@@ -49,8 +45,6 @@ class EpochSampler(Sampler[int]):
         seed: int = 0,
     ) -> None:
         assert 0 <= rank < num_replicas
-        if num_repeats < 1:
-            raise ConfigError(f"num_repeats={num_repeats} must be 1 or more; type num_repeats=3, as in the paper.")
         self.data = data
         self.num_replicas = num_replicas
         self.rank = rank
@@ -209,9 +203,6 @@ class ClassBalancedSampler(EpochSampler):
         shuffle: False puts the draws into ascending order.
         seed: mixed with the epoch.
         power: q, from 0 to 1.
-
-    Raises:
-        ConfigError: power is not in [0, 1].
     """
 
     def __init__(
@@ -224,11 +215,6 @@ class ClassBalancedSampler(EpochSampler):
         power: float = 0.0,
     ) -> None:
         super().__init__(data, num_replicas, rank, shuffle, seed=seed)
-        if not 0 <= power <= 1:
-            raise ConfigError(
-                f"data.sampler.power={power} must be from 0 to 1; type data.sampler.power=0 for classes shown "
-                "equally often, or 0.5 for the square root of their counts."
-            )
         self.probabilities = image_probabilities(data.labels, power)
 
     def _order(self) -> npt.NDArray[np.int64]:

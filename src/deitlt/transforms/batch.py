@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
-from deitlt.errors import ConfigError
 from deitlt.transforms.batch_crops import ATTEMPTS, crop_axes, first_fitting, moved, resample
-from deitlt.transforms.image import STUDENT, CropFlip, CropOptions, check_probabilities
+from deitlt.transforms.image import STUDENT, CropFlip, CropOptions
 from deitlt.transforms.operations import Layer, Warps
 from deitlt.transforms.randaugment import BatchRandAugment, parse_policy
 from deitlt.types import Normalisation
@@ -173,11 +172,8 @@ def batch_transform(
     Raises:
         ConfigError: an option that cannot be.
     """
-    check_probabilities(where, erasing=erasing)
     begin = CropFlip(**crop)
     begin.check(image_size, where)
-    if begin.interpolation == "nearest":
-        raise ConfigError(f"{where}.interpolation=nearest is none of whole batches; type =bicubic or =bilinear.")
     augment = None
     if rand_augment is not None:
         red, green, blue = (min(255, round(255 * mean)) for mean in normalisation.mean)

@@ -10,11 +10,9 @@ from deitlt.errors import ConfigError
 from deitlt.transforms.deferred import deferred
 from deitlt.transforms.image import (
     STUDENT,
-    TEACHER,
     CropOptions,
     ImageTransform,
     check_area,
-    check_probabilities,
     student_transform,
 )
 from deitlt.types import Normalisation
@@ -83,7 +81,6 @@ def paired_transform(
     Returns:
         A function from a picture to two tensors [3, image_size, image_size].
     """
-    check_probabilities(TEACHER, flip=flip)
     query = first(image_size, normalisation, padding=padding, flip=flip)
     key = second(image_size, normalisation, padding=padding, flip=flip)
     return MultiView([query, key])
@@ -122,9 +119,9 @@ def multi_crop_transform(
         [3, local_size, local_size].
 
     Raises:
-        ConfigError: a number of crops, a size or a share that cannot be.
+        ConfigError: local crops of a size that cannot be, or shares of the area that are none.
     """
-    _check_crops(image_size, global_crops, local_crops, local_size)
+    _check_crops(image_size, local_crops, local_size)
     check_area(STUDENT, "local_scale", local_scale)
     crop.setdefault("scale", (0.25, 1.0))
     whole = student_transform(image_size, normalisation, rand_augment, erasing, **crop)
@@ -133,13 +130,7 @@ def multi_crop_transform(
     return MultiView([whole] * global_crops + [part] * local_crops)
 
 
-def _check_crops(image_size: int, global_crops: int, local_crops: int, local_size: int) -> None:
-    if global_crops < 1:
-        raise ConfigError(
-            f"{STUDENT}.global_crops={global_crops} leaves nothing to show; type {STUDENT}.global_crops=2."
-        )
-    if local_crops < 0:
-        raise ConfigError(f"{STUDENT}.local_crops={local_crops} is too small; type {STUDENT}.local_crops=0 for none.")
+def _check_crops(image_size: int, local_crops: int, local_size: int) -> None:
     if local_crops and image_size <= SMALLEST:
         raise ConfigError(f"Images of {image_size} pixels have no smaller crops; type {STUDENT}.local_crops=0.")
     if local_crops and not SMALLEST <= local_size < image_size:
