@@ -17,9 +17,9 @@ from deitlt.data import list_datasets, register_dataset
 from deitlt.data.datasets import CIFAR_NORMALISATION, DatasetSpec, DataSplits, get_dataset
 from deitlt.data.images import ArrayImages
 from deitlt.engine.build import build_callbacks, build_data, build_module, build_trainer
-from deitlt.engine.devices import plan_batches
+from deitlt.engine.checks import check_run
 from deitlt.engine.run_folder import RunFolder
-from deitlt.engine.stage_config import check_run, make_stage, plain
+from deitlt.engine.stage_config import make_stage, plain, plan_batches
 from deitlt.models import create_student
 from deitlt.modules import FrozenTeacher
 

@@ -13,9 +13,9 @@ from deitlt.data import list_datasets, register_dataset
 from deitlt.data.datasets import CIFAR_NORMALISATION, DatasetSpec, DataSplits
 from deitlt.data.images import ArrayImages
 from deitlt.engine.build import build_data, build_module
-from deitlt.engine.run import rehearse
+from deitlt.engine.checks import check_run, rehearse
 from deitlt.engine.run_folder import RunFolder
-from deitlt.engine.stage_config import check_run, make_stage, plain
+from deitlt.engine.stage_config import make_stage, plain
 from deitlt.errors import ConfigError
 from deitlt.modules import PaCoTeacherModule, TeacherModule
 

@@ -3,17 +3,15 @@
 Nothing heavy is imported before the overrides are known to be right, so that a typo is answered at once.
 """
 
-import errno
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from deitlt import __version__
-from deitlt.errors import INTERRUPTED, OK, USER_ERROR, ConfigError, Preempted, UserError, nearest, sentence
+from deitlt.errors import INTERRUPTED, OK, USER_ERROR, ConfigError, Preempted, UserError, nearest, refused, sentence
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,11 +36,6 @@ PLAIN_VERBS = {
     "completion": 'tab completion: eval "$(deitlt completion bash)", or zsh or fish',
 }
 
-# Of the system's refusals, those that a user can do something about.
-MENDABLE = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-    *(errno.ENOSPC, errno.EDQUOT),
-)
 # Verb -> what names the place of what it writes.
 PLACES = {
     **dict.fromkeys(("train", "evaluate", "inspect"), "paths.output_dir=FOLDER"),
@@ -228,18 +221,7 @@ def in_words(error: UserError | OSError, verb: str) -> str:
     """What the user did wrong, or what the system refused if a user can mend that; else the error goes on."""
     if isinstance(error, UserError):
         return sentence(error)
-    if error.errno not in MENDABLE and not _takes_no_folders(error):
+    words = refused(error, PLACES.get(verb))
+    if words is None:
         raise error
-    place = f"{error.filename}: " if error.filename else ""
-    example = f", as {PLACES[verb]}" if verb in PLACES else ""
-    return f"{place}{error.strerror}; make room or give way there, or type another path{example}."
-
-
-def _takes_no_folders(error: OSError) -> bool:
-    """Whether a folder could not be made in a folder that is there, as in /proc; any other missing file is a bug's."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    if error.errno != errno.ENOENT or not frames or not isinstance(error.filename, str | os.PathLike):
-        return False
-    last = frames[-1][0]
-    is_made = last.f_code.co_name in ("mkdir", "makedirs") and not last.f_globals["__name__"].startswith("deitlt")
-    return is_made and os.path.isdir(os.path.dirname(os.path.abspath(error.filename)))
+    return words

@@ -6,8 +6,16 @@ needs it before torch is loaded.
 """
 
 import difflib
+import errno
+import os
+import traceback
 from collections.abc import Iterable
 
+# Of the system's refusals, those that a user can do something about.
+MENDABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENOSPC, errno.EDQUOT),
+)
 OK, FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130  # exit codes, beside `Preempted.CODE`
 
 
@@ -72,3 +80,27 @@ def sentence(error: BaseException) -> str:
     if text.startswith("Caught ") and "Original Traceback" in text:
         text = text.rstrip().splitlines()[-1].split(": ", 1)[-1]
     return text
+
+
+def refused(error: OSError, example: str | None) -> str | None:
+    """The sentence of what the system refused; None where a user can do nothing about it, for then it is a bug.
+
+    Args:
+        error: the refusal.
+        example: what names another path, such as ``output=FOLDER``; None where nothing does.
+    """
+    if error.errno not in MENDABLE and not _takes_no_folders(error):
+        return None
+    place = f"{error.filename}: " if error.filename else ""
+    advice = f", as {example}" if example else ""
+    return f"{place}{error.strerror}; make room or give way there, or type another path{advice}."
+
+
+def _takes_no_folders(error: OSError) -> bool:
+    """Whether a folder could not be made in a folder that is there, as in /proc; any other missing file is a bug's."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if error.errno != errno.ENOENT or not frames or not isinstance(error.filename, str | os.PathLike):
+        return False
+    last = frames[-1][0]
+    is_made = last.f_code.co_name in ("mkdir", "makedirs") and not last.f_globals["__name__"].startswith("deitlt")
+    return is_made and os.path.isdir(os.path.dirname(os.path.abspath(error.filename)))

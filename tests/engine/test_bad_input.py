@@ -112,16 +112,10 @@ def test_a_folder_that_holds_a_run_that_was_begun(complain, tiny, begun):
     assert f"type resume={begun}" in complain("train", *tiny, output=begun)
 
 
-def test_a_resume_of_a_finished_run(complain, trained):
+def test_a_resume_of_what_cannot_go_on(complain, trained, begun, tmp_path):
     assert "nothing to resume" in complain("train", f"resume={trained}", output=None)
-
-
-def test_a_resume_from_a_folder_without_a_run(complain, tmp_path):
-    assert "holds no run; type resume=FOLDER" in complain("train", f"resume={tmp_path}", output=None)
-    assert "holds no run; type resume=FOLDER" in complain("train", "resume=nowhere", output=None)
-
-
-def test_a_resume_from_a_folder_without_a_checkpoint(complain, begun):
+    for folder in (tmp_path, "nowhere"):
+        assert "holds no run; type resume=FOLDER" in complain("train", f"resume={folder}", output=None)
     for checkpoint in begun.glob("*/last.ckpt"):
         checkpoint.unlink()
     assert "holds no checkpoint to resume from" in complain("train", f"resume={begun}", output=None)
@@ -134,29 +128,14 @@ def test_a_resume_with_other_overrides(complain, begun):
 
 
 @pytest.mark.parametrize("target", ["os.system", "builtins.eval", "deitlt.data.datamodule.torch.load"])
-def test_a_resumed_configuration_calls_nothing_but_ours(target, complain, begun):
+def test_a_resumed_configuration_calls_nothing_but_ours(target, complain, begun, tmp_path):
     config = begun / "config.yaml"
     text = config.read_text()
-    assert "_target_: deitlt.models.create_student" in text
-    config.write_text(text.replace("deitlt.models.create_student", target))
+    assert "_target_: deitlt.models.create_student\n" in text
+    call = f"_target_: {target}\n    command: touch {tmp_path}/called\n"
+    config.write_text(text.replace("_target_: deitlt.models.create_student\n", call))
     sentence = complain("train", f"resume={begun}", output=None)
     assert f"wants to call '{target}', and was refused" in sentence
-
-
-def test_a_configuration_that_calls_the_system_is_not_run(begun, tmp_path, capfd):
-    config = begun / "config.yaml"
-    evil = f"_target_: os.system\n    command: touch {tmp_path}/called\n    "
-    config.write_text(config.read_text().replace("_target_: deitlt.models.create_student\n    ", evil))
-    assert "os.system" in config.read_text()
-    assert main(["train", f"resume={begun}"]) == 2
-    assert not (tmp_path / "called").exists()
-    assert capfd.readouterr().err.count("\n") == 1
-
-
-def test_debugging_raises_the_traceback(tiny, monkeypatch):
-    monkeypatch.setenv("DEITLT_DEBUG", "1")
-    with pytest.raises(ValueError, match=r"student\.epochs=0 is not 1 or more"):
-        main(["train", *tiny, "student.epochs=0", "paths.output_dir=run"])
 
 
 def test_an_unwritable_folder_is_the_users_to_mend(tiny_vit, tmp_path, capfd):
@@ -166,11 +145,6 @@ def test_an_unwritable_folder_is_the_users_to_mend(tiny_vit, tmp_path, capfd):
     assert len(err) == 1
     assert "file/run" in err[0]
     assert (tmp_path / "file").read_text() == "no folder"
-
-
-def test_a_sweep_names_the_wrong_value_before_its_first_job(complain, tiny_vit):
-    words = ["-m", "paths.sweep_dir=sweep", "student.images_per_update=16,0"]
-    assert "student.images_per_update=0" in complain("train", *tiny_vit, *words, output=None)
 
 
 def test_what_is_found_wrong_leaves_the_command_line_as_it_was(complain, tiny):

@@ -13,52 +13,11 @@ from deitlt.cli import main
 from deitlt.config.compose import config_dir
 from deitlt.engine import build as building
 from deitlt.engine.build import build_data, build_module, build_spec
-from deitlt.engine.devices import choose_compile, choose_precision
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import StageConfig, make_stage
-from deitlt.errors import ConfigError
 from deitlt.models import PaCoNetwork, compile_network
 
 MORE = ("student.model.drop_path=0.1", "evaluate_every=1", "data.val_fraction=0.2")
-
-
-@pytest.mark.parametrize("bf16", [True, False])
-def test_auto_precision_is_bf16_where_a_gpu_has_it(monkeypatch, bf16):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 or including_emulation)
-    assert choose_precision("auto", "gpu") == ("bf16-mixed" if bf16 else "32-true")
-    assert choose_precision("auto", "cpu") == "32-true"
-    for precision in ("32-true", "bf16-mixed", "16-mixed"):
-        assert choose_precision(precision, "gpu") == choose_precision(precision, "cpu") == precision
-
-
-def test_auto_compiles_for_a_gpu_alone(monkeypatch):
-    monkeypatch.setattr("deitlt.engine.devices._missing_to_compile", lambda accelerator: None)
-    assert choose_compile("auto", "gpu") is True
-    assert choose_compile("auto", "cpu") is False
-    assert choose_compile(True, "cpu") is choose_compile("true", "cpu") is True
-    assert choose_compile(False, "gpu") is choose_compile("false", "gpu") is False
-
-
-def test_a_machine_without_a_compiler_is_told_so(monkeypatch):
-    for name in ("CC", "CXX"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("deitlt.engine.devices.find_spec", lambda name: object())
-    monkeypatch.setattr("deitlt.engine.devices.shutil.which", lambda name: None)
-    assert choose_compile("auto", "gpu") is False
-    assert choose_compile(False, "cpu") is False
-    with pytest.raises(
-        ConfigError, match=r"true needs a compiler \(g\+\+ or clang\+\+\), .* type trainer\.compile=false"
-    ):
-        choose_compile(True, "cpu")
-    with pytest.raises(ConfigError, match=r"needs a compiler \(gcc or clang\)"):
-        choose_compile(True, "gpu")
-    monkeypatch.setenv("CXX", "/opt/c++")
-    with pytest.raises(ConfigError, match=r"needs a compiler \(/opt/c\+\+\)"):
-        choose_compile("true", "cpu")
-    monkeypatch.setattr("deitlt.engine.devices.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="needs Triton"):
-        choose_compile(True, "gpu")
-    assert choose_compile("auto", "gpu") is False
 
 
 @pytest.fixture

@@ -13,11 +13,13 @@ from deitlt.engine.examples import (
     EXAMPLES,
     caption,
     device_operations,
+    operation_examples,
     student_examples,
     teacher_examples,
     visibly,
 )
 from deitlt.transforms import (
+    IMAGENET,
     Mixup,
     TeacherInput,
     batch_transform,
@@ -183,3 +185,23 @@ def test_operations_are_shown_where_the_device_makes_them():
     assert operations[0].pictures["timm"].shape == (16, 16, 3)
     assert device_operations(digits(train=partial(batch_transform, rand_augment=None)), seed=0) == []
     assert device_operations(digits(train=weak_transform), seed=0) == []
+
+
+def test_all_operations_are_beside_timms_at_their_mean_strength_and_alike():
+    across, down = np.meshgrid(np.linspace(0, 255, 40), np.linspace(0, 255, 30))
+    picture = np.stack([across, down, np.sin(across / 20) * 100 + 128], axis=-1).astype(np.uint8)
+    examples = operation_examples(batch_transform(32, IMAGENET, crop="padded"), picture, views=3)
+    operations, wholes = examples[:15], examples[15:]
+    assert len({example.caption.split()[0] for example in operations}) == 15
+    for example in operations:
+        timm, device, apart = example.pictures.values()
+        assert timm.shape == device.shape == (32, 32, 3)
+        limit = 8 if example.caption.startswith("Rotate") else 1
+        assert np.abs(timm.astype(int) - device).max() <= limit, example.caption
+        assert apart.max() <= limit * 8 / 255 + 1e-6
+    assert [len(example.pictures) for example in wholes] == [2, 2, 2]
+    assert not np.array_equal(*wholes[0].pictures.values())
+    captions = {example.caption for example in examples}
+    assert {"Invert", "Equalize", "AutoContrast"} <= captions
+    assert {"PosterizeIncreasing 1", "SolarizeIncreasing 26", "SolarizeAdd 99"} <= captions
+    assert {"Rotate -27", "Rotate 27"} & captions

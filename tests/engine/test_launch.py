@@ -1,5 +1,6 @@
 """A run on several ranks, whoever starts them: torch's elastic agent for `trainer.devices`, torchrun, srun."""
 
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ from same_runs import same_end
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
+from deitlt.engine.launch import failing_late
+from deitlt.errors import TrainingError
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a CPU device is a core, and there is one")
 GUIDE = Path(__file__).parents[2] / "docs" / "clusters.md"
@@ -181,16 +184,24 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(two, tiny, tmp_path,
 
 
 @pytest.mark.slow
-def test_an_error_of_the_users_on_two_ranks_is_one_sentence(tiny, teacher, tmp_path, capfd):
-    words = [
-        "student.optimizer.lr=1e30",
-        "student.epochs=5",
-        "trainer.devices=2",
-        f"paths.output_dir={tmp_path / 'run'}",
-    ]
-    assert main(["train", *tiny, *WORDS, teacher, *words]) == 2
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["student.optimizer.lr=1e30", "student.epochs=5", "paths.output_dir=run"], "The loss was not finite"),
+        (["paths.output_dir=taken"], "Not a directory; make room or give way there, or type another path"),
+    ],
+)
+def test_what_a_user_can_mend_on_two_ranks_is_one_sentence(words, sentence, tiny, teacher, tmp_path, capfd):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "student").touch()  # a file, where the stage's folder is to be
+    assert main(["train", *tiny, *WORDS, teacher, "trainer.devices=2", *words]) == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert "The loss was not finite" in line
+    assert sentence in line
+
+
+def test_what_the_system_refuses_a_rank_is_said_at_once_and_in_words():
+    with pytest.raises(TrainingError, match="run/x: No space left on device; make room"), failing_late():
+        raise OSError(errno.ENOSPC, "No space left on device", "run/x")
 
 
 def test_a_run_that_another_process_trains_is_left_alone(begun, start, tmp_path, capsys):

@@ -7,14 +7,13 @@ import yaml
 from rich.console import Console
 
 from deitlt.cli import main
-from deitlt.engine.results import write_run_report
-from deitlt.engine.run_folder import RunFolder
+from deitlt.engine.run_folder import RunFolder, write_run_report
 
 
-def said(run, stages=()):
+def said(run):
     """What is printed for a run."""
     console = Console(record=True, width=500)
-    write_run_report(RunFolder(run), stages, console)
+    write_run_report(RunFolder(run), console)
     return console.export_text().strip()
 
 
@@ -57,16 +56,6 @@ def test_the_page_can_be_made_again(trained, tmp_path):
     (run / "report.html").unlink()
     assert said(run) == f"report: {run}/report.html"
     assert (run / "report.html").exists()
-
-
-def test_a_teacher_that_is_gone_loses_no_run(trained, tmp_path):
-    def gone():
-        raise OSError("no such checkpoint")
-        yield
-
-    run = tmp_path / "run"
-    shutil.copytree(trained, run)
-    assert said(run, gone()).startswith("no report was written (no such checkpoint); type deitlt report ")
 
 
 def test_no_page_is_written_where_none_is_wanted(tiny_vit, tmp_path, capfd):

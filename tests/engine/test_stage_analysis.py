@@ -1,12 +1,10 @@
-"""The pictures that training leaves of its analysis: in the stage's folder, on the run's page, in W&B."""
+"""The pictures that training leaves of its analysis: in the stage's folder and on the run's page."""
 
 import base64
 import json
 import shutil
 
 import pytest
-import wandb
-from wandb_records import read_run
 
 from deitlt.analysis import runner
 from deitlt.cli import main
@@ -64,23 +62,6 @@ def test_a_picture_that_fails_loses_neither_the_run_nor_the_others(tiny_vit, tmp
     assert (tmp_path / "run" / "metrics.json").exists()
     said = [message.split(", and")[0] for message in caplog.messages if "no font" in message]
     assert said == ["The picture rank could not be drawn", "The picture rollout could not be drawn"]
-
-
-def test_wandb_holds_the_same_pictures(tiny_vit, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    assert (
-        main(["train", *tiny_vit, "analysis.every=10", "analysis.images=20", "logger=wandb", "paths.output_dir=run"])
-        == 0
-    )
-    wandb.teardown()
-    run = tmp_path / "run"
-    logged = {name: value for row in read_run(run).history for name, value in row.items()}
-    for name in OF_STUDENTS:
-        (file,) = (run / "wandb").glob(f"offline-run-*/files/{logged[f'pictures/analysis/{name}/path']}")
-        assert file.read_bytes() == (run / "student" / "analysis" / f"{name}.png").read_bytes()
 
 
 def test_a_resumed_stage_draws_what_was_measured_before_it_stopped(trained, tmp_path):

@@ -1,10 +1,19 @@
+import os
 from dataclasses import replace
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from deitlt.config.trust import is_allowed, refuse_strange_targets
-from deitlt.engine.stage_config import StageConfig, check_epochs
+from deitlt.engine.stage_config import (
+    StageConfig,
+    check_epochs,
+    choose_compile,
+    choose_precision,
+    count_devices,
+    plan_batches,
+)
 from deitlt.errors import ConfigError
 
 
@@ -97,3 +106,109 @@ def test_a_node_of_which_only_a_delta_is_there_is_told(node, given, missing):
     half = recipe(None) | {node: given}
     with pytest.raises(ConfigError, match=rf"teacher\.{node} has no {missing}.*type teacher\.{node}=null"):
         check_epochs("teacher", half)
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    def have(number):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+
+    return have
+
+
+@pytest.mark.parametrize(
+    ("there_are", "asked", "found"),
+    [
+        (0, ("auto", 1), ("cpu", 1)),
+        (4, ("auto", 2), ("gpu", 2)),
+        (4, ("auto", "auto"), ("gpu", 4)),
+        (4, ("cpu", "auto"), ("cpu", 1)),
+    ],
+)
+def test_auto_is_every_gpu_or_one_process(there_are, asked, found, gpus):
+    gpus(there_are)
+    assert count_devices(*asked) == found
+
+
+@pytest.mark.parametrize(
+    ("there_are", "accelerator", "devices", "said"),
+    [
+        (1, "gpu", 0, "trainer.devices=0 cannot be had: this machine has 1 GPU; type trainer.devices=1."),
+        (1, "gpu", 2, "; type trainer.devices=1."),
+        (2, "gpu", "two", "has 2 GPUs; type trainer.devices=1, or up to 2."),
+        (2, "gpu", 3, "; type trainer.devices=2 or fewer."),
+        (0, "cpu", -1, "devices=-1"),
+        (0, "cpu", 1.5, "devices=1.5"),
+        (0, "cpu", 1 + (os.cpu_count() or 1), "CPU core"),
+        (0, "gpu", 1, "there is no GPU; type trainer.accelerator=cpu"),
+    ],
+)
+def test_devices_that_cannot_be_had_are_refused(there_are, accelerator, devices, said, gpus):
+    gpus(there_are)
+    with pytest.raises(ConfigError) as refused:
+        count_devices(accelerator, devices)
+    assert said in str(refused.value)
+
+
+def test_the_accelerator_has_the_verbs_name(gpus):
+    gpus(0)
+    with pytest.raises(ConfigError, match=r"^accelerator=gpu, .* type accelerator=cpu\.$"):
+        count_devices("gpu", 1, "accelerator")
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_auto_precision_is_bf16_where_a_gpu_has_it(monkeypatch, bf16):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 or including_emulation)
+    assert choose_precision("auto", "gpu") == ("bf16-mixed" if bf16 else "32-true")
+    assert choose_precision("auto", "cpu") == "32-true"
+    for precision in ("32-true", "bf16-mixed", "16-mixed"):
+        assert choose_precision(precision, "gpu") == choose_precision(precision, "cpu") == precision
+
+
+def test_auto_compiles_for_a_gpu_alone(monkeypatch):
+    monkeypatch.setattr("deitlt.engine.stage_config._missing_to_compile", lambda accelerator: None)
+    assert choose_compile("auto", "gpu") is True
+    assert choose_compile("auto", "cpu") is False
+    assert choose_compile(True, "cpu") is choose_compile("true", "cpu") is True
+    assert choose_compile(False, "gpu") is choose_compile("false", "gpu") is False
+
+
+def test_a_machine_without_a_compiler_is_told_so(monkeypatch):
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("deitlt.engine.stage_config.find_spec", lambda name: object())
+    monkeypatch.setattr("deitlt.engine.stage_config.shutil.which", lambda name: None)
+    assert choose_compile("auto", "gpu") is False
+    assert choose_compile(False, "cpu") is False
+    with pytest.raises(
+        ConfigError, match=r"true needs a compiler \(g\+\+ or clang\+\+\), .* type trainer\.compile=false"
+    ):
+        choose_compile(True, "cpu")
+    with pytest.raises(ConfigError, match=r"needs a compiler \(gcc or clang\)"):
+        choose_compile(True, "gpu")
+    monkeypatch.setenv("CXX", "/opt/c++")
+    with pytest.raises(ConfigError, match=r"needs a compiler \(/opt/c\+\+\)"):
+        choose_compile("true", "cpu")
+    monkeypatch.setattr("deitlt.engine.stage_config.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs Triton"):
+        choose_compile(True, "gpu")
+    assert choose_compile("auto", "gpu") is False
+
+
+@pytest.mark.parametrize(
+    ("images", "devices", "batch_size", "words"),
+    [
+        *((1024, n, 128, f"{n} devices x 128 images x {8 // n} micro-batches = 1024 images an update") for n in (2, 4)),
+        (1024, 8, 128, "8 devices x 128 images = 1024 images an update"),
+        (64, 1, 64, "1 device x 64 images = 64 images an update"),
+        (64, 2, 64, "2 devices x 32 images = 64 images an update"),  # an update has no more
+        (1000, 1, 128, "1 device x 128 images x 8 micro-batches = 1024 images an update"),  # the nearest
+    ],
+)
+def test_an_update_has_the_recipes_images_on_any_number_of_devices(images, devices, batch_size, words):
+    assert str(plan_batches(images, devices, batch_size)) == words
+
+
+def test_more_devices_than_images_in_an_update_are_refused():
+    with pytest.raises(ConfigError, match=r"images_per_update=2; type trainer\.devices=2 or fewer"):
+        plan_batches(2, 4, 8)

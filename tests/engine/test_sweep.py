@@ -10,13 +10,16 @@ import time
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from PIL import Image
 
 from deitlt.cli import main
 from deitlt.config.compose import config_dir, runs_a_sweep
 from deitlt.engine import sweep as sweep_module
-from deitlt.engine.sweep import best_command, build_pruning, check_sweep
+from deitlt.engine.objective import build_pruning
+from deitlt.engine.sweep import best_command, check_sweep
 from deitlt.reports.sweep import SweepJob
 
 PYTHON = sys.executable
@@ -167,6 +170,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_table(script, tmp_path, monkeyp
         (("+foo=0,1",), "foo is no key"),
         (("teacher/loss=ldam,foo",), "teacher/loss=foo is no choice"),
         (("seed=0,x",), "seed"),
+        (("student.images_per_update=16,0",), "student.images_per_update=0"),
         (("sweep=imbalanced",), "sweep=imbalanced is no choice; did you mean 'imbalance'?"),
         (("hydra/sweeper=deitlt_optuna", "seed=0,1"), "data.val_fraction=0.1"),
         (("seed=0,1", "objective.metric=student/avg/balance"), "did you mean 'student/avg/balanced'?"),
@@ -227,6 +231,18 @@ def test_a_search_asks_tells_prunes_and_goes_on(script, tmp_path):
     assert len({job["overrides"][-1] for job in jobs.values()}) == 5
     assert swept(*words, "hydra.sweeper.n_trials=5") == 0
     assert len(script()) == 5
+
+
+@pytest.mark.parametrize("choice", ["hydra/sweeper=optuna", "hydra/launcher=joblib"])
+def test_a_plugin_that_is_not_installed_says_how_to_get_it(choice, complain, monkeypatch):
+    Plugins.instance()  # what is installed registers itself
+    repo = ConfigStore.instance().repo["hydra"]
+    for group in ("sweeper", "launcher"):
+        missing = ("optuna", "joblib", "submitit_slurm")
+        kept = {name: node for name, node in repo[group].items() if not name.startswith(missing)}
+        monkeypatch.setitem(repo, group, kept)
+    said = complain("train", "-m", "seed=0,1", choice, output=None)
+    assert said.endswith("is not installed; type pip install 'deitlt[sweep]'.")
 
 
 def test_a_search_without_optuna_says_how_to_get_it(complain, monkeypatch):

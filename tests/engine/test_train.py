@@ -122,6 +122,7 @@ def test_protocol_val_reports_the_epoch_that_is_best_on_the_validation_split(hel
     best = read_checkpoint(run / "student" / "best.ckpt")
     assert scores[str(best["epoch"])] == max(scores.values())
     metrics = metrics_of(run)
+    assert metrics["val"]["student"]["avg"]["balanced"] == pytest.approx(max(scores.values()))
     assert metrics["protocol"] == "val"
     assert metrics["checkpoints"]["student"] == str(run / "student" / "best.ckpt")
     assert "best epoch on the validation split" in " ".join(capfd.readouterr().out.split())
@@ -181,3 +182,34 @@ def test_a_finished_stage_is_not_trained_again(begun, capfd):
     again = read_checkpoint(begun / "student" / "last.ckpt")["state_dict"]
     assert all((weights[name] == again[name]).all() for name in weights)
     assert set(metrics_of(begun)["seconds"]) == {"teacher", "student", "baseline"}
+
+
+def test_a_users_own_stage_has_its_callbacks_and_lightnings_trainer_gets_the_keys_that_we_do_not_know(
+    tiny_vit, tmp_path
+):
+    file = tmp_path / "own" / "experiment" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    kept = {
+        "_target_": "lightning.pytorch.callbacks.ModelCheckpoint",
+        **{"dirpath": "kept", "filename": "second", "every_n_epochs": 2, "save_on_train_epoch_end": True},
+    }
+    second = {"extends": "student", "epochs": 2, "callbacks": {"kept": kept}}
+    file.write_text(f"# @package _global_\n{json.dumps({'defaults': ['digits'], 'second': second})}")
+    words = ["--config-dir", str(tmp_path / "own"), *tiny_vit, "experiment=mine", "stages=[student,second]"]
+    assert main(["train", *words, "+trainer.limit_train_batches=1", "paths.output_dir=run"]) == 0
+    run = tmp_path / "run"
+    assert set(metrics_of(run)["second"]) == {"cls"}
+    updates = {stage: read_checkpoint(run / stage / "last.ckpt")["global_step"] for stage in ("student", "second")}
+    assert updates == {"student": 1, "second": 2}
+    assert read_checkpoint(tmp_path / "kept" / "second.ckpt")["global_step"] == 2
+
+
+def test_the_validation_split_is_measured_with_the_weights_that_are_tested(tiny_vit, tmp_path):
+    words = ["data.val_fraction=0.2", "data.max_count=40", "student.epochs=3", "evaluate_every=1"]
+    assert main(["train", *tiny_vit, *words, "paths.output_dir=run"]) == 0
+    held_out = metrics_of(tmp_path / "run")["val"]
+    rows = rows_of(tmp_path / "run", "student")
+    curve = [float(row["val/cls/balanced"]) for row in rows if row["val/cls/balanced"]]
+    assert len(curve) == 3  # and no fourth point, of the last measurement
+    assert held_out["student"]["cls"]["balanced"] == pytest.approx(curve[-1])
+    assert set(held_out) == {"student", "student_ema"}

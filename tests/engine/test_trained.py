@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from deitlt.checkpoints import TrainedNetwork, load_student, load_teacher, read_checkpoint, read_spec
 from deitlt.cli import main
 from deitlt.data.datasets import DataRequest, get_dataset, read_digits
-from deitlt.engine import results
+from deitlt.engine import run_folder
 from deitlt.transforms import evaluation_transform
 
 DIGITS = ("experiment=digits", "data=digits", "data.max_count=20", "data.imbalance_factor=0.1", "num_workers=0")
@@ -108,7 +108,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_numbers(trained, monkeypatch, c
     def fails(*_, **__):
         raise OSError("no font")
 
-    monkeypatch.setattr(results, "per_class_accuracy", fails)
+    monkeypatch.setattr(run_folder, "per_class_accuracy", fails)
     assert set(evaluate(f"checkpoint={trained}", "stage=teacher")) > {"teacher", "groups"}
     assert Path("found/per_class.csv").exists()
     assert caplog.messages[-1] == "The picture per_class.png could not be drawn, and the run goes on without: no font"

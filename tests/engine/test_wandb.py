@@ -13,7 +13,8 @@ from wandb_records import read_run, records
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
-from deitlt.engine import pictures, results
+from deitlt.engine import run_folder
+from deitlt.engine import stage as engine_stage
 from deitlt.errors import CheckpointError, Preempted
 from deitlt.tracking import failures
 from deitlt.tracking import stage as tracking_stage
@@ -33,6 +34,7 @@ def recorded(tiny, tmp_path_factory):
         patch.setenv("WANDB_SILENT", "true")
         patch.delenv("WANDB_API_KEY", raising=False)
         words = ["logger=wandb", "logger.wandb.tags=[long-tail]", "watch_test=true", "evaluate_every=1"]
+        words += ["analysis.every=10", "analysis.images=20"]
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             assert main(["train", *tiny, *words, f"paths.output_dir={folder / 'run'}"]) == 0
         wandb.teardown()
@@ -101,12 +103,28 @@ def test_pictures_of_views_and_confusions_are_there(recorded, stages):
             assert len(list((recorded / "wandb").glob(f"offline-run-*/files/{row['pictures/views/path']}"))) == 1
 
 
-def test_the_classes_that_are_confused_are_a_table(recorded, stages):
-    (row,) = (row for row in stages["student"].history if row.get("confusions/_type") == "table-file")
-    (file,) = (recorded / "wandb").glob(f"offline-run-*/files/{row['confusions/path']}")
-    table = json.loads(file.read_text())
-    assert table["columns"] == ["token", "class", "taken for", "images"]
-    wrong = {token: sum(cells[3] for cells in table["data"] if cells[0] == token) for token in TOKENS[:3]}
+def test_the_pictures_of_the_analysis_are_those_in_the_stages_folder(recorded, stages):
+    logged = {name: value for row in stages["student"].history for name, value in row.items()}
+    pictures = list((recorded / "student" / "analysis").glob("*.png"))
+    assert {"attention_distance", "rank", "rollout"} <= {picture.stem for picture in pictures}
+    for picture in pictures:
+        (file,) = (recorded / "wandb").glob(f"offline-run-*/files/{logged[f'pictures/analysis/{picture.stem}/path']}")
+        assert file.read_bytes() == picture.read_bytes()
+
+
+def table_of(recorded, stages, name):
+    (row,) = (row for row in stages["student"].history if row.get(f"{name}/_type") == "table-file")
+    (file,) = (recorded / "wandb").glob(f"offline-run-*/files/{row[f'{name}/path']}")
+    return json.loads(file.read_text())
+
+
+def test_classes_and_what_they_are_taken_for_are_tables(recorded, stages):
+    classes = table_of(recorded, stages, "per_class")
+    assert classes["columns"] == ["class", "train images", "group", *TOKENS, *(f"ema {token}" for token in TOKENS)]
+    assert [cells[1] for cells in classes["data"]] == [20, 15, 11, 9, 7, 5, 4, 3, 2, 2]
+    confusions = table_of(recorded, stages, "confusions")
+    assert confusions["columns"] == ["token", "class", "taken for", "images"]
+    wrong = {token: sum(cells[3] for cells in confusions["data"] if cells[0] == token) for token in TOKENS[:3]}
     accuracy = json.loads((recorded / "metrics.json").read_text())["student"]
     assert wrong == {token: round(500 * (1 - accuracy[token]["all"] / 100)) for token in TOKENS[:3]}
 
@@ -131,23 +149,12 @@ def test_checkpoints_are_artifacts_and_the_student_names_its_teacher(recorded, s
     assert "${" not in json.dumps(config)
 
 
-def test_wandb_changes_nothing_of_training(recorded, tiny, tmp_path):
+def test_neither_wandb_nor_an_analysis_changes_training(recorded, tiny, tmp_path):
     words = ["watch_test=true", "evaluate_every=1", "stages=[teacher]"]
     assert main(["train", *tiny, *words, "paths.output_dir=plain"]) == 0
     one, other = (read_checkpoint(run / "teacher" / "last.ckpt") for run in (recorded, tmp_path / "plain"))
     assert one["state_dict"].keys() == other["state_dict"].keys()
     assert all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
-
-
-def test_the_table_of_classes_is_there(recorded, stages):
-    student = stages["student"]
-    (row,) = (row for row in student.history if row.get("per_class/_type") == "table-file")
-    # Name, images and group; four answers, of the raw and of the averaged weights.
-    assert (row["per_class/nrows"], row["per_class/ncols"]) == (10, 11)
-    (file,) = (recorded / "wandb").glob(f"offline-run-*/files/{row['per_class/path']}")
-    table = json.loads(file.read_text())
-    assert table["columns"] == ["class", "train images", "group", *TOKENS, *(f"ema {token}" for token in TOKENS)]
-    assert [cells[1] for cells in table["data"]] == [20, 15, 11, 9, 7, 5, 4, 3, 2, 2]
 
 
 @pytest.mark.slow
@@ -182,14 +189,6 @@ def alone(folder, tmp_path):
     return read_run(place.parent)
 
 
-def test_a_stage_that_fails_is_a_finished_run_all_the_same(offline, tiny, tmp_path, capfd):
-    words = ["logger=wandb", "teacher.optimizer.lr=1e30", "teacher.sam.enabled=false"]
-    assert main(["train", *tiny, *words, "stages=[teacher]", "paths.output_dir=run"]) == 2
-    wandb.teardown()
-    (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
-    assert alone(folder, tmp_path).exit_code == 1
-
-
 @pytest.mark.slow
 def test_what_cannot_be_drawn_or_recorded_loses_no_run(offline, tiny_vit, tmp_path, monkeypatch, caplog, capfd):
     written = []
@@ -199,10 +198,10 @@ def test_what_cannot_be_drawn_or_recorded_loses_no_run(offline, tiny_vit, tmp_pa
         raise OSError("no font")
 
     for place, name in (
-        (pictures, "confusion_picture"),
+        (engine_stage, "confusion_picture"),
         (tracking_stage, "confusion_rows"),
         (tracking_stage, "log_checkpoint"),
-        (results, "per_class_accuracy"),
+        (run_folder, "per_class_accuracy"),
     ):
         monkeypatch.setattr(place, name, fails)
     monkeypatch.setattr(failures, "_warned", set())
@@ -244,18 +243,6 @@ def test_an_artifact_that_cannot_be_had_is_one_sentence(complain, tiny, monkeypa
     assert "wandb:nothing names no artifact; type wandb:ENTITY/PROJECT/NAME:ALIAS" in said
 
 
-def test_a_fetched_teacher_stays_the_one_that_the_run_began_with(trained, tiny, tmp_path, monkeypatch):
-    fetched = tmp_path / "cache" / "last.ckpt"
-    fetched.parent.mkdir()
-    shutil.copy(trained / "teacher" / "last.ckpt", fetched)
-    monkeypatch.setattr("deitlt.engine.run.fetch_checkpoint", lambda name: fetched)
-    few = [word for word in tiny if not word.startswith(("student.epochs", "student.drw", "student.schedule"))]
-    quick = ["student.epochs=1", "student.drw=null", "student.schedule.warmup_epochs=0"]
-    name = "teacher.checkpoint=wandb:me/deitlt/digits-teacher:latest"
-    assert main(["train", *few, *quick, name, "paths.output_dir=run"]) == 0
-    assert OmegaConf.load(tmp_path / "run" / "config.yaml").teacher.checkpoint == str(fetched)
-
-
 def test_the_same_words_go_on_where_an_alias_has_moved_or_nothing_can_be_fetched(
     trained, tiny, tmp_path, monkeypatch, capfd
 ):
@@ -266,6 +253,7 @@ def test_the_same_words_go_on_where_an_alias_has_moved_or_nothing_can_be_fetched
         patch.setattr("deitlt.engine.run.run_stage", _stopped)
         assert main([*words, name]) == 75
         begun = (run / "config.yaml").read_text()
+        assert OmegaConf.create(begun).teacher.checkpoint == str(trained / "teacher" / "last.ckpt")
         patch.setattr("deitlt.engine.run.fetch_checkpoint", _not_reached)
         assert main([*words, name]) == 75
         assert (run / "config.yaml").read_text() == begun

@@ -9,8 +9,7 @@ def main(config: DictConfig) -> None:
     """Evaluate one checkpoint; write metrics.json and the per-class picture, print the table."""
     from rich.console import Console
 
-    from deitlt.engine.results import collect_evaluation, show, write_results
-    from deitlt.engine.run_folder import RunFolder
+    from deitlt.engine.run_folder import RunFolder, collect_evaluation, show, write_results
     from deitlt.engine.trained import chosen_recipe, measure, open_data, open_trained
     from deitlt.modules import RAW
 

@@ -30,4 +30,4 @@ def main(config: DictConfig) -> None:
     console = Console()
     for path in export(trained.network, trained.own_spec, formats, folder):
         size = path.stat().st_size / 1e6
-        console.print(f"{path}: {size:.1f} MB", highlight=False, soft_wrap=True, markup=False)
+        console.out(f"{path}: {size:.1f} MB", highlight=False)

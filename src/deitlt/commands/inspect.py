@@ -6,9 +6,10 @@ from rich.console import Console
 from deitlt.checkpoints import check_teacher, find_checkpoint
 from deitlt.data import LongTailDataModule
 from deitlt.engine.build import build_data, build_teacher_input
+from deitlt.engine.checks import check_run
 from deitlt.engine.examples import device_operations, student_examples, teacher_examples
 from deitlt.engine.run_folder import RunFolder
-from deitlt.engine.stage_config import StageConfig, check_run, make_stage
+from deitlt.engine.stage_config import StageConfig, make_stage
 from deitlt.reports.class_figures import class_histogram
 from deitlt.reports.figures import save_figure
 from deitlt.reports.image_figures import image_grid
@@ -45,7 +46,7 @@ def main(config: DictConfig) -> None:
     figures = {name: image_grid(examples, title) for name, (title, examples) in pages.items()}
     figures["classes.png"] = class_histogram(data.info.counts, data.info.class_names, data.info.groups)
     pictures = [save_figure(figure, run.path / name) for name, figure in figures.items()]
-    Console().print(*pictures, sep="\n", highlight=False, soft_wrap=True, markup=False)
+    Console().out(*pictures, sep="\n", highlight=False)
 
 
 def _teacher_input(student: StageConfig, data: LongTailDataModule, teacher: LongTailDataModule) -> TeacherInput:

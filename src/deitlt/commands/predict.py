@@ -28,4 +28,4 @@ def main(config: DictConfig) -> None:
     writer.writerows(rows)
     write_text(output, text.getvalue())
     also = f", {skipped} broken files left out" if skipped else ""
-    Console().print(f"{len(rows)} images -> {output}{also}", highlight=False, soft_wrap=True, markup=False)
+    Console().out(f"{len(rows)} images -> {output}{also}", highlight=False)

@@ -3,7 +3,6 @@
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deitlt.engine.devices import count_devices
 from deitlt.engine.launch import (
     check_same,
     failing_late,
@@ -14,10 +13,10 @@ from deitlt.engine.launch import (
     join,
     launch,
     local_ranks,
+    preemptible,
 )
-from deitlt.engine.preemption import preemptible
-from deitlt.engine.run import open_run, train_run
-from deitlt.engine.stage_config import plain
+from deitlt.engine.run import Run, open_run
+from deitlt.engine.stage_config import count_devices, plain
 from deitlt.errors import ConfigError
 
 
@@ -33,21 +32,21 @@ def main(config: DictConfig) -> None:
             f"trainer.num_nodes={config.trainer.num_nodes}, but nothing has started several ranks; type torchrun "
             f"--nnodes={config.trainer.num_nodes} --nproc-per-node=N -m deitlt train ... or srun deitlt train ..."
         )
-    opened = from_first_rank(lambda: open_run(config))
+    run = from_first_rank(lambda: open_run(config))
     console = Console(quiet=not is_first())
-    if opened.folder.metrics.exists():  # a scheduler may start a finished run again
-        console.print(f"{opened.folder.path} holds a finished run", markup=False, soft_wrap=True, highlight=False)
+    if run.folder.metrics.exists():  # a scheduler may start a finished run again
+        console.out(f"{run.folder.path} holds a finished run", highlight=False)
         return
-    trainer = opened.config["trainer"]
+    trainer = run.config["trainer"]
     devices = 1 if launched else count_devices(trainer["accelerator"], trainer["devices"])[1]
-    with preemptible(opened.folder, console):
+    with preemptible(run.folder, console):
         if launched:
             with failing_late():
-                train_run(opened)
+                run.train()
         elif devices == 1:
-            train_run(opened)
+            run.train()
         else:
-            launch(train_run, devices, float(trainer.get("grace", 0)), opened)
+            launch(Run.train, devices, float(trainer.get("grace", 0)), run)
 
 
 def _check_devices(devices: int | str) -> None:

@@ -43,7 +43,8 @@ def check_overrides(words: Sequence[str], config_name: str, *, sweeps: bool) -> 
         elif "/" in key and is_ours:
             raise ConfigError(f"{key} is no group of choices; {nearest(key, groups_of())}")
         elif key in known:
-            _check_typed(known[key], override)
+            if is_ours or key != "stages":  # which a user's own files may have more of
+                _check_typed(known[key], override)
         elif "/" not in key and not _may_be(key, known, is_ours=is_ours and not override.is_add()):
             raise ConfigError(unknown_key(key, known))
 
@@ -101,7 +102,8 @@ def _may_be(key: str, known: dict[str, Key], *, is_ours: bool) -> bool:
     while key := key.rpartition(".")[0]:
         if key in known:
             node = known[key].node
-            parts = known[key].rule.parts or ((node,) if node is not None and target_of(node) else ())
+            is_open = node is not None and getattr(node, "is_open", False)
+            parts = known[key].rule.parts or ((node,) if node is not None and (is_open or target_of(node)) else ())
             return any(not is_ours or getattr(cls, "is_open", False) for cls in parts)
     return False
 

@@ -29,10 +29,9 @@ from deitlt.callbacks import (
 from deitlt.callbacks.preemption import GRACE
 from deitlt.checkpoints import AtomicCheckpointIO, ModelSpec, check_teacher, initialise
 from deitlt.data import LongTailDataModule
-from deitlt.engine.devices import BatchPlan, plan_batches
 from deitlt.engine.launch import find_environment
+from deitlt.engine.objective import build_pruning
 from deitlt.engine.stage_config import StageConfig
-from deitlt.engine.sweep import build_pruning
 from deitlt.errors import ConfigError, nearest
 from deitlt.models import (
     StudentNetwork,
@@ -52,12 +51,6 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 OWN_KEYS = ("accelerator", "devices", "num_nodes", "grace", "strategy", "precision", "compile", "deterministic")
 
 
-def batch_plan(stage: StageConfig) -> BatchPlan:
-    """How the stage's images per update are shared among its devices."""
-    recipe = stage.recipe
-    return plan_batches(recipe["images_per_update"], stage.ranks, recipe["batch_size"])
-
-
 def build_data(stage: StageConfig) -> LongTailDataModule:
     """The stage's data module, not yet opened."""
     recipe, chosen = stage.recipe, stage.recipe["transforms"]
@@ -70,7 +63,7 @@ def build_data(stage: StageConfig) -> LongTailDataModule:
         train=make(chosen["train"]),
         evaluation=make(chosen["evaluation"]),
         mixing=None if chosen["mixing"] is None else make(chosen["mixing"]),
-        batch_size=batch_plan(stage).batch_size,
+        batch_size=stage.batches.batch_size,
         drop_last=recipe["drop_last"],
         teacher_sees=chosen.get("teacher_sees", "both"),
         watched=stage.watched,
@@ -89,7 +82,7 @@ def build_module(stage: StageConfig, info: DataInfo, teacher: FrozenTeacher | No
         _refuse_local_crops(stage.recipe)
         loss = make(recipe["distillation"])(cls_loss=loss)
     if (rows := recipe["model"].get("queue_size")) is not None:
-        check_queue_size(rows, batch_plan(stage).images_per_update)
+        check_queue_size(rows, stage.batches.images_per_update)
         _refuse_one_view(recipe["transforms"])
     module: ClassifierModule = make(recipe["module"])(
         network=network,
@@ -244,7 +237,7 @@ def build_trainer(stage: StageConfig, callbacks: list[L.Callback], loggers: list
         "deterministic": trainer["deterministic"],
         "benchmark": not trainer["deterministic"],
         "max_epochs": recipe["epochs"],
-        "accumulate_grad_batches": batch_plan(stage).accumulate,
+        "accumulate_grad_batches": stage.batches.accumulate,
         "gradient_clip_val": recipe["gradient_clip"],
         "check_val_every_n_epoch": _evaluate_every(stage),
         "limit_val_batches": None if watches else 0,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from torch import Tensor
 from deitlt.data import LongTailDataModule
 from deitlt.data.loading import isolated_rng
 from deitlt.data.samplers import SampleKey
-from deitlt.reports.image_figures import ImageExample
+from deitlt.engine.build import build_data, build_teacher
+from deitlt.engine.stage_config import StageConfig
+from deitlt.reports.figures import save_figure
+from deitlt.reports.image_figures import ImageExample, image_grid
 from deitlt.transforms import BatchTransform, Mixup, TeacherInput, denormalise, student_transform
 from deitlt.transforms.operations import Layer, Operation, draw_warps
 from deitlt.transforms.randaugment import ARGUMENTS, STEPS, BatchRandAugment
@@ -25,6 +29,25 @@ EXAMPLES = 8  # a batch of so many is mixed and shown
 EVENLY = 20.0  # a Beta parameter whose proportions lie near one half: of a mixture both images are to be seen
 WHOLE_NUMBERS = (Operation.POSTERIZE, Operation.SOLARIZE, Operation.SOLARIZE_ADD)
 LOUDER = 8  # times a difference is shown
+
+
+def draw_views(stage: StageConfig, path: Path) -> Path:
+    """Draw a batch as the stage will see it, and what its teacher, if it has one, is asked about.
+
+    Args:
+        stage: the stage; data of its own are opened, so that none of training's is changed.
+        path: the picture's file.
+    """
+    data, title = build_data(stage), f"What the {stage.name} trains on"
+    if stage.kind == "teacher":
+        examples = teacher_examples(data, stage.seed)
+    else:
+        teacher = build_teacher(stage, data)
+        asked = None if teacher is None else teacher.input
+        assert asked is None or isinstance(asked, TeacherInput)
+        title += "" if asked is None else ", and what its teacher is asked about"
+        examples = student_examples(data, asked, stage.seed)
+    return save_figure(image_grid(examples, title), path)
 
 
 def student_examples(datamodule: LongTailDataModule, teacher: TeacherInput | None, seed: int) -> list[ImageExample]:

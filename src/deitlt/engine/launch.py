@@ -1,4 +1,9 @@
-"""A run's ranks: this process alone, ranks that torch's elastic agent starts here, or those of torchrun and srun."""
+"""A run's processes: this one alone, ranks that torch's elastic agent starts here, or those of torchrun and srun.
+
+A signal ends each with the code `Preempted.CODE`, 75, by which what started it knows to start it again: a batch script
+requeues its job, torchrun restarts its processes. Nothing here calls a scheduler, so that no job is requeued twice. A
+launcher that waits for a signal itself, as submitit does for SIGUSR2, gets it after the checkpoint.
+"""
 
 import dataclasses
 import hashlib
@@ -13,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -22,13 +28,15 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from deitlt import errors
-from deitlt.engine.preemption import preemptible
-from deitlt.errors import USER_ERROR, ConfigError, Preempted, TrainingError, UserError
+from deitlt.callbacks.preemption import taken_signals
+from deitlt.engine.run_folder import RunFolder
+from deitlt.errors import USER_ERROR, ConfigError, Preempted, TrainingError, UserError, refused
 
 Found = TypeVar("Found")
 SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # that the agent passes on to its ranks
@@ -200,7 +208,9 @@ def failing_late() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and (words := refused(error, "paths.output_dir=FOLDER")):
+            raise TrainingError(words) from error
         time.sleep(GONE_AFTER if int(os.environ.get("GROUP_WORLD_SIZE", 1)) > 1 else A_MOMENT)
         raise
 
@@ -234,3 +244,40 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+@contextmanager
+def preemptible(run: RunFolder | None = None, console: Console | None = None) -> Iterator[None]:
+    """Let a signal end the block with `Preempted`, at once; training takes the signals over while it lasts.
+
+    Args:
+        run: of which it is said how to go on with it.
+        console: where; None says nothing.
+
+    Raises:
+        Preempted: a signal came.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
+        yield
+        return
+    before = {taken: signal.signal(taken, _stop) for taken in taken_signals()}
+    try:
+        yield
+    except Preempted as stopped:
+        if console is not None and run is not None:
+            why = f" by {signal.Signals(stopped.signum).name}" if stopped.signum else f", for {stopped.why}"
+            advice = f"type deitlt train resume={run.path}" if run.can_be_resumed else "no epoch was finished"
+            console.out(f"stopped{why}; {advice}", highlight=False)
+        handler = before.get(signal.Signals(stopped.signum)) if stopped.signum else None
+        if callable(handler):  # a launcher's, which may requeue the job and end the process
+            handler(stopped.signum, None)
+        raise
+    finally:
+        for taken, handler in before.items():
+            signal.signal(taken, handler)
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    for taken in taken_signals():  # once is enough: what is being ended is not to be disturbed
+        signal.signal(taken, signal.SIG_IGN)
+    raise Preempted(signum)

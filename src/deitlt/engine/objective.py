@@ -2,11 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from deitlt.errors import ConfigError, nearest
+from deitlt.reports.sweep import read_job
+
+if TYPE_CHECKING:
+    from deitlt.callbacks import MedianPruning
 
 NAMES = ("all", "balanced", "head", "mid", "tail", "top5")
 FREE = ("mean_prob",)  # fusions of the tokens, measured on the test set only
@@ -70,6 +75,23 @@ def logged_as(metric: str) -> tuple[str, str]:
     part, *rest = words
     average = ["ema"] if part.endswith(EMA) else []
     return part.removesuffix(EMA), "/".join([split, *average, *rest])
+
+
+def build_pruning(run: Mapping[str, Any], stage: str, folder: Path) -> "MedianPruning | None":
+    """The callback that may stop this stage; None outside a sweep that prunes, and for stages that it does not judge.
+
+    Args:
+        run: the run's configuration.
+        stage: its name.
+        folder: of the stage, in the job's.
+    """
+    job, prune = read_job(folder.parent), run.get("sweep", {}).get("prune", {})
+    if job is None or prune.get("after_trials") is None or logged_as(job.metric)[0] != stage:
+        return None
+    from deitlt.callbacks import MedianPruning
+
+    direction = str(run["objective"]["direction"])
+    return MedianPruning(logged_as(job.metric)[1], folder.parent, folder, direction, **prune)
 
 
 def _advice(config: DictConfig, named: str, measured: Sequence[str]) -> str:

@@ -1,22 +1,29 @@
-"""One stage in this process, on every rank: train, choose the epoch by the protocol, test, write the result."""
+"""One stage in this process, on every rank: train, choose the epoch by the protocol, test, write, draw and log."""
 
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from torch._dynamo.exc import BackendCompilerFailed
 
+from deitlt.analysis import epochs_trained, rollouts_of
 from deitlt.callbacks import MedianPruning, Throughput
+from deitlt.checkpoints import read_checkpoint
 from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis import build_analysis
 from deitlt.engine.build import (
     BEST,
     LAST,
-    batch_plan,
     build_callbacks,
     build_data,
     build_module,
@@ -25,13 +32,31 @@ from deitlt.engine.build import (
     build_trainer,
     initialise_student,
 )
-from deitlt.engine.pictures import draw_stage_analysis
+from deitlt.engine.examples import draw_views
 from deitlt.engine.run_folder import write_json
 from deitlt.engine.stage_config import StageConfig
-from deitlt.engine.stage_logging import log_beginning, log_result, stage_loggers
 from deitlt.errors import Preempted, TrainingError
-from deitlt.modules import ClassifierModule
-from deitlt.tracking import finished
+from deitlt.models import StudentNetwork
+from deitlt.modules import RAW, ClassifierModule
+from deitlt.reports.analysis_figures import ANALYSIS_FOLDER, draw_analysis, draw_rollouts
+from deitlt.reports.class_figures import MOST_CONFUSED, confusion_picture, per_class_accuracy
+from deitlt.reports.figures import save_figure
+from deitlt.reports.image_figures import RolloutExample
+from deitlt.tracking import (
+    StageNames,
+    drawing,
+    finished,
+    forgiving,
+    log_checkpoints,
+    log_findings,
+    log_pictures,
+    pictures_in,
+    stage_loggers,
+    use_checkpoint,
+    wandb_runs,
+)
+
+_ROLLOUTS = 6  # images of a stage's
 
 
 def run_stage(stage: StageConfig, console: Console) -> None:
@@ -54,14 +79,15 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     module = build_module(stage, datamodule.info, teacher)
     module.spec = build_spec(stage, datamodule).as_plain()
     module.watched = datamodule.watched
-    loggers = stage_loggers(stage, last)
+    loggers = _loggers(stage, last)
     with finished(loggers):
         callbacks = [*build_callbacks(stage, datamodule.info, console), *build_analysis(stage, teacher)]
         trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
         if not last.exists() and (started := initialise_student(stage, module)):
-            console.print(started, highlight=False, soft_wrap=True, markup=False)
-        log_beginning(stage, loggers)
-        _fit(stage, trainer, module, datamodule)
+            console.out(started, highlight=False)
+        _log_beginning(stage, loggers)
+        with _in_words(stage, trainer):
+            trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
         if trainer.current_epoch % stage.checkpoint_every:
             trainer.save_checkpoint(last)  # the last epoch had none
         if any(isinstance(callback, MedianPruning) and callback.is_pruned for callback in callbacks):
@@ -69,21 +95,17 @@ def run_stage(stage: StageConfig, console: Console) -> None:
         _conclude(stage, trainer, module, datamodule)
 
 
-def _fit(stage: StageConfig, trainer: L.Trainer, module: ClassifierModule, datamodule: LongTailDataModule) -> None:
-    """Train from the last checkpoint, if there is one; Ctrl-C stays Ctrl-C.
-
-    Raises:
-        TrainingError: a network cannot be compiled, or a batch does not fit.
-    """
-    last = Path(stage.folder) / LAST
+@contextmanager
+def _in_words(stage: StageConfig, trainer: L.Trainer) -> Iterator[None]:
+    """Raise TrainingError for networks that cannot be compiled and a batch that does not fit; Ctrl-C stays Ctrl-C."""
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=last if last.exists() else None)
+        yield
     except BackendCompilerFailed as error:
         lines = str(error.inner_exception).strip().splitlines() or [type(error.inner_exception).__name__]
         reason = lines[0].rstrip(".:")
         raise TrainingError(f"The networks cannot be compiled ({reason}); type trainer.compile=false.") from error
     except torch.OutOfMemoryError as error:
-        images = batch_plan(stage).batch_size
+        images = stage.batches.batch_size
         raise TrainingError(
             f"The {stage.name}'s batch of {images} images does not fit into the GPU's memory; type "
             f"{stage.kind}.batch_size={max(1, images // 2)}: images per update stay, by accumulation."
@@ -109,8 +131,12 @@ def _conclude(stage: StageConfig, trainer: L.Trainer, module: ClassifierModule, 
     if trainer.is_global_zero:
         reported = chosen or folder / LAST
         write_json(folder / "result.json", _result(module, trainer, reported))
-        draw_stage_analysis(stage, module, datamodule, reported)
-        log_result(stage, loggers, module, datamodule, reported)
+        _draw_analysis(stage, module, datamodule, reported)
+        views, seen = folder / "views.png", stage.name == "baseline" and "student" in stage.run["stages"]
+        if stage.run.get("report", True) and not views.exists() and not seen:  # older runs have no such key
+            with drawing("views"):
+                draw_views(stage, views)
+        _log_result(stage, loggers, module, datamodule, reported)
 
 
 def _result(module: ClassifierModule, trainer: L.Trainer, reported: Path) -> dict[str, Any]:
@@ -125,3 +151,111 @@ def _result(module: ClassifierModule, trainer: L.Trainer, reported: Path) -> dic
         "seconds": round(timer.time_elapsed("train"), 1),
         "first_step_seconds": None if first is None else round(first, 2),
     }
+
+
+def _names(stage: StageConfig) -> StageNames:
+    """How a stage is called in W&B."""
+    return StageNames(stage.name, Path(stage.folder), stage.group)
+
+
+def _loggers(stage: StageConfig, last: Path) -> list[Logger]:
+    """The stage's loggers, ready to go on after its last checkpoint, if there is one."""
+    step = read_checkpoint(last)["global_step"] if last.exists() else None
+    return stage_loggers(_names(stage), stage.run, stage.logger["wandb"], step)
+
+
+@rank_zero_only
+def _log_beginning(stage: StageConfig, loggers: Sequence[Logger]) -> None:
+    """Give W&B what is known before training: sample images, and which artifact teaches; at a resume once more.
+
+    Nothing random of training's is drawn.
+    """
+    for logger in wandb_runs(loggers):
+        if stage.teacher is not None and stage.logger["wandb"].get("artifacts", True):
+            use_checkpoint(logger, Path(stage.teacher))
+        with forgiving("sample views"), torch.random.fork_rng():
+            log_pictures(logger, {"pictures/views": draw_views(stage, Path(stage.folder) / "views.png")})
+
+
+def _log_result(
+    stage: StageConfig,
+    loggers: Sequence[Logger],
+    module: ClassifierModule,
+    datamodule: LongTailDataModule,
+    reported: Path,
+) -> None:
+    """Give W&B what the stage found: its summary, tables and pictures by class, and its checkpoints.
+
+    What fails of it is warned about: the stage is finished.
+
+    Args:
+        stage: the stage.
+        loggers: its loggers.
+        module: its module, tested.
+        datamodule: its data.
+        reported: the checkpoint that was tested.
+    """
+    for logger in wandb_runs(loggers):
+        pictures = {f"pictures/{path.stem}": path for path in _draw_classes(stage, module)}
+        in_folder = pictures_in(Path(stage.folder) / ANALYSIS_FOLDER, "pictures/analysis")
+        log_findings(logger, module, datamodule.info, pictures | in_folder)
+        if stage.logger["wandb"].get("artifacts", True):
+            experiment = (stage.run.get("recipe") or {}).get("experiment") or stage.data["name"]
+            metadata = {
+                "stage": stage.name,
+                "protocol": stage.protocol,
+                "seed": stage.seed,
+                "data": stage.data["name"],
+                "imbalance_factor": stage.data["imbalance_factor"],
+                "accuracy": module.results["test"][RAW].accuracy,
+            }
+            log_checkpoints(logger, _names(stage), str(experiment), reported, metadata)
+
+
+def _draw_classes(stage: StageConfig, module: ClassifierModule) -> list[Path]:
+    """Draw a tested stage's accuracy of each class, and of few classes their confusion, into its folder.
+
+    One that fails is warned about, and absent.
+    """
+    info, recalls = module.info, module.results["test"][RAW].per_class
+    classes = info.counts, info.class_names, info.groups
+    if module.names_tokens:  # of the answers, the experts and their mean
+        recalls = {token.upper(): recalls[token] for token in module.tokens}
+    figures = {"per_class": partial(per_class_accuracy, recalls, *classes, stage.name)}
+    for token in module.confusions if info.num_classes <= MOST_CONFUSED else ():
+        name, label = (f"confusion_{token}", token.upper()) if module.names_tokens else ("confusion", "its answers")
+        matrix = module.confusions[token].matrix(info.num_classes).numpy()
+        figures[name] = partial(confusion_picture, matrix, *classes, f"{stage.name}, {label}: test images")
+    drawn = []
+    for name, draw in figures.items():
+        with drawing(name):
+            drawn.append(save_figure(draw(), Path(stage.folder) / f"{name}.png"))
+    return drawn
+
+
+def _draw_analysis(
+    stage: StageConfig, module: ClassifierModule, datamodule: LongTailDataModule, reported: Path
+) -> None:
+    """Draw each part as it was measured last, and a student's rollouts on a few images of the same split.
+
+    Nothing is drawn where nothing was measured, and nothing of the test set. What fails is warned about: the stage is
+    finished.
+
+    Args:
+        stage: the stage.
+        module: its module, with the weights that are reported.
+        datamodule: its data.
+        reported: the checkpoint of these weights.
+    """
+    folder, title = Path(stage.folder) / ANALYSIS_FOLDER, f"{datamodule.spec.name}, {stage.name}"
+    analysis: dict[str, Any] = {}
+    with drawing("analysis"):
+        for path in sorted(folder.glob("epoch_*.json")):
+            analysis |= json.loads(path.read_text())
+        if analysis:
+            draw_analysis(analysis, datamodule.info, [], folder, title)
+    with drawing("rollout"):
+        if analysis and isinstance(module.network, StudentNetwork):
+            found = rollouts_of(module.network, datamodule, analysis["split"], _ROLLOUTS)
+            rows = [RolloutExample(*rollout) for rollout in found if rollout is not None]
+            draw_rollouts(rows, analysis["split"], epochs_trained(reported), folder, title)

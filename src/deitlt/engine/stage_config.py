@@ -1,25 +1,50 @@
-"""A run as a list of stages, each a node of the configuration: what one stage needs, as plain values."""
+"""A run as a list of stages, each a node of the configuration: what one needs as plain values, its devices found."""
 
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from deitlt.checkpoints import find_checkpoint
-from deitlt.engine.devices import choose_compile, choose_precision, count_devices
 from deitlt.engine.launch import find_environment, local_ranks
 from deitlt.engine.run_folder import RunFolder
-from deitlt.errors import ConfigError, nearest
+from deitlt.errors import ConfigError
 
 STAGES = ("teacher", "student", "baseline")  # that conf/train.yaml has; a configuration may have others
 STAGE_FILE = "stage.yaml"  # in a stage's folder: its configuration, with nothing of it 'auto' any more
 EXTENDS = "extends"  # in a node: the one that it changes
-PROTOCOLS = ("last", "val", "paper")
 # The nodes that may be null, and what they hold where they are not.
 NODES = {"drw": ("start_epoch", "beta", "stop_mixing"), "ema": ("decay", "warmup")}
 Plain = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How one update's images are shared: devices x batch_size x accumulate.
+
+    batch_size: images for each device at once. accumulate: micro-batches an update.
+    """
+
+    devices: int
+    batch_size: int
+    accumulate: int
+
+    @property
+    def images_per_update(self) -> int:
+        """Images that one update really sees."""
+        return self.devices * self.batch_size * self.accumulate
+
+    def __str__(self) -> str:
+        words = [f"{self.devices} device{'s' if self.devices > 1 else ''}", f"{self.batch_size} images"]
+        if self.accumulate > 1:
+            words.append(f"{self.accumulate} micro-batches")
+        return f"{' x '.join(words)} = {self.images_per_update} images an update"
 
 
 @dataclass(frozen=True)
@@ -66,6 +91,11 @@ class StageConfig:
     def ranks(self) -> int:
         """Processes that train it, one for each device of each host."""
         return int(self.trainer["devices"]) * self.hosts
+
+    @property
+    def batches(self) -> BatchPlan:
+        """How its images per update are shared among its devices."""
+        return plan_batches(self.recipe["images_per_update"], self.ranks, self.recipe["batch_size"])
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -157,6 +187,102 @@ def _devices(trainer: Mapping[str, Any]) -> Plain:
     return {"accelerator": accelerator, "devices": devices, "num_nodes": ranks // here}
 
 
+def count_devices(
+    accelerator: str, devices: int | str, key: str = "trainer.accelerator", devices_key: str = "trainer.devices"
+) -> tuple[str, int]:
+    """Resolve 'auto' and check that there are as many devices as were asked for.
+
+    Args:
+        accelerator: auto | cpu | gpu.
+        devices: a number, or 'auto' for every GPU or one CPU process.
+        key: what the verb calls the accelerator.
+        devices_key: what was typed for the number.
+
+    Returns:
+        'cpu' or 'gpu', and the number of devices; a CPU device is a process, at most one a core.
+
+    Raises:
+        ConfigError: if there are fewer.
+    """
+    gpus = torch.cuda.device_count()
+    if accelerator == "gpu" and gpus == 0:
+        raise ConfigError(f"{key}=gpu, but there is no GPU; type {key}=cpu.")
+    chosen = "gpu" if accelerator == "gpu" or (accelerator == "auto" and gpus) else "cpu"
+    there_are = gpus if chosen == "gpu" else os.cpu_count() or 1
+    if devices == "auto":
+        return chosen, there_are if chosen == "gpu" else 1
+    if not isinstance(devices, int) or not 1 <= devices <= there_are:
+        kind = ("GPU" if chosen == "gpu" else "CPU core") + "s" * (there_are > 1)
+        too_many = isinstance(devices, int) and devices > there_are > 1
+        advice = f"{there_are} or fewer" if too_many else f"1, or up to {there_are}" if there_are > 1 else "1"
+        raise ConfigError(
+            f"{devices_key}={devices} cannot be had: this machine has {there_are} {kind}; type {devices_key}={advice}."
+        )
+    return chosen, devices
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """Resolve 'auto': bf16 on a GPU whose matrix units have it, else what the CPU computes in anyway.
+
+    Args:
+        precision: auto | 32-true | bf16-mixed | 16-mixed; anything but 'auto' comes back as it is.
+        accelerator: cpu | gpu.
+    """
+    if precision != "auto":
+        return precision
+    has_bf16 = accelerator == "gpu" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if has_bf16 else "32-true"
+
+
+def choose_compile(compile_: bool | str, accelerator: str) -> bool:
+    """Resolve 'auto': compile for a GPU, where it can be done; a CPU gains less than a short run pays for it.
+
+    Args:
+        compile_: auto | true | false.
+        accelerator: cpu | gpu.
+
+    Raises:
+        ConfigError: compiling was asked for, and something that it needs is missing.
+    """
+    asked = str(compile_).lower()
+    missing = None if asked == "false" else _missing_to_compile(accelerator)
+    if asked == "true" and missing is not None:
+        raise ConfigError(
+            f"trainer.compile=true needs {missing}, which this machine does not have; install it, or type "
+            "trainer.compile=false."
+        )
+    return asked == "true" or (asked == "auto" and accelerator == "gpu" and missing is None)
+
+
+def _missing_to_compile(accelerator: str) -> str | None:
+    """What torch's compiler would look for in vain: it writes C++ for a CPU, and for a GPU Triton with a C launcher."""
+    if accelerator == "gpu" and find_spec("triton") is None:
+        return "Triton (pip install triton)"
+    variable, names = ("CC", ("gcc", "clang")) if accelerator == "gpu" else ("CXX", ("g++", "clang++"))
+    given = os.environ.get(variable)
+    if any(shutil.which(name) for name in ([given] if given else names)):
+        return None
+    return f"a compiler ({given or ' or '.join(names)})"
+
+
+def plan_batches(images_per_update: int, devices: int, batch_size: int) -> BatchPlan:
+    """Keep the recipe's images per update on any number of devices.
+
+    The batch of a device shrinks where an update has fewer images than the devices would take; otherwise
+    gradients accumulate, rounded to the nearest whole number of micro-batches.
+
+    Raises:
+        ConfigError: if there are more devices than images in an update.
+    """
+    if devices > images_per_update:
+        raise ConfigError(
+            f"{devices} devices cannot share images_per_update={images_per_update}; "
+            f"type trainer.devices={images_per_update} or fewer."
+        )
+    batch_size = min(batch_size, images_per_update // devices)
+    return BatchPlan(devices, batch_size, max(1, round(images_per_update / (devices * batch_size))))
+
+
 def given_checkpoint(config: DictConfig, name: str) -> str | None:
     """What stands for a stage, if it was given; one that extends another is always trained."""
     given: str | None = None if name not in config or node_of(config, name) != name else config[name].checkpoint
@@ -170,35 +296,6 @@ def with_teacher(stage: StageConfig, config: DictConfig, run: RunFolder) -> Stag
     given = given_checkpoint(config, "teacher")
     path = find_checkpoint(given, ("teacher",)) if given else find_checkpoint(run.path, ("teacher",))
     return replace(stage, teacher=str(path.absolute()))
-
-
-def check_run(config: DictConfig) -> None:
-    """Check what concerns the run as a whole.
-
-    Raises:
-        ConfigError: for an unknown stage or protocol, or a student whose teacher comes from nowhere.
-    """
-    stages, known = list(config.stages), stage_names(config)
-    for name in stages:
-        if name not in known:
-            raise ConfigError(f"stages has {name!r}, which is no stage; {nearest(str(name), known)}")
-    if not stages or len(set(stages)) != len(stages):
-        raise ConfigError(f"stages={stages} must name each stage once; type stages=[teacher,student], say.")
-    if config.protocol not in PROTOCOLS:
-        raise ConfigError(f"protocol={config.protocol} is no protocol; {nearest(str(config.protocol), PROTOCOLS)}")
-    if config.protocol == "val" and not config.data.val_fraction:
-        raise ConfigError("protocol=val needs a validation split; type data.val_fraction=0.1, say.")
-    for place, name in enumerate(stages):
-        distillation = stage_recipe(config, name).get("distillation")
-        if distillation is None or distillation["kind"] == "none" or "teacher" in stages[:place]:
-            continue
-        if "teacher" in stages:
-            raise ConfigError(f"stages={stages} trains the {name} before its teacher; type stages=[teacher,{name}].")
-        if config.teacher.checkpoint is None:
-            raise ConfigError(
-                f"The {name} has no teacher: type stages=[teacher,{name}], teacher.checkpoint=FILE, "
-                "or student/distillation=none."
-            )
 
 
 def _refuse_half_nodes(name: str, recipe: Mapping[str, Any]) -> None:

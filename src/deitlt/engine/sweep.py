@@ -11,14 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from shlex import join, quote
-from typing import TYPE_CHECKING, Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -35,9 +34,6 @@ from deitlt.config.messages import explain
 from deitlt.engine.objective import accuracies_at, check_objective, logged_as, objective_metric, objective_value
 from deitlt.errors import FAILED, INTERRUPTED, OK, ConfigError, Preempted, TrainingError
 from deitlt.reports.sweep import FINISHED, JOB_FILE, PRUNED, RUNNING, SweepJob, read_job, read_jobs
-
-if TYPE_CHECKING:
-    from deitlt.callbacks import MedianPruning
 
 RANK_VARIABLES = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 NOT_OF_A_JOB = ("paths.", "hydra.", "hydra/")  # say where it lies or what runs it
@@ -189,7 +185,7 @@ def run_job(config: DictConfig) -> float | None:
         )
     done = known is not None and known.state in (FINISHED, PRUNED)
     line = f"job {folder.name}{', done before' if done else ''}: {' '.join(overrides)}"
-    Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    Console().out(line, highlight=False)
     if known is not None and done:
         return known.value
     _write(job)
@@ -256,23 +252,6 @@ def end_with_parent() -> None:
         threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def build_pruning(run: Mapping[str, Any], stage: str, folder: Path) -> "MedianPruning | None":
-    """The callback that may stop this stage; None outside a sweep that prunes, and for stages that it does not judge.
-
-    Args:
-        run: the run's configuration.
-        stage: its name.
-        folder: of the stage, in the job's.
-    """
-    job, prune = read_job(folder.parent), run.get("sweep", {}).get("prune", {})
-    if job is None or prune.get("after_trials") is None or logged_as(job.metric)[0] != stage:
-        return None
-    from deitlt.callbacks import MedianPruning
-
-    direction = str(run["objective"]["direction"])
-    return MedianPruning(logged_as(job.metric)[1], folder.parent, folder, direction, **prune)
-
-
 def _with_result(job: SweepJob, code: int, said: str) -> SweepJob:
     """The job with what its run found, or with the reason why it found nothing."""
     folder = Path(job.folder)
@@ -337,7 +316,7 @@ def conclude_sweep(folder: Path, direction: str, console: Console) -> int:
     lines += [jobs_line(jobs), f"best: {command}" if command else "no job has finished with a value"]
     lines.append(f"more: {folder / f'{NAME}.md'}, .csv, .json{', .png' if drawn else ''}")
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.out(line, highlight=False)
     done = all(job.state in (FINISHED, PRUNED) for job in jobs)
     return OK if done and any(job.value is not None for job in jobs) else FAILED
 

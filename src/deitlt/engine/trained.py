@@ -17,9 +17,8 @@ from deitlt.data.folder import IMAGE_EXTENSIONS
 from deitlt.data.images import FileImages
 from deitlt.data.loading import EvaluationImages
 from deitlt.data.samplers import EvaluationSampler
-from deitlt.engine.devices import count_devices
-from deitlt.engine.stage_config import STAGES, plain
-from deitlt.errors import ConfigError, DataError, nearest
+from deitlt.engine.stage_config import count_devices, plain
+from deitlt.errors import ConfigError, DataError
 from deitlt.metrics import Fusion, TokenAccuracy, fusions_for, logits_by_token
 from deitlt.transforms import evaluation_transform
 
@@ -42,12 +41,10 @@ def open_trained(
         accelerator: in place of the configuration's.
 
     Raises:
-        ConfigError: for an unknown stage, or an average of a teacher.
+        ConfigError: for an average of a teacher.
         CheckpointError: if the file is missing, unsafe or broken, or says too little of itself.
     """
     if path is None:
-        if config.stage not in STAGES:
-            raise ConfigError(f"stage={config.stage} is no stage; {nearest(config.stage, STAGES)}")
         path = find_checkpoint(config.checkpoint, (config.stage,), "stage")
     recipe = _named_recipe(config)
     is_gpu = count_devices(accelerator or config.accelerator, 1, "accelerator")[0] == "gpu"

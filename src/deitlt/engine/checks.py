@@ -1,0 +1,200 @@
+"""Everything that can be wrong with a run is looked for before anything is written or trained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object
+from omegaconf import DictConfig
+from rich.console import Console
+
+from deitlt.checkpoints import check_start, check_teacher, check_unseen, find_checkpoint, read_spec
+from deitlt.config.compose import difference
+from deitlt.data import LongTailDataModule
+from deitlt.engine.build import (
+    LAST,
+    build_callbacks,
+    build_data,
+    build_module,
+    build_trainer,
+    initialise_student,
+)
+from deitlt.engine.logs import without_chatter
+from deitlt.engine.objective import check_objective
+from deitlt.engine.run_folder import RunFolder
+from deitlt.engine.stage_config import (
+    StageConfig,
+    given_checkpoint,
+    make_stage,
+    node_of,
+    plain,
+    stage_names,
+    stage_recipe,
+)
+from deitlt.errors import ConfigError, UserError, nearest
+from deitlt.tracking import settle_mode
+from deitlt.types import DataInfo
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run that nothing is known to be wrong with.
+
+    config: with the broken images that it leaves out. stages: those to train, nothing of them 'auto' any more. info:
+    what the data are. doubts: lines for the terminal, on what nobody knows. changed: lines on stages whose devices and
+    batches cannot make the recipe's images per update.
+    """
+
+    config: DictConfig
+    stages: list[StageConfig]
+    info: DataInfo
+    doubts: list[str]
+    changed: list[str]
+
+
+def check_whole(config: DictConfig, folder: RunFolder) -> Checked:
+    """Check a run as a whole: its settings, its data, what is built of every stage, the checkpoints that were given.
+
+    Raises:
+        UserError: what is wrong.
+    """
+    check_run(config)
+    check_objective(config)
+    datamodule = build_data(make_stage(config, folder, config.stages[0]))
+    if not config.data.exclude and (broken := datamodule.check_files()):  # decodes every file, where none are listed
+        config.data.exclude = broken
+        datamodule = build_data(make_stage(config, folder, config.stages[0]))
+    stages = [make_stage(config, folder, name) for name in config.stages if given_checkpoint(config, name) is None]
+    if not stages:
+        raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
+    for stage in stages:
+        rehearse(stage, datamodule.info, node_of(config, stage.name))
+    changed = [
+        difference(f"{stage.name}: images per update", stage.batches.images_per_update, wanted)
+        for stage in stages
+        if stage.batches.images_per_update != (wanted := stage.recipe["images_per_update"])
+    ]
+    doubts = _doubts(config, stages, datamodule)
+    return Checked(config, _with_mode(stages), datamodule.info, doubts, changed)
+
+
+def check_run(config: DictConfig) -> None:
+    """Check what concerns the run as a whole.
+
+    Raises:
+        ConfigError: for an unknown stage, or a student whose teacher comes from nowhere.
+    """
+    stages, known = list(config.stages), stage_names(config)
+    for name in stages:
+        if name not in known:
+            raise ConfigError(f"stages has {name!r}, which is no stage; {nearest(str(name), known)}")
+    if not stages or len(set(stages)) != len(stages):
+        raise ConfigError(f"stages={stages} must name each stage once; type stages=[teacher,student], say.")
+    if config.protocol == "val" and not config.data.val_fraction:
+        raise ConfigError("protocol=val needs a validation split; type data.val_fraction=0.1, say.")
+    for place, name in enumerate(stages):
+        distillation = stage_recipe(config, name).get("distillation")
+        if distillation is None or distillation["kind"] == "none" or "teacher" in stages[:place]:
+            continue
+        if "teacher" in stages:
+            raise ConfigError(f"stages={stages} trains the {name} before its teacher; type stages=[teacher,{name}].")
+        if config.teacher.checkpoint is None:
+            raise ConfigError(
+                f"The {name} has no teacher: type stages=[teacher,{name}], teacher.checkpoint=FILE, "
+                "or student/distillation=none."
+            )
+
+
+def _doubts(config: DictConfig, stages: list[StageConfig], datamodule: LongTailDataModule) -> list[str]:
+    """Look into the checkpoints that were given; what of them nobody knows."""
+    doubts = [check_start(stage.recipe.get("init"), stage.data) for stage in stages if not _is_begun(stage)]
+    if (teacher := given_checkpoint(config, "teacher")) is not None:
+        path = find_checkpoint(teacher, ("teacher",))
+        known = check_teacher(path, datamodule, plain(config.teacher)).spec.data
+        if any(stage.distils for stage in stages):
+            doubts.append(check_unseen("teacher", path, known, plain(config.data)))
+    if (student := given_checkpoint(config, "student")) is not None:
+        read_spec(find_checkpoint(student, ("student",)))
+    return [doubt for doubt in dict.fromkeys(doubts) if doubt is not None]  # student and baseline start alike
+
+
+def _with_mode(stages: list[StageConfig]) -> list[StageConfig]:
+    """The stages with W&B's mode found out, once for all of them; raises ConfigError where it is none."""
+    if (options := stages[0].logger["wandb"]) is None:
+        return stages
+    mode = settle_mode(options["mode"])
+    return [replace(stage, logger={**stage.logger, "wandb": {**options, "mode": mode}}) for stage in stages]
+
+
+def _is_begun(stage: StageConfig) -> bool:
+    """Whether the stage is resumed: then it has weights of its own to go on with."""
+    return (Path(stage.folder) / LAST).exists()
+
+
+def rehearse(stage: StageConfig, info: DataInfo, node: str) -> None:
+    """Make everything of a stage once and throw it away: the student's turn may come hours later.
+
+    Args:
+        stage: it.
+        info: what the data are.
+        node: the configuration's node that the stage is made of, for the sentence.
+
+    Raises:
+        ConfigError: something cannot be made of its settings; what timm or torch say of one is within the sentence.
+    """
+    _refuse_left_over(stage.recipe, node)
+    try:
+        with without_chatter():  # of a setting that is not refused, training warns again
+            _build_all(stage, info)
+    except UserError:
+        raise
+    except (TypeError, ValueError, AssertionError, ArithmeticError, InstantiationException) as error:
+        if isinstance(error.__cause__, UserError):
+            raise error.__cause__ from error
+        text = " ".join(str(error).split()).rstrip(".")
+        raise ConfigError(
+            f"The {stage.name} cannot be built as configured ({text}); type deitlt train --cfg job to see its settings."
+        ) from error
+
+
+def _build_all(stage: StageConfig, info: DataInfo) -> None:
+    datamodule = build_data(stage)
+    datamodule.check_cache(torch.device("cuda" if stage.trainer["accelerator"] == "gpu" else "cpu"))
+    datamodule.train_dataloader()
+    datamodule.test_dataloader()
+    if datamodule.mixing_factory is not None:
+        datamodule.mixing_factory(info.num_classes)
+    module = build_module(stage, info)
+    if not _is_begun(stage):
+        initialise_student(stage, module)
+    module.configure_optimizers()
+    build_trainer(stage, build_callbacks(stage, info, Console(quiet=True)), [], watches=False)
+
+
+def _refuse_left_over(node: Any, key: str) -> None:
+    """Raise ConfigError for an argument that what it is given to does not take: a recipe's delta met another choice."""
+    if not isinstance(node, Mapping):
+        return
+    known = _arguments(str(node["_target_"])) if "_target_" in node else None
+    for name in node:
+        if known is not None and name not in known and not name.startswith("_"):
+            raise ConfigError(
+                f"{key}.{name} is nothing that the chosen {key} has; type ~{key}.{name} to take away what the recipe "
+                "or an override set, or leave the choice as the recipe has it."
+            )
+    for name, child in node.items():
+        _refuse_left_over(child, f"{key}.{name}")
+
+
+def _arguments(target: str) -> set[str] | None:
+    """What a class or function takes; None where that is anything, or cannot be found."""
+    try:
+        known = signature(get_object(target)).parameters
+    except Exception:  # instantiating it will tell
+        return None
+    takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values())
+    return None if takes_any else set(known)
