@@ -123,17 +123,27 @@ def test_the_installed_command_shows_no_traceback(words, said, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        *("trian", "train student.epoch=3", "train data=cifar1O", "train student.epochs=abc", "evaluate"),
-        *("report --to=file", "report nowhere", "workspace a b", "workspace a:b"),
-    ],
-)
-def test_a_typo_is_answered_before_torch_is_loaded(words):
-    code = f"import sys; from deitlt.cli import main; print(main({words.split()}), 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["2", "False"]
+TYPOS = [
+    *("trian", "train student.epoch=3", "train data=cifar1O", "train student.epochs=abc", "evaluate"),
+    *("report --to=file", "report nowhere", "workspace a b", "workspace a:b"),
+]
+HELP = ["list", "list keys", "completion bash", "train --help", "report --help", "workspace --help", "list --help"]
+RUN = """
+import contextlib, sys
+from deitlt.cli import main
+for words in sys.argv[1:]:
+    code = 0
+    with contextlib.suppress(SystemExit):  # argparse's help ends the process
+        code = main(words.split())
+    sys.stderr.write(f"{words}: {code}, {'torch' in sys.modules}\\n")
+"""
+
+
+@pytest.mark.parametrize(("asked", "code"), [(TYPOS, 2), (HELP, 0)], ids=["typos", "help"])
+def test_neither_a_typo_nor_help_waits_for_torch(asked, code):
+    done = subprocess.run([sys.executable, "-c", RUN, *asked], capture_output=True, text=True, check=True)
+    answered = [line for line in done.stderr.splitlines() if not line.startswith("deitlt: ")]
+    assert answered == [f"{words}: {code}, False" for words in asked]
 
 
 def test_debugging_raises_what_the_sentence_was_made_of(monkeypatch):

@@ -14,13 +14,11 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from deitlt.cli import HYDRA_VERBS, PLAIN_VERBS, main
-from deitlt.config.checks import check_values
+from deitlt.config.checks import check_overrides, check_values
 from deitlt.config.compose import config_dir
-from deitlt.config.examples import EXAMPLES
 from deitlt.config.keys import walk
-from deitlt.config.messages import check_overrides
 from deitlt.config.reference import choices_of, groups_of
-from deitlt.config.verbs import SCHEMAS
+from deitlt.config.verbs import EXAMPLES, SCHEMAS
 from deitlt.engine.sweep import check_sweep
 
 ROOT = Path(__file__).parents[1]

@@ -96,14 +96,14 @@ def _configure(verb: str, overrides: list[str]) -> int:
         return OK
     from hydra.errors import HydraException
 
-    from deitlt.config.compose import SWEEP_FLAGS, SWEEP_JOB, runs_a_sweep
-    from deitlt.config.messages import check_overrides, explain
+    from deitlt.config.checks import check_overrides, explain
+    from deitlt.config.compose import SWEEP_FLAGS, runs_a_sweep
 
     try:
         check_overrides(overrides, config_name, sweeps=bool(set(SWEEP_FLAGS) & set(overrides)))
     except HydraException as error:
         return complain(error, explain(error, config_name, overrides))
-    if verb == "train" and runs_a_sweep(overrides, is_job=SWEEP_JOB in os.environ):
+    if verb == "train" and runs_a_sweep(overrides):
         from deitlt.engine.sweep import run_sweep
 
         return run_sweep(overrides, partial(_run, verb, config_name))
@@ -115,25 +115,28 @@ def _run(verb: str, config_name: str, overrides: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from deitlt.config.checks import explain
     from deitlt.config.compose import run_hydra
-    from deitlt.config.messages import explain
 
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # that a host is gone is said by us, not by a C++ stack
     complaints: list[int] = []
 
+    def complain_of(error: Exception) -> int:
+        if isinstance(error, HydraException | OmegaConfBaseException):  # some of them are OSErrors, too
+            return complain(error, explain(error, config_name, overrides))
+        return complain(error, in_words(error, verb))
+
     def task(config: "DictConfig") -> float | None:
         try:
             return _do(verb, config_name, config)
-        except (UserError, OSError) as error:
-            complaints.append(complain(error, in_words(error, verb)))
-        except (HydraException, OmegaConfBaseException) as error:
-            complaints.append(complain(error, explain(error, config_name, overrides)))
+        except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
+            complaints.append(complain_of(error))
         return None
 
     try:
         run_hydra(verb, config_name, overrides, task)
     except (HydraException, OmegaConfBaseException) as error:
-        return complain(error, explain(error, config_name, overrides))
+        return complain_of(error)
     return USER_ERROR if complaints else OK
 
 
@@ -143,12 +146,13 @@ def _do(verb: str, config_name: str, config: "DictConfig") -> float | None:
     from hydra.types import RunMode
 
     from deitlt.config.checks import check_values
-    from deitlt.config.compose import SWEEP_JOB
+    from deitlt.config.compose import SWEEP_JOB, refuse_unflagged_sweep
 
     if verb == "train" and HydraConfig.get().mode == RunMode.MULTIRUN:
         from deitlt.engine.sweep import run_job
 
         return run_job(config)
+    refuse_unflagged_sweep()
     if SWEEP_JOB in os.environ:
         from deitlt.engine.sweep import end_with_parent
 
@@ -160,9 +164,10 @@ def _do(verb: str, config_name: str, config: "DictConfig") -> float | None:
 
 def _complete(line: str) -> int:
     """Print the words that may stand where the line ends; those of the overrides are Hydra's to find."""
-    from deitlt.commands.completion import own_words, words_of
+    from deitlt.commands.completion import own_words
 
-    words = words_of(line)
+    words = line.split()[1:]
+    words += [""] * (not words or line.endswith(" "))
     found = own_words(words, [*HYDRA_VERBS, *PLAIN_VERBS])
     if found is not None:
         sys.stdout.writelines(f"{word}\n" for word in found)  # a verb ends in a blank: the next word begins
@@ -206,22 +211,17 @@ def run_to_its_end(command: Callable[[], int], verb: str) -> int:
 
 def complain(error: Exception, words: str) -> int:
     """Print the sentence that stands for an error; while debugging, the error goes on."""
-    if debugging():
+    if os.environ.get("DEITLT_DEBUG") == "1":
         raise error
     sys.stderr.write(f"deitlt: {words}\n")
     return USER_ERROR
 
 
-def debugging() -> bool:
-    """Whether tracebacks are wanted."""
-    return os.environ.get("DEITLT_DEBUG") == "1"
-
-
-def in_words(error: UserError | OSError, verb: str) -> str:
+def in_words(error: Exception, verb: str) -> str:
     """What the user did wrong, or what the system refused if a user can mend that; else the error goes on."""
     if isinstance(error, UserError):
         return sentence(error)
-    words = refused(error, PLACES.get(verb))
+    words = refused(error, PLACES.get(verb)) if isinstance(error, OSError) else None
     if words is None:
         raise error
     return words

@@ -189,7 +189,7 @@ def test_files_that_are_there_are_not_written_over(student, tmp_path):
 
 
 def test_what_cannot_be_written_is_known_before_anything_is_read(tmp_path, monkeypatch):
-    assert keys_of(SCHEMAS["export"])["formats"].rule.choices == tuple(FORMATS)
+    assert keys_of(SCHEMAS["export"])["formats"].choices == tuple(FORMATS)
     for formats, said in (([], "names no format"), (["onxx"], "did you mean 'onnx'")):
         with pytest.raises(ConfigError, match=said):
             export_files(formats, tmp_path)

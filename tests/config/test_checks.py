@@ -65,6 +65,8 @@ REFUSED = {
     "student.model.deptth=1": r"is nothing that create_student, the chosen .*; did you mean 'student\.model\.depth'",
     "teacher.sam.rho.start=1": r"is nothing that ConstantRho.*; type ~teacher\.sam\.rho\.start to take away",
     "student.drw={start_epoch: 3}": r"student\.drw has no beta, .*; type student\.drw=null",
+    "teacher.ema={decay: 0.9}": r"teacher\.ema has no warmup, .*; type teacher\.ema=null",
+    "baseline.extends=studnet": "baseline.extends=studnet is no stage; did you mean 'student'",
     "baseline.epoch=3": "baseline.epoch is no key; did you mean 'baseline.epochs'",
     "objective.metric=[a]": "is not text or null",
 }
@@ -88,6 +90,14 @@ def test_what_can_be_is_not(word, changed):
     check_values(changed(word), "train")
 
 
+@pytest.mark.parametrize("base", ["teacher", "student"])
+def test_a_stage_of_the_users_has_the_keys_of_what_it_extends(base, changed):
+    again = [f"again.extends={base}", "again.epochs=3", f"stages=[{base},again]"]
+    check_values(changed(*again), "train")
+    with pytest.raises(ConfigError, match=r"again\.epoch is no key; did you mean 'again\.epochs'"):
+        check_values(changed(*again, "again.epoch=3"), "train")
+
+
 @pytest.mark.parametrize("key", ["student.epochs", "student.model", "trainer.precision", "seed"])
 def test_a_key_that_is_needed_cannot_be_taken_away(key, changed):
     config = changed()
@@ -108,7 +118,7 @@ def test_smoothing_that_makes_every_class_right_is_refused(changed):
 def test_every_key_says_what_it_means_once():
     for schema in SCHEMAS.values():
         for key in walk(schema):
-            assert len(key.rule.meaning) > 3, key.name
+            assert len(key.meaning) > 3, key.name
             assert key.kind, key.name
 
 

@@ -25,7 +25,7 @@ SIZES = (
 LDAM = ("teacher.drw.start_epoch=1",)
 PACO = ("teacher.model.queue_size=15", "teacher.model.dim=8")
 RECIPES = [
-    pytest.param("imagenet_lt", LDAM, id="imagenet_lt"),
+    pytest.param("imagenet_lt", LDAM, id="imagenet_lt", marks=pytest.mark.slow),
     pytest.param("imagenet_lt_paco", PACO, id="imagenet_lt_paco", marks=pytest.mark.slow),
     pytest.param("inat18", LDAM, id="inat18", marks=pytest.mark.slow),
     pytest.param("inat18_paco", PACO, id="inat18_paco"),

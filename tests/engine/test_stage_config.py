@@ -99,15 +99,6 @@ def test_re_weighting_may_begin_with_the_first_or_last_epoch_or_never():
     check_epochs("student", recipe(None))
 
 
-@pytest.mark.parametrize(
-    ("node", "given", "missing"), [("drw", {"start_epoch": 5}, "beta"), ("ema", {"decay": 0.9}, "warmup")]
-)
-def test_a_node_of_which_only_a_delta_is_there_is_told(node, given, missing):
-    half = recipe(None) | {node: given}
-    with pytest.raises(ConfigError, match=rf"teacher\.{node} has no {missing}.*type teacher\.{node}=null"):
-        check_epochs("teacher", half)
-
-
 @pytest.fixture
 def gpus(monkeypatch):
     def have(number):

@@ -1,26 +1,19 @@
 """`deitlt completion SHELL`: what the shell runs so that the tab key completes verbs, choices and keys. No torch here.
 
 The scripts ask `deitlt completion --query` for the words that may end the line in COMP_LINE, one a line. Keys and
-groups are completed by Hydra's own completion; what it does not know, verbs, flags and values, is answered here.
+groups are completed by Hydra's own completion; what it does not know, verbs and values, is answered here.
 """
 
 import sys
 from collections.abc import Collection, Sequence
 
-from deitlt.config.compose import FLAGS
+from deitlt.commands import Parser
+from deitlt.commands.list import TOPICS
 from deitlt.config.keys import walk
-from deitlt.config.reference import TOPICS, all_keys, choices_of, choices_of_topic
+from deitlt.config.reference import choices_of
+from deitlt.config.schema import Train
 from deitlt.config.verbs import SCHEMAS
-from deitlt.errors import ConfigError
 
-# Of the verbs that take no overrides.
-PLAIN_FLAGS = {
-    "report": ("--help", "--html", "--output", "--paper"),
-    "list": ("--help", "--json"),
-    "workspace": ("--help", "--json"),
-    "completion": ("--help",),
-}
-# Each asks `completion --query` for the words that may end the line in COMP_LINE, one a line.
 _BASH = """_deitlt() {
     local line="${COMP_LINE:0:COMP_POINT}" IFS=$'\\n'
     local word="${line##* }" found
@@ -57,31 +50,20 @@ end
 complete -c deitlt -f -n _deitlt -a '$_deitlt_words'
 """
 SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}
-HELP = """deitlt completion SHELL: print what a shell runs so that the tab key completes verbs, choices and keys
-
-  bash, zsh   eval "$(deitlt completion bash)", or zsh; in ~/.bashrc or ~/.zshrc it is there in every shell
-  fish        deitlt completion fish | source; in ~/.config/fish/config.fish it is there in every shell
-"""
 
 
 def main(arguments: list[str]) -> int:
     """Print a shell's script."""
-    shell = arguments[0] if len(arguments) == 1 else ""
-    if not {"-h", "--help"} & set(arguments) and shell not in SCRIPTS:
-        typed = f"{' '.join(arguments)!r} is no shell with completion"
-        said = typed if arguments else "completion needs the name of a shell"
-        raise ConfigError(f'{said}; type eval "$(deitlt completion bash)", or zsh or fish.')
-    sys.stdout.write(SCRIPTS.get(shell, HELP))
+    parser = Parser(
+        'type eval "$(deitlt completion bash)", or zsh or fish.',
+        prog="deitlt completion",
+        description="Print what a shell runs so that the tab key completes verbs, choices and keys.",
+        epilog='eval "$(deitlt completion bash)" in ~/.bashrc, the same of zsh in ~/.zshrc, or '
+        "deitlt completion fish | source in ~/.config/fish/config.fish: it is there in every shell",
+    )
+    parser.add_argument("shell", choices=SCRIPTS)
+    sys.stdout.write(SCRIPTS[parser.parse_args(arguments).shell])
     return 0
-
-
-def words_of(line: str) -> list[str]:
-    """The words behind the program's name, the last of them empty where a new one begins.
-
-    Brackets lose the backslashes that zsh and fish put before them.
-    """
-    words = line.replace("\\[", "[").replace("\\]", "]").split()[1:]
-    return words + [""] * (not words or line.endswith(" "))
 
 
 def own_words(words: Sequence[str], verbs: Collection[str]) -> list[str] | None:
@@ -94,42 +76,19 @@ def own_words(words: Sequence[str], verbs: Collection[str]) -> list[str] | None:
         verbs: all verbs.
     """
     verb, last = words[0], words[-1]
+    name, is_value, _ = last.partition("=")
+    plain = {"list": (*TOPICS, "keys"), "completion": SCRIPTS}  # what they take
     if len(words) == 1:
-        found: list[str] | None = [f"{name} " for name in sorted(verbs)]
-    elif last.startswith("-"):
-        found = list(PLAIN_FLAGS.get(verb, sorted(FLAGS)))
-    elif verb == "list":
-        found = _listed(words[1:-1], last)
-    elif verb == "completion":
-        found = list(SCRIPTS)
-    else:
-        found = _values(verb, *last.partition("=")[::2]) if "=" in last else None
-    return None if found is None else [name for name in found if name.startswith(last)]
-
-
-def _listed(before: Sequence[str], typed: str) -> list[str]:
-    """What `deitlt list` takes behind some words: a topic, then names of that topic, or keys up to their next dot."""
-    if not before:
-        return [f"{name} " for name in (*TOPICS, "keys")]
-    if list(before) == ["keys"]:
-        ends = ((one.name, one.name.find(".", len(typed)) + 1) for one in all_keys() if one.name.startswith(typed))
-        return list(dict.fromkeys(name[:end] if end else name for name, end in ends))
-    return [choice.name for choice in choices_of_topic(before[0])] if len(before) == 1 else []
-
-
-def _values(verb: str, name: str, typed: str) -> list[str] | None:
-    """The values of KEY=, where there are few; after a comma, or the bracket of a list, the next value's."""
-    schema = SCHEMAS["train" if verb == "inspect" else verb] if verb in (*SCHEMAS, "inspect") else None
-    key = next((key for key in walk(schema) if key.name == name), None) if schema else None
-    begun = typed[: max(typed.rfind(","), typed.rfind("[")) + 1]
-    if choices := choices_of(name):
-        values = [choice.name for choice in choices]
-    elif key is None:
+        found = [f"{word} " for word in sorted(verbs)]
+    elif verb in plain:
+        found = [f"{word} " for word in plain[verb] if len(words) == 2]
+    elif not is_value:
         return None
+    elif choices := choices_of(name):
+        found = [choice.override for choice in choices]
     else:
-        values = ["true", "false"] * (bool in key.types) + list(key.rule.choices)
-        is_free = key.is_leaf and not values and not key.rule.path
-        if is_free:
-            return None
-        values = [f"{'[' * (list in key.types and not begun)}{value}" for value in values] + ["null"] * key.nullable
-    return [f"{name}={begun}{value}" for value in values]
+        keys = {key.name: key for key in walk(SCHEMAS.get(verb, Train))}
+        key = keys.get(name)
+        values = (*(("true", "false") if bool in key.types else ()), *key.choices) if key else ()
+        found = [f"{name}={value}" for value in values]
+    return [word for word in found if word.startswith(last)]

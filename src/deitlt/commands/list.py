@@ -4,40 +4,71 @@ import argparse
 import fnmatch
 import json
 import sys
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from deitlt.config.reference import TOPICS, Described, all_keys, choices_of_topic, keys_page
-from deitlt.errors import ConfigError
+from deitlt.commands import Parser
+from deitlt.config.reference import Choice, all_keys, choices_of, groups_of, keys_page
+from deitlt.errors import ConfigError, nearest
 
-_KEYS = "keys"
 _FEW = 4  # names that stand for a topic in the overview
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One sentence, as everywhere, in place of the usage and SystemExit."""
-        raise ConfigError(f"{message}; type deitlt list [{' | '.join([*TOPICS, _KEYS])}].")
+# Topic -> (what it lists, the groups that it shows).
+TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "experiments": ("recipes: data, networks and epochs in one name", ("experiment",)),
+    "methods": ("DeiT-LT, baselines and ablations of any recipe", ("method",)),
+    "datasets": ("data sets, and a folder of your own", ("data",)),
+    "samplers": ("which images an epoch has, and in which order", ("data/sampler",)),
+    "teachers": ("recipes of a teacher, and its network", ("teacher", "teacher/model")),
+    "students": (
+        "recipes of a student, its network, and what DIST learns",
+        ("student", "student/model", "student/distillation"),
+    ),
+    "models": ("networks; with a pattern such as 'deit*' timm's, too", ("teacher/model", "student/model")),
+    "losses": ("what teacher and student learn the targets by", ("teacher/loss", "student/loss")),
+    "transforms": ("what teacher and student see of an image", ("teacher/transforms", "student/transforms")),
+    "sweeps": ("ready sweeps, for deitlt train -m", ("sweep",)),
+}
 
 
 def main(arguments: list[str]) -> int:
     """Print the overview, a topic, or the configuration's keys."""
-    options = _parser().parse_args(arguments)
-    if options.topic == _KEYS:
+    parser = Parser(
+        f"type deitlt list [{' | '.join([*TOPICS, 'keys'])}].",
+        prog="deitlt list",
+        description="What there is to choose from, and what to type for it.",
+    )
+    topics = f"{', '.join(TOPICS)}, keys, or a group of choices such as teacher/schedule; none: all in short"
+    parser.add_argument("topic", nargs="?", help=topics)
+    parser.add_argument("pattern", nargs="?", help="a part of a name or a shell pattern; of keys, how they begin")
+    parser.add_argument("--json", action="store_true", help="JSON in place of a table")
+    options = parser.parse_args(arguments)
+    if options.topic == "keys":
         return _list_keys(options)
     if options.topic is None:
-        names = {topic: [choice.name for choice in choices_of_topic(topic)] for topic in TOPICS}
-        return _show(options, _overview_table(names), names)
+        return _show(options, *_overview())
     choices = choices_of_topic(options.topic)
     described = {choice.override: choice.what for choice in choices if _matches(choice.name, options.pattern)}
     if options.topic == "models" and options.pattern:
         described |= _timms(options.pattern)
     if not described:
         raise ConfigError(f"No name of {options.topic} matches {options.pattern!r}; type deitlt list {options.topic}.")
-    return _show(options, _topic_table(options.topic, described), described)
+    title = f"{options.topic}: deitlt train {'-m ' * (options.topic == 'sweeps')}..."
+    return _show(options, _table(title, ("type", "what it is"), described.items()), described)
+
+
+def choices_of_topic(name: str) -> list[Choice]:
+    """The choices of a topic, or of a single group such as teacher/schedule.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if name in TOPICS:
+        return [choice for group in TOPICS[name][1] for choice in choices_of(group)]
+    if name in groups_of():
+        return choices_of(name)
+    raise ConfigError(f"{name!r} is no topic of deitlt list; {nearest(name, [*TOPICS, 'keys', *groups_of()])}")
 
 
 def _list_keys(options: argparse.Namespace) -> int:
@@ -45,18 +76,14 @@ def _list_keys(options: argparse.Namespace) -> int:
     if options.pattern is None and not options.json:
         sys.stdout.write(keys_page())
         return 0
-    chosen = [key for key in all_keys() if _begins(key.name, options.pattern or "")]
+    prefix = (options.pattern or "").replace("/", ".")
+    chosen = [one for one in all_keys() if one.name.startswith(prefix)]
     if not chosen:
         raise ConfigError(f"No key begins with {options.pattern!r}; deitlt list keys shows all.")
-    described = {
-        one.name: {"type": one.key.kind, "default": one.default, "meaning": one.key.rule.meaning} for one in chosen
-    }
-    return _show(options, _keys_table(chosen), described)
-
-
-def _begins(name: str, prefix: str) -> bool:
-    """Whether a key is the one that was typed or lies below it; a prefix that ends in a letter may be cut short."""
-    return name.startswith(prefix.replace("/", "."))
+    columns = ("type", "default", "meaning")
+    rows = [(one.name, one.key.kind, one.default, one.key.meaning) for one in chosen]
+    described = {name: dict(zip(columns, said, strict=True)) for name, *said in rows}
+    return _show(options, _table("keys", ("key", *columns), rows), described)
 
 
 def _matches(name: str, pattern: str | None) -> bool:
@@ -75,36 +102,22 @@ def _timms(pattern: str) -> dict[str, str]:
     return {f"{'student' if name in transformers else 'teacher'}.model.name={name}": "timm's" for name in names}
 
 
-def _overview_table(listed: Mapping[str, Sequence[str]]) -> Table:
-    table = _table("What there is to choose from", ("type", "what it lists", "some of them"))
-    for topic, names in listed.items():
-        shown = ", ".join(names[:_FEW]) + (f", ... ({len(names)})" if len(names) > _FEW else "")
-        table.add_row(f"deitlt list {topic}", TOPICS[topic][0], shown)
-    table.add_row(
-        f"deitlt list {_KEYS} [PREFIX]", "every key: type, default, meaning; no PREFIX: Markdown", "student.drw"
-    )
-    return table
+def _overview() -> tuple[Table, dict[str, list[str]]]:
+    names = {topic: [choice.name for choice in choices_of_topic(topic)] for topic in TOPICS}
+    rows = []
+    for topic, listed in names.items():
+        shown = ", ".join(listed[:_FEW]) + (f", ... ({len(listed)})" if len(listed) > _FEW else "")
+        rows.append((f"deitlt list {topic}", TOPICS[topic][0], shown))
+    rows.append(("deitlt list keys [PREFIX]", "every key: type, default, meaning; no PREFIX: Markdown", "student.drw"))
+    return _table("What there is to choose from", ("type", "what it lists", "some of them"), rows), names
 
 
-def _topic_table(topic: str, described: Mapping[str, str]) -> Table:
-    table = _table(f"{topic}: deitlt train {'-m ' * (topic == 'sweeps')}...", ("type", "what it is"))
-    for override, what in described.items():
-        table.add_row(override, what)
-    return table
-
-
-def _keys_table(keys: Sequence[Described]) -> Table:
-    table = _table("keys", ("key", "type", "default", "meaning"))
-    for one in keys:
-        table.add_row(one.name, one.key.kind, one.default, one.key.rule.meaning)
-    return table
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left", show_lines=False)
-    table.add_column(columns[0], overflow="fold", no_wrap=len(columns) < 4)
-    for name in columns[1:]:
-        table.add_column(name, overflow="fold")
+    for i, name in enumerate(columns):
+        table.add_column(name, overflow="fold", no_wrap=i == 0 and len(columns) < 4)
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -114,15 +127,3 @@ def _show(options: argparse.Namespace, table: Table, content: object) -> int:
     else:
         Console(markup=False, highlight=False).print(table)
     return 0
-
-
-def _parser() -> _Parser:
-    parser = _Parser(prog="deitlt list", description="What there is to choose from, and what to type for it.")
-    parser.add_argument(
-        "topic",
-        nargs="?",
-        help=f"{', '.join(TOPICS)}, {_KEYS}, or a group of choices such as teacher/schedule; none: all in short",
-    )
-    parser.add_argument("pattern", nargs="?", help="a part of a name or a shell pattern; of keys, how they begin")
-    parser.add_argument("--json", action="store_true", help="JSON in place of a table")
-    return parser

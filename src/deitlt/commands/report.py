@@ -3,23 +3,14 @@
 Nothing heavy is imported before there is something to write, so that a wrong word and a table are answered at once.
 """
 
-import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
+from deitlt.commands import Parser
 from deitlt.errors import ConfigError
 from deitlt.reports.runs import PAGE, read_runs
 
 PAPER_OUTPUT = Path("paper_report.md")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One sentence, as everywhere, in place of the usage and SystemExit."""
-        raise ConfigError(
-            f"{message}; type deitlt report RUN... [--html FILE] [--output FILE], with folders of finished runs."
-        )
 
 
 def main(arguments: list[str]) -> int:
@@ -53,8 +44,9 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
+        "type deitlt report RUN... [--html FILE] [--output FILE], with folders of finished runs.",
         prog="deitlt report",
         description="Finished runs as Markdown tables, one for each data set, with mean and spread over seeds.",
     )

@@ -1,21 +1,14 @@
 """`deitlt workspace [ENTITY/]PROJECT`: the ready dashboard, pushed to a W&B project as a new view."""
 
-import argparse
 import re
 import secrets
 import sys
 from importlib.resources import files
-from typing import NoReturn
 
+from deitlt.commands import Parser
 from deitlt.errors import ConfigError
 
 USAGE = "type deitlt workspace [ENTITY/]PROJECT, or deitlt workspace --json"
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One sentence, as everywhere, in place of the usage and SystemExit."""
-        raise ConfigError(f"{message}; {USAGE}.")
 
 
 def main(arguments: list[str]) -> int:
@@ -24,7 +17,8 @@ def main(arguments: list[str]) -> int:
     Raises:
         ConfigError: the project is no name, or the workspace cannot be pushed.
     """
-    parser = _Parser(
+    parser = Parser(
+        f"{USAGE}.",
         prog="deitlt workspace",
         description="A W&B workspace: accuracy by token and group, diversity, ranks, learning rate and rho, speed.",
     )

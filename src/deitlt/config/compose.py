@@ -1,20 +1,19 @@
-"""Hydra's composition of a verb's configuration: its folder, its flags, its environment, and what recipes differ in."""
+"""Hydra's composition of a configuration: its flags, its environment, and what a run and its recipe differ in."""
 
 import logging
 import os
 import sys
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra import compose
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-import deitlt
+from deitlt.config import Content, config_dir
 from deitlt.config.keys import walk
 from deitlt.config.schema import Train
 from deitlt.errors import ConfigError, nearest
@@ -28,26 +27,12 @@ FLAGS = (  # without the short forms
 )
 RECIPE_CHOICES = ("experiment", "method")  # overrides that name a recipe rather than change it
 # Where the data lie, who reads them and where they are kept: what changes nothing of what a recipe leads to.
-FREE = (
-    "data.root",
-    "data.download",
-    "data.num_workers",
-    "data.verify",
-    "data.cache_on_device",
-)
-COMPARED = ("data", "teacher", "student", "baseline", "protocol", "trainer.precision")
+FREE = ("data.root", "data.download", "data.num_workers", "data.verify", "data.cache_on_device")
+COMPARED = ("data.", "teacher.", "student.", "baseline.", "protocol", "trainer.precision")
 SCHEMES = ("timm:", "wandb:")  # of values that are no files
 PATHS = {  # keys of a run that may name files -> values that are none
-    key.name: key.rule.choices
-    for key in walk(Train)
-    if key.rule.path and key.name.partition(".")[0] in ("data", "teacher", "student")
+    key.name: key.choices for key in walk(Train) if key.path and key.name.startswith(("data.", "teacher.", "student."))
 }
-
-
-def config_dir() -> Path:
-    """The folder of the configurations: inside the installed package, or at the root of a checkout."""
-    package = Path(deitlt.__file__).resolve().parent
-    return package / "conf" if (package / "conf").is_dir() else package.parents[1] / "conf"
 
 
 def run_hydra(verb: str, config_name: str, overrides: list[str], task: Callable[[DictConfig], float | None]) -> None:
@@ -63,61 +48,46 @@ def run_hydra(verb: str, config_name: str, overrides: list[str], task: Callable[
         ConfigError: for a flag that there is not.
         HydraException, OmegaConfBaseException: for what cannot be composed.
     """
-    check_flags(overrides)
-    run = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(task)
-    with _environment([f"deitlt {verb}", *flags_first(overrides)]):
-        run()
-
-
-def check_flags(words: list[str]) -> None:
-    """Raise ConfigError for a flag that there is not."""
-    for word in words:
+    for word in overrides:
         if word.startswith("--") and word.split("=")[0] not in FLAGS:
             raise ConfigError(f"{word} is no flag; {nearest(word, FLAGS)}")
+    with _environment([f"deitlt {verb}", *overrides]):
+        if not any(word.startswith(("-", "hydra")) for word in overrides):
+            _run_plainly(config_name, overrides, task)
+            return
+        sys.argv[1:] = sorted(
+            overrides, key=lambda word: word not in SWEEP_FLAGS
+        )  # its parser wants overrides together
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(task)()
 
 
-def flags_first(words: list[str]) -> list[str]:
-    """-m before all overrides, for Hydra's parser wants those side by side."""
-    return sorted(words, key=lambda word: word not in SWEEP_FLAGS)
+def _run_plainly(config_name: str, overrides: list[str], task: Callable[[DictConfig], float | None]) -> None:
+    """Compose once and call the task; Hydra's own main composes twice, to find a mode that nobody has typed."""
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = compose(config_name, overrides=overrides, return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        try:
+            config = config.copy()
+            with open_dict(config):
+                del config["hydra"]
+            task(config)
+        finally:
+            HydraConfig.instance().cfg = None
 
 
-def runs_a_sweep(words: list[str], *, is_job: bool = False) -> bool:
-    """Whether the words behind `deitlt train` run a sweep.
+def runs_a_sweep(words: list[str]) -> bool:
+    """Whether the words behind `deitlt train` run a sweep, and do not only show something."""
+    flags = {word.split("=")[0] for word in words}
+    return not flags.isdisjoint(SWEEP_FLAGS) and flags.isdisjoint(SHOWING_FLAGS)
 
-    Args:
-        words: flags and overrides.
-        is_job: whether they are those of a sweep's job, which name the sweep and run once.
 
-    Raises:
-        ConfigError: they name a ready sweep, but would train once.
-    """
-    if any(word.split("=")[0] in SHOWING_FLAGS for word in words):
-        return False
-    if any(word in SWEEP_FLAGS for word in words):
-        return True
-    named = next((word for word in words if word.startswith("sweep=") and word != "sweep=null"), None)
-    if named is not None and not is_job and _may_be_sweep(named, words) and not _is_one_job(named, words):
+def refuse_unflagged_sweep() -> None:
+    """Raise ConfigError where a ready sweep was named, but trains once, with nothing typed for what it varies."""
+    job = HydraConfig.get()
+    named = f"sweep={job.runtime.choices.get('sweep')}"
+    typed = {word.partition("=")[0] for word in job.overrides.task}  # all of it, in a sweep's job and its best command
+    if named in job.overrides.task and not typed.issuperset(job.sweeper.get("params") or {}):
         raise ConfigError(f"{named} is a sweep, which has many jobs; type deitlt train -m {named}.")
-    return False
-
-
-def _may_be_sweep(named: str, words: list[str]) -> bool:
-    """Whether a choice of sweep= is there, or may be in a folder of the user's; Hydra answers one that is not."""
-    names = named.partition("=")[2].split(",")
-    if any((config_dir() / "sweep" / f"{name}.yaml").is_file() for name in names):
-        return True
-    return any(word.split("=")[0] == "--config-dir" for word in words)
-
-
-def _is_one_job(named: str, words: list[str]) -> bool:
-    """Whether each key that a ready sweep varies has a value of its own beside it, as in a sweep's best command."""
-    typed = {key: value for key, _, value in (word.partition("=") for word in words)}
-    places = [Path(typed["--config-dir"])] if typed.get("--config-dir") else []
-    places += [Path(after) for word, after in pairwise(words) if word in ("--config-dir", "-cd")]
-    files = [place / "sweep" / f"{typed['sweep']}.yaml" for place in (config_dir(), *places)]
-    file = next((file for file in files if file.is_file()), None)
-    varied = None if file is None else OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params")
-    return varied is not None and all(key in typed for key in varied)
 
 
 @contextmanager
@@ -152,13 +122,9 @@ def compose_with(config_name: str, overrides: list[str], keys: Container[str]) -
 
 def differences(run: DictConfig, recipe: DictConfig) -> list[str]:
     """Each setting of `run` that is not the recipe's, in words."""
-    ours, theirs = dict(leaves(run)), dict(leaves(recipe))
-    keys = sorted(set(ours) | set(theirs))
-    return [
-        difference(key, ours.get(key), theirs.get(key))
-        for key in keys
-        if ours.get(key) != theirs.get(key) and _counts(key)
-    ]
+    ours, theirs = leaves(run), leaves(recipe)
+    keys = sorted(key for key in ours.keys() | theirs.keys() if key.startswith(COMPARED) and key not in FREE)
+    return [difference(key, ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)]
 
 
 def difference(key: str, run: Any, recipe: Any) -> str:
@@ -166,27 +132,29 @@ def difference(key: str, run: Any, recipe: Any) -> str:
     return f"{key} is {run}, the recipe has {recipe}"
 
 
-def _counts(key: str) -> bool:
-    return key not in FREE and any(key == part or key.startswith(f"{part}.") for part in COMPARED)
+def leaves(config: DictConfig) -> dict[str, Any]:
+    """Each leaf by its dotted key; lists are leaves. What follows from another key is left out."""
+
+    def below(node: Content, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, value in node.items():
+            if isinstance(value, Mapping):
+                yield from below(value, f"{prefix}{name}.")
+            elif not follows(value):
+                yield f"{prefix}{name}", value
+
+    return dict(below(plain_content(config), ""))
 
 
-def leaves(config: DictConfig) -> Iterator[tuple[str, Any]]:
-    """Each leaf by its dotted key; lists are leaves. What only Hydra can resolve is left out."""
-    content = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(content, Mapping)
-    yield from _below(content, "", config)
+def plain_content(node: DictConfig) -> dict[str, Any]:
+    """A node as plain dicts, lists and values, with `???` and interpolations as the text that they are."""
+    content = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(content, dict)
+    return {str(name): value for name, value in content.items()}
 
 
-def _below(node: Mapping[Any, Any], prefix: str, config: DictConfig) -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        key = f"{prefix}{name}"
-        if key in ("paths", "hydra"):
-            continue
-        if isinstance(value, Mapping):
-            yield from _below(value, f"{key}.", config)
-        elif not (isinstance(value, str) and value.startswith(("???", "${"))):  # what follows from another key
-            found = OmegaConf.select(config, key)
-            yield key, OmegaConf.to_container(found) if OmegaConf.is_config(found) else found
+def follows(value: Any) -> bool:
+    """Whether a value is to come: from another key, or from who types it."""
+    return isinstance(value, str) and value.startswith(("${", "???"))
 
 
 def make_absolute(config: DictConfig) -> None:

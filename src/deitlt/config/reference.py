@@ -1,4 +1,4 @@
-"""What there is to choose from and what each key means: the schema with the defaults of conf/, for help and docs."""
+"""What there is to choose from and what each key means: the schema with the values of conf/, for pages and help."""
 
 import json
 import shutil
@@ -6,17 +6,16 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
 
-from deitlt.config.compose import config_dir
-from deitlt.config.examples import EXAMPLES
+from deitlt.config import Content, config_dir, merged
 from deitlt.config.keys import Key, keys_of, walk
 from deitlt.config.schema import Train
-from deitlt.config.verbs import SCHEMAS, Recipe
-from deitlt.errors import ConfigError, nearest
+from deitlt.config.verbs import EXAMPLES, SCHEMAS, Recipe
 
 # Groups whose files change what others introduce, and introduce no key themselves.
 DELTAS = {
@@ -24,7 +23,8 @@ DELTAS = {
     "method": "DeiT-LT or one of the baselines, as what it changes in the recipe",
     "sweep": "with -m, a question that a ready sweep answers",
 }
-REQUIRED = "required"
+REQUIRED, ITS_KEYS = "required", "its keys"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -43,79 +43,9 @@ class Choice:
     @property
     def what(self) -> str:
         """The first sentence of the comment that the file begins with."""
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        words = [line.lstrip("# ") for line in lines[: _length_of_title(lines)] if not line.startswith("# @package")]
-        return " ".join(words).partition(". ")[0].rstrip(".") + "."
-
-
-def _length_of_title(lines: Sequence[str]) -> int:
-    return next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
-
-
-@cache
-def groups_of(config_name: str = "train") -> list[str]:
-    """The groups of choices that a verb's configuration has, those within a group behind it."""
-    keys = walk(SCHEMAS[config_name])
-    names = [key.name.replace(".", "/") for key in keys if not key.is_leaf and not key.name.startswith("baseline")]
-    deltas = [name for name in DELTAS if name != "sweep" or issubclass(SCHEMAS[config_name], Train)]
-    return [name for name in dict.fromkeys([*names, *deltas]) if choices_of(name)]
-
-
-def choices_of(group: str) -> list[Choice]:
-    """The choices of a group, sorted; of a group of changes also those in its folders, as teacher/NAME."""
-    folder = config_dir() / group
-    paths = sorted(folder.rglob("*.yaml") if group in DELTAS else folder.glob("*.yaml"))
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
-    named = [(name, path) for name, path in zip(names, paths, strict=True) if name != "base"]
-    return [Choice(group, name, path) for name, path in sorted(named, key=lambda pair: ("/" in pair[0], pair[0]))]
-
-
-def group_comment(group: str) -> str:
-    """What a group chooses."""
-    if group in DELTAS:
-        return DELTAS[group]
-    found = next((key for key in walk(Train) if key.name == group.replace("/", ".")), None)
-    return found.rule.meaning if found else ""
-
-
-@cache
-def _content(path: Path) -> DictConfig:
-    """A file with the files of its own folder that it begins with; nothing is resolved."""
-    own = OmegaConf.load(path)
-    assert isinstance(own, DictConfig)
-    beside = [path.parent / f"{name}.yaml" for name in own.pop("defaults", None) or [] if isinstance(name, str)]
-    content = OmegaConf.merge(*(_content(other) for other in beside if other.is_file() and other != path), own)
-    assert isinstance(content, DictConfig)
-    return content
-
-
-def usual_choice(group: str) -> str:
-    """The choice of a group where none is typed; empty where several files name one."""
-    parent, _, name = group.rpartition("/")
-    file = f"{parent}/{usual_choice(parent)}.yaml" if parent else "train.yaml"
-    entries = OmegaConf.select(OmegaConf.load(config_dir() / file), "defaults", default=[])
-    return next((str(entry[name]) for entry in entries if OmegaConf.is_dict(entry) and name in entry), "")
-
-
-def choice_with(key: str) -> str:
-    """The choice whose file has a key that others of its group lack; empty where there is none."""
-    for group in reversed(groups_of()):
-        prefix = f"{group.replace('/', '.')}."
-        if key.startswith(prefix) and group not in DELTAS:
-            having = [choice for choice in choices_of(group) if _raw(_content(choice.path), key.removeprefix(prefix))]
-            if having:
-                return having[0].override
-    return ""
-
-
-def _raw(content: DictConfig, key: str) -> tuple[Any] | None:
-    """A key's value as the file has it, in a tuple; None where the file has no such key."""
-    node: Any = OmegaConf.to_container(content, resolve=False)
-    for word in key.split("."):
-        if not isinstance(node, Mapping) or word not in node:
-            return None
-        node = node[word]
-    return (node,)
+        title = takewhile(lambda line: line.startswith("#"), self.path.read_text(encoding="utf-8").splitlines())
+        lines = [line.lstrip("# ") for line in title if not line.startswith("# @package")]
+        return " ".join(lines).partition(". ")[0].rstrip(".") + "."
 
 
 @dataclass(frozen=True)
@@ -135,57 +65,122 @@ class Described:
         """The first default; empty where no file has one."""
         return next(iter(self.defaults), "")
 
-    @property
-    def shown(self) -> str:
-        """All defaults as Markdown."""
-        return "; ".join(
-            (value if value in (REQUIRED, "its keys") else f"`{value}`")
-            + (f" in {', '.join(f'`{name}`' for name in names)}" if names else "")
-            for value, names in self.defaults.items()
-        )
+
+@cache
+def _keys(config_name: str = "train") -> tuple[Key, ...]:
+    """Every key of a verb, groups included."""
+    return tuple(walk(SCHEMAS[config_name]))
+
+
+@cache
+def groups_of(config_name: str = "train") -> list[str]:
+    """The groups of choices that a verb's configuration has, those within a group behind it."""
+    names = [key.name.replace(".", "/") for key in _keys(config_name) if key.nodes]
+    deltas = [name for name in DELTAS if name != "sweep" or issubclass(SCHEMAS[config_name], Train)]
+    return [name for name in dict.fromkeys([*names, *deltas]) if choices_of(name)]
+
+
+def choices_of(group: str) -> list[Choice]:
+    """The choices of a group, sorted; of a group of changes also those in its folders, as teacher/NAME."""
+    folder = config_dir() / group
+    paths = folder.rglob("*.yaml") if group in DELTAS else folder.glob("*.yaml")
+    named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths if path.stem != "base"}
+    return [Choice(group, name, named[name]) for name in sorted(named, key=lambda name: ("/" in name, name))]
+
+
+def group_comment(group: str) -> str:
+    """What a group chooses."""
+    return DELTAS.get(group) or next(key.meaning for key in _keys() if key.name == group.replace("/", "."))
+
+
+@cache
+def _load(path: Path) -> Content:
+    content: Content = yaml.load(path.read_text(encoding="utf-8"), _LOADER) or {}
+    return content
+
+
+@cache
+def _content(path: Path) -> Content:
+    """A file's keys, with those of the files of its own folder that it begins with; nothing is resolved."""
+    names = [name for name in _load(path).get("defaults", []) if isinstance(name, str)]
+    beside = [other for name in names if (other := path.with_name(f"{name}.yaml")).is_file()]
+    content: Content = {}
+    for one in (*map(_content, beside), _load(path)):
+        content = merged(content, one)
+    return {name: value for name, value in content.items() if name != "defaults"}
+
+
+def usual_choice(group: str) -> str:
+    """The choice of a group where none is typed; empty where several files name one."""
+    parent, _, name = group.rpartition("/")
+    file = f"{parent}/{usual_choice(parent)}.yaml" if parent else "train.yaml"
+    entries = _load(config_dir() / file).get("defaults", [])
+    return next((str(entry[name]) for entry in entries if isinstance(entry, Mapping) and name in entry), "")
+
+
+def choice_with(key: str) -> str:
+    """The choice whose file has a key that others of its group lack; empty where there is none."""
+    for group in reversed(groups_of()):
+        prefix = f"{group.replace('/', '.')}."
+        if key.startswith(prefix) and group not in DELTAS:
+            for choice in choices_of(group):
+                if _values(_content(choice.path), key.removeprefix(prefix)):
+                    return choice.override
+    return ""
+
+
+def _values(content: Any, key: str) -> list[Any]:
+    """A key's value as a file has it; none where the file has no such key."""
+    for word in key.split("."):
+        if not isinstance(content, Mapping) or word not in content:
+            return []
+        content = content[word]
+    return [content]
 
 
 def keys_of_verb(config_name: str) -> list[Described]:
     """The keys that a verb has beside the groups of choices."""
-    taken = {group.split("/")[0] for group in groups_of(config_name)} - set(DELTAS)
     own = SCHEMAS[config_name]
-    shared = set(keys_of(Train)) if own is not Train and issubclass(own, Train) else set()
-    content = _content(config_dir() / f"{config_name}.yaml")
-    keys = [key for key in walk(own) if key.name.partition(".")[0] not in taken | shared]
-    described = [_described(key, key.name, {"": content}) for key in keys]
-    return [found for found in described if found.defaults or not found.name.startswith("baseline.")]
+    elsewhere = {group.partition("/")[0] for group in groups_of(config_name)} - set(DELTAS)
+    if own is not Train and issubclass(own, Train):
+        elsewhere |= set(keys_of(Train))
+    files = {"": _content(config_dir() / f"{config_name}.yaml")}
+    keys = [
+        _described(key, key.name, files) for key in _keys(config_name) if key.name.partition(".")[0] not in elsewhere
+    ]
+    return [one for one in keys if one.defaults or not one.name.startswith("baseline.")]
 
 
 def keys_of_group(group: str) -> list[Described]:
     """The keys of all choices of a group, each once, without those of the groups within it."""
     prefix = f"{group.replace('/', '.')}."
-    inner = tuple(f"{other.replace('/', '.')}" for other in groups_of() if other.startswith(f"{group}/"))
+    inner = tuple(f"{other.replace('/', '.')}." for other in groups_of() if other.startswith(f"{group}/"))
     files = {choice.name: _content(choice.path) for choice in choices_of(group)}
-    usual = usual_choice(group)
-    found: dict[str, Described] = {}
-    for key in walk(Train):
-        within = any(key.name == name or key.name.startswith(f"{name}.") for name in inner)
-        if key.name.startswith(prefix) and not within and key.name not in found:
-            found[key.name] = _described(key, key.name.removeprefix(prefix), files, usual)
-    return [one for one in found.values() if one.defaults or not group.endswith("transforms")]
+    usual, own = usual_choice(group), dict[str, Key]()
+    for key in _keys():
+        if key.name.startswith(prefix) and not f"{key.name}.".startswith(inner):
+            own.setdefault(key.name, key)
+    keys = [_described(key, name.removeprefix(prefix), files, usual) for name, key in own.items()]
+    return [one for one in keys if one.defaults or not group.endswith("transforms")]
 
 
-def _described(key: Key, name: str, files: Mapping[str, DictConfig], usual: str = "") -> Described:
+def _described(key: Key, name: str, files: Mapping[str, Content], usual: str = "") -> Described:
     """A key with the values of files that stand for each other: the usual choice's first, then the commonest."""
     values: dict[str, list[str]] = {}
     for choice, content in files.items():
-        if raw := _raw(content, name):
-            values.setdefault(_shown(raw[0]), []).append(choice)
+        for value in _values(content, name):
+            values.setdefault(_shown(value), []).append(choice)
     ordered = sorted(values.items(), key=lambda pair: (usual not in pair[1], -len(pair[1])))
     everywhere = sum(map(len, values.values())) == len(files)
-    named = {value: () if everywhere and i == 0 else tuple(choices) for i, (value, choices) in enumerate(ordered)}
-    return Described(key, named)
+    return Described(
+        key, {value: () if everywhere and i == 0 else (*names,) for i, (value, names) in enumerate(ordered)}
+    )
 
 
 def _shown(value: Any) -> str:
     """A value as it is typed in an override."""
     if isinstance(value, Mapping):
-        return "its keys"
+        return ITS_KEYS
     if isinstance(value, list):
         return f"[{', '.join(map(_shown, value))}]"
     if isinstance(value, str):
@@ -197,7 +192,7 @@ def all_keys() -> list[Described]:
     """Every key of the verbs and groups, in the order of the page."""
     keys = [key for name in SCHEMAS for key in keys_of_verb(name)]
     keys += [key for group in groups_of() if group not in DELTAS for key in keys_of_group(group)]
-    return list({(key.name, key.key.rule.meaning): key for key in keys}.values())
+    return list({(one.name, one.key.meaning): one for one in keys}.values())
 
 
 PAGE_HEAD = """# Every key
@@ -226,7 +221,15 @@ def keys_page() -> str:
 
 
 def _key_table(keys: Sequence[Described]) -> str:
-    rows = [(f"`{one.name}`", one.key.kind, one.shown, one.key.rule.meaning) for one in keys]
+    def shown(one: Described) -> str:
+        values = [
+            (value if value in (REQUIRED, ITS_KEYS) else f"`{value}`")
+            + (f" in {', '.join(f'`{name}`' for name in names)}" if names else "")
+            for value, names in one.defaults.items()
+        ]
+        return "; ".join(values)
+
+    rows = [(f"`{one.name}`", one.key.kind, shown(one), one.key.meaning) for one in keys]
     return _markdown(("key", "type", "default", "meaning"), rows)
 
 
@@ -235,50 +238,25 @@ def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
-# Topic of `deitlt list` -> (what it lists, the groups that it shows).
-TOPICS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "experiments": ("recipes: data, networks and epochs in one name", ("experiment",)),
-    "methods": ("DeiT-LT, baselines and ablations of any recipe", ("method",)),
-    "datasets": ("data sets, and a folder of your own", ("data",)),
-    "samplers": ("which images an epoch has, and in which order", ("data/sampler",)),
-    "teachers": ("recipes of a teacher, and its network", ("teacher", "teacher/model")),
-    "students": (
-        "recipes of a student, its network, and what DIST learns",
-        ("student", "student/model", "student/distillation"),
-    ),
-    "models": ("networks; with a pattern such as 'deit*' timm's, too", ("teacher/model", "student/model")),
-    "losses": ("what teacher and student learn the targets by", ("teacher/loss", "student/loss")),
-    "transforms": ("what teacher and student see of an image", ("teacher/transforms", "student/transforms")),
-    "sweeps": ("ready sweeps, for deitlt train -m", ("sweep",)),
-}
-
-
-def choices_of_topic(name: str) -> list[Choice]:
-    """The choices of a topic, or of a single group such as teacher/schedule.
-
-    Raises:
-        ConfigError: there is neither.
-    """
-    if name in TOPICS:
-        return [choice for group in TOPICS[name][1] for choice in choices_of(group)]
-    if name in groups_of():
-        return choices_of(name)
-    raise ConfigError(f"{name!r} is no topic of deitlt list; {nearest(name, [*TOPICS, 'keys', *groups_of()])}")
-
-
-# Keys of groups that are typed often; all others are in `deitlt list keys`.
+# Keys of groups that are typed often with a verb; all others are in `deitlt list keys`.
 COMMON: dict[str, tuple[str, ...]] = {
     "train": (
         *("data.root", "data.imbalance_factor", "data.val_fraction", "trainer.devices", "trainer.precision"),
         *("teacher.epochs", "teacher.batch_size", "teacher.checkpoint", "student.epochs", "student.batch_size"),
         *("student.optimizer.lr", "student.drw.start_epoch", "student.distillation.alpha"),
     ),
-    "inspect": ("data.root", "data.imbalance_factor", "data.max_count"),
+    "inspect": ("seed", "paths.output_dir", "data.root", "data.imbalance_factor", "data.max_count"),
     "benchmark": ("trainer.devices", "trainer.precision", "student.batch_size"),
 }
 _WIDTH = (72, 110)  # columns; narrower and wider terminals wrap, or leave room
-_LONGEST = 34  # letters of a key with its default
+_LONGEST = 30  # letters of a name before what is said of it
 _MOST = 14  # choices that are named; of more, those that others begin with, and where to see all
+MORE = (
+    ("deitlt list", "what there is to choose from, with a line on each"),
+    ("deitlt list keys [PREFIX]", "every key: type, default, meaning"),
+    ("deitlt {verb} ... --cfg job", "the whole configuration, with the overrides beside it"),
+    ("deitlt {verb} --hydra-help", "Hydra's flags: --info, --config-dir, ..."),
+)
 
 
 def verb_help(verb: str, config_name: str, what: str) -> str:
@@ -290,34 +268,21 @@ def verb_help(verb: str, config_name: str, what: str) -> str:
         what: what it does, in a clause.
     """
     width = min(max(shutil.get_terminal_size().columns, _WIDTH[0]), _WIDTH[1])
-    takes_recipes = not issubclass(SCHEMAS[config_name], Recipe)
-    groups = (
-        groups_of()
-        if verb == "train"
-        else ["experiment", *(["method", "data", "trainer"] if takes_recipes else ["data"])]
+    takes_recipes, is_train = not issubclass(SCHEMAS[config_name], Recipe), verb == "train"
+    few = ["experiment", "method", "data", "trainer"] if takes_recipes else ["experiment", "data"]
+    examples = [line for command, said in EXAMPLES[verb] for line in (f"  deitlt {command}", f"      {said}")]
+    note = ["  experiment=digits unless another is named; it changes some of these: --cfg job shows all"]
+    more = [("deitlt train --help", "all groups of choices")] if takes_recipes and not is_train else []
+    more += [(command.format(verb=verb), said) for command, said in MORE]
+    return "\n".join(
+        [
+            *(f"deitlt {verb} [KEY=VALUE ...]: {what}", "", "Commands", *examples, "", "Choices (GROUP=NAME)"),
+            *_columns([(group, _choices(group)) for group in (groups_of() if is_train else few)], width),
+            *("", "Keys (KEY=VALUE), with their defaults"),
+            *_columns([_row(one) for one in _help_keys(verb, config_name)], width),
+            *(*(note if takes_recipes else []), "", "More", *_columns(more, width)),
+        ]
     )
-    keys = [_row(key) for key in _help_keys(verb, config_name)]
-    note = ""
-    if takes_recipes:
-        note = "\n  experiment=digits unless another is named; it changes some of these: --cfg job shows all"
-    parts = [
-        f"deitlt {verb} [KEY=VALUE ...]: {what}",
-        _examples(verb, width),
-        _columns("Choices (GROUP=NAME)", [(group, _choices(group)) for group in groups], width),
-        _columns("Keys (KEY=VALUE), with their defaults", keys, width) + note,
-        _more(verb, takes_recipes and verb != "train"),
-    ]
-    return "\n\n".join(parts)
-
-
-def _examples(verb: str, width: int) -> str:
-    rows = [(f"deitlt {command}", what) for command, what in EXAMPLES[verb]]
-    longest = max(len(command) for command, _ in rows)
-    if all(longest + len(what) + 4 <= width for _, what in rows):
-        lines = [f"  {command:<{longest}}  {what}" for command, what in rows]
-    else:
-        lines = [line for command, what in rows for line in (f"  {command}", f"      {what}")]
-    return "\n".join(["Commands", *lines])
 
 
 def _choices(group: str) -> str:
@@ -326,49 +291,29 @@ def _choices(group: str) -> str:
     if len(names) > _MOST:
         alone = [n for n in names if "/" not in n and not any(n.startswith(f"{other}_") for other in names)]
         return f"{', '.join(alone[:_MOST])}, ...: deitlt list {group}s shows all {len(names)}"
-    said = group_comment(group) if group not in DELTAS else ""
-    return ", ".join(names) + (f"  ({said.partition(';')[0]})" if said else "")
+    return ", ".join(names) + (f"  ({group_comment(group).partition(';')[0]})" if group not in DELTAS else "")
 
 
 def _help_keys(verb: str, config_name: str) -> list[Described]:
     """The verb's own keys but those within a section, and the commonest of its groups."""
-    every = [one for one in keys_of_verb(config_name) if one.name != "paths"]
-    own = [one for one in every if "." not in one.name or one.name.startswith("paths.")]
-    if verb == "inspect":
-        own = [one for one in own if one.name in ("seed", "paths.output_dir")]
-    groups = [group for group in groups_of() if group not in DELTAS]
-    known = {one.name: one for group in groups for one in keys_of_group(group)} if verb in COMMON else {}
+    own = keys_of_verb(config_name) if verb == config_name else []
+    own = [one for one in own if ("." not in one.name or one.name.startswith("paths.")) and one.name != "paths"]
+    known = {one.name: one for one in all_keys()} if verb in COMMON else {}
     return own + [known[name] for name in COMMON.get(verb, ())]
 
 
 def _row(one: Described) -> tuple[str, str]:
     shown = f"{one.name}=" + ("" if one.default == REQUIRED else one.default)
     name = shown if len(shown) <= _LONGEST else one.name
-    return (name if one.key.is_leaf else f"{one.name}.*"), one.key.rule.said.partition("; ")[0]
+    return f"{one.name}.*" if one.key.nodes else name, f"{one.key.unit} {one.key.meaning}".strip().partition("; ")[0]
 
 
-def _columns(heading: str, rows: Sequence[tuple[str, str]], width: int) -> str:
-    """Two columns, the second wrapped; a name that is too long for the first has a line of its own."""
-    column = min(max(len(name) for name, _ in rows), 30) + 4
-    lines = [heading]
-    for name, text in rows:
-        first = f"  {name}".ljust(column)
-        wrapped = textwrap.wrap(text, width - column, break_on_hyphens=False) or [""]
-        if len(first) > column:
-            lines.append(first)
-            first = " " * column
-        lines.append(f"{first}{wrapped[0]}".rstrip())
-        lines += [" " * column + line for line in wrapped[1:]]
-    return "\n".join(lines)
-
-
-def _more(verb: str, takes_train: bool) -> str:
-    rows = [("deitlt train --help", "all groups of choices")] if takes_train else []
-    rows += [
-        ("deitlt list", "what there is to choose from, with a line on each"),
-        ("deitlt list keys [PREFIX]", "every key: type, default, meaning"),
-        (f"deitlt {verb} ... --cfg job", "the whole configuration, with the overrides beside it"),
-        (f"deitlt {verb} --hydra-help", "Hydra's flags: --info, --config-dir, ..."),
+def _columns(rows: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """Two columns, the second wrapped."""
+    column = min(max(len(name) for name, _ in rows), _LONGEST) + 4
+    begins = [f"  {name}  ".ljust(column) for name, _ in rows]
+    texts = [text for _, text in rows]
+    return [
+        textwrap.fill(text, width, initial_indent=begin, subsequent_indent=" " * column, break_on_hyphens=False)
+        for begin, text in zip(begins, texts, strict=True)
     ]
-    longest = max(len(command) for command, _ in rows)
-    return "\n".join(["More", *(f"  {command:<{longest}}  {what}" for command, what in rows)])

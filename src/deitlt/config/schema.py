@@ -4,11 +4,10 @@ Values stand in conf/, meanings here: `deitlt list keys`, help, docs/config.md, 
 typed are walks over these classes. A key is a field; what is instantiated is described in `parts`.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from deitlt.config import parts
-from deitlt.config.keys import key, part
+from deitlt.config.keys import Node, key
 
 STAGES = ("teacher", "student", "baseline")
 LABEL_ORDERS = ("auto", "original", "authors", "sorted")
@@ -25,22 +24,12 @@ RENAMED = {
     "teacher_view": "teacher_input",
     "data.resident": "data.cache_on_device",
 }
-# Keys that older versions had -> what to do in their place.
-GONE = {
-    **{"student.teacher_view.store": "leave it out", "data.decoder": "leave it out"},
-    **dict.fromkeys(
-        ("teacher.devices", "student.devices"), "type trainer.devices=N, and train stages apart if need be"
-    ),
-    "trainer.lost_after": "leave it out",
-}
 
 
-@dataclass
-class Data:
+class Data(Node, target="deitlt.data.LongTailDataModule"):
     """Which images, and how long their tail is."""
 
-    target: ClassVar[str] = "deitlt.data.LongTailDataModule"
-    sampler: Any = part("which images an epoch has, and in which order", *parts.SAMPLERS)
+    sampler: parts.Sampler = key("which images an epoch has, and in which order")
     name: str = key("digits, cifar10, cifar100, folder, imagenet_lt, inat18, places_lt, lists, or one registered")
     root: str = key("folder of the data, where the data set has files", path=True)
     download: bool = key("fetch absent files, where the data set can")
@@ -93,11 +82,9 @@ class Data:
     test_list: str | None = key("the same file of the test images", path=True)
 
 
-@dataclass
-class Trainer:
+class Trainer(Node, is_open=True):
     """On what it runs; every other key is an argument of lightning.Trainer."""
 
-    is_open: ClassVar[bool] = True
     accelerator: str = key("what it runs on; auto: a GPU if there is one", choices=("auto", "cpu", "gpu"))
     devices: int | str = key("devices of each host; auto: all of them", at_least=1, choices=("auto",))
     num_nodes: int = key("hosts to expect, whose ranks torchrun or srun starts (see docs/clusters.md)", at_least=1)
@@ -115,8 +102,7 @@ class Trainer:
     deterministic: bool = key("ask torch for deterministic kernels on the GPU, at some cost")
 
 
-@dataclass
-class WandB:
+class WandB(Node):
     """Weights & Biases."""
 
     project: str = key("W&B project")
@@ -128,15 +114,13 @@ class WandB:
     )
 
 
-@dataclass
-class Logger:
+class Logger(Node):
     """Where numbers go."""
 
     wandb: WandB | None = key("Weights & Biases; null: none")
 
 
-@dataclass
-class Drw:
+class Drw(Node):
     """Deferred re-weighting."""
 
     start_epoch: int = key("first epoch with weights, counted from 0")
@@ -144,16 +128,14 @@ class Drw:
     stop_mixing: bool = key("unmixed images and hard labels from then on")
 
 
-@dataclass
-class Ema:
+class Ema(Node):
     """Moving average of the weights."""
 
     decay: float = key("share of the average that an update keeps", at_least=0, below=1)
     warmup: bool = key("begin with a small decay")
 
 
-@dataclass
-class Sam:
+class Sam(Node):
     """Sharpness-aware minimisation."""
 
     enabled: bool = key("SAM, or plain steps")
@@ -163,39 +145,34 @@ class Sam:
         choices=("rank", "global"),
         optional=True,
     )
-    rho: Any = part(
-        "radius of the neighbourhood, over time", parts.ConstantRho, parts.LinearRho, parts.StepRho, optional=True
-    )
+    rho: parts.Rho = key("radius of the neighbourhood, over time", optional=True)
 
 
-@dataclass
-class TeacherTransforms:
+class TeacherTransforms(Node):
     """What the teacher sees."""
 
-    train: Any = part(
-        "of a training image", *parts.IMAGE_TRANSFORMS, parts.BatchTransform, parts.PairedTransform, parts.MultiCrop
+    train: parts.ImageTransform | parts.BatchTransform | parts.PairedTransform | parts.MultiCrop = key(
+        "of a training image"
     )
     mixing: parts.Mixup | None = key("of a batch, by Mixup and CutMix; null: none")
-    evaluation: Any = part("of a test image", parts.Evaluation)
+    evaluation: parts.Evaluation = key("of a test image")
 
 
-@dataclass
-class StudentTransforms:
+class StudentTransforms(Node):
     """What the student sees."""
 
-    train: Any = part("of a training image", *parts.IMAGE_TRANSFORMS, parts.BatchTransform, parts.MultiCrop)
+    train: parts.ImageTransform | parts.BatchTransform | parts.MultiCrop = key("of a training image")
     mixing: parts.Mixup | None = key("of a batch, by Mixup and CutMix; null: none")
     teacher_sees: str = key(
         "of several crops: global (local ones learn the first global one's label) | both", choices=("both", "global")
     )
-    evaluation: Any = part("of a test image", parts.Evaluation)
+    evaluation: parts.Evaluation = key("of a test image")
 
 
-@dataclass
-class Stage:
+class Stage(Node):
     """What teacher and student have in common."""
 
-    module: Any = part("how it is trained", parts.StudentModule, parts.TeacherModule, parts.PaCoTeacherModule)
+    module: parts.Module = key("how it is trained")
     epochs: int = key("passes over the training images", at_least=1)
     images_per_update: int = key("over all devices and micro-batches", "images", at_least=1)
     batch_size: int = key(
@@ -209,8 +186,8 @@ class Stage:
     drw: Drw | None = key("deferred re-weighting; null: none")
     ema: Ema | None = key("moving average of the weights, evaluated beside them; null: none")
     gradient_clip: float | None = key("largest norm of the gradient; null: any", at_least=0)
-    optimizer: Any = part("how its weights move", parts.Optimizer)
-    schedule: Any = part("learning rate over time", *parts.SCHEDULES)
+    optimizer: parts.Optimizer = key("how its weights move")
+    schedule: parts.Schedule = key("learning rate over time")
     sam: Sam = key("sharpness-aware minimisation")
     callbacks: dict[str, Any] = key(
         "of Lightning's or your own, beside ours: a name and a node with a _target_ for each", optional=True
@@ -218,22 +195,20 @@ class Stage:
     extends: str | None = key("the stage that this one changes; any node of a stage's keys is one", optional=True)
 
 
-@dataclass
 class Teacher(Stage):
     """The CNN that teaches."""
 
-    model: Any = part("the CNN", parts.TeacherModel, parts.PaCoModel)
-    loss: Any = part("what it learns the targets by", *parts.LOSSES)
+    model: parts.TeacherModel | parts.PaCoModel = key("the CNN")
+    loss: parts.Loss = key("what it learns the targets by")
     transforms: TeacherTransforms = key("what it sees of an image")
-    sampler: Any = part("which images an epoch has, and in which order", *parts.SAMPLERS)
+    sampler: parts.Sampler = key("which images an epoch has, and in which order")
     checkpoint: str | None = key(
         "a trained teacher's file or run, deitlt's or the authors'; the stage is then skipped", path=True
     )
     label_order: str = key(ORDER_MEANING, choices=LABEL_ORDERS)
 
 
-@dataclass
-class TeacherInput:
+class TeacherInput(Node):
     """How the student's image becomes the teacher's."""
 
     antialias: bool = key("smooth before making it smaller; the authors' environment did not")
@@ -241,14 +216,13 @@ class TeacherInput:
     precision: str = key("that the teacher answers in", choices=("32-true", "bf16-mixed"))
 
 
-@dataclass
 class Student(Stage):
     """The transformer that learns."""
 
-    model: Any = part("the transformer", parts.StudentModel)
-    loss: Any = part("what CLS learns from the targets by", *parts.LOSSES)
+    model: parts.StudentModel = key("the transformer")
+    loss: parts.Loss = key("what CLS learns from the targets by")
     transforms: StudentTransforms = key("what it sees of an image, and how a batch is mixed")
-    distillation: Any = part("what DIST learns from the teacher", parts.Distillation)
+    distillation: parts.Distillation = key("what DIST learns from the teacher")
     teacher_input: TeacherInput = key("how the student's image becomes the teacher's")
     init: str | None = key(
         "start from trained weights: a file or run, deitlt's or the authors', or timm:NAME; null: from scratch, as in "
@@ -258,8 +232,7 @@ class Student(Stage):
     checkpoint: str | None = key("a trained student's file or run; the stage is then skipped", path=True)
 
 
-@dataclass
-class Analysis:
+class Analysis(Node):
     """What becomes of the network while it trains."""
 
     every: int | None = key("between two analyses; the last epoch always has one; null: never", "epochs", at_least=1)
@@ -271,8 +244,7 @@ class Analysis:
     )
 
 
-@dataclass
-class Objective:
+class Objective(Node):
     """The one number that the jobs of a sweep (-m) are compared by."""
 
     metric: str | None = key(
@@ -282,8 +254,7 @@ class Objective:
     direction: str = key("which of two is better", choices=("maximize", "minimize"))
 
 
-@dataclass
-class Prune:
+class Prune(Node):
     """Stop jobs of a sweep that fall below the median of those that finished before."""
 
     after_trials: int | None = key(
@@ -292,15 +263,13 @@ class Prune:
     after_epochs: int = key("epochs of its stage that each job is given in any case", at_least=1)
 
 
-@dataclass
-class Sweep:
+class Sweep(Node):
     """How the jobs of a sweep are run."""
 
     prune: Prune = key("stop jobs that fall below the median of those that finished before")
 
 
-@dataclass
-class Paths:
+class Paths(Node):
     """Where files go."""
 
     runs: str = key("folder of all runs")
@@ -308,8 +277,7 @@ class Paths:
     sweep_dir: str = key("folder of a sweep (-m): its jobs' folders are 0, 1, ...")
 
 
-@dataclass
-class Train:
+class Train(Node):
     """The whole of a run: a list of choices, then what belongs to no single part."""
 
     data: Data = key("which images, and how long their tail is")
@@ -333,7 +301,9 @@ class Train:
     )
     report: bool = key("write report.html at the end: one page with tables, curves, pictures, commands")
     analysis: Analysis = key("what becomes of the network: curves analysis/..., files STAGE/analysis/epoch_NNNN.json")
-    baseline: Student = key("what the stage baseline changes in student: a plain ViT of its size, which nobody teaches")
+    baseline: Student = key(
+        "what the stage baseline changes in student: a plain ViT of its size, which nobody teaches", optional=True
+    )
     objective: Objective = key("the one number that the jobs of a sweep (-m) are compared by")
     sweep: Sweep = key("how the jobs of a sweep (-m) are run")
     paths: Paths = key("where files go")

@@ -1,9 +1,8 @@
-"""The schema of the verbs that do not train: what they have beside a recipe's choices."""
+"""The schema of the verbs that do not train, beside a recipe's choices; and what each verb is typed for."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from deitlt.config.keys import key
+from deitlt.config.keys import Node, key
 from deitlt.config.schema import (
     ANALYSES,
     LABEL_ORDERS,
@@ -25,8 +24,7 @@ NETWORKS = ("teacher", "sam_teacher", "student", "sam_student", "baseline", "sam
 ROUND = "of a round"
 
 
-@dataclass
-class Recipe:
+class Recipe(Node):
     """A recipe's choices, for the verbs that only ask which data a network knows and how it sees them."""
 
     data: Data = key("which images; none: the data that the checkpoint was trained on", optional=True)
@@ -41,7 +39,6 @@ class Recipe:
     ema: bool = key("of a student: the moving average instead of the trained weights")
 
 
-@dataclass
 class Asked(Recipe):
     """What the verbs that run a network on images have."""
 
@@ -50,14 +47,12 @@ class Asked(Recipe):
     num_workers: int = key("that read images; 0 reads in this one", "processes", at_least=0)
 
 
-@dataclass
 class Evaluate(Asked):
     """Measure a trained checkpoint on a test set."""
 
     paths: Paths = key("where files go")
 
 
-@dataclass
 class Predict(Asked):
     """Name the classes of images."""
 
@@ -69,7 +64,6 @@ class Predict(Asked):
     )
 
 
-@dataclass
 class Export(Recipe):
     """Write a trained checkpoint as files that other programs read."""
 
@@ -82,15 +76,13 @@ class Export(Recipe):
     output: str = key("folder to write to; files of the same names (model.onnx, ...) may not lie there", path=True)
 
 
-@dataclass
-class Agreement:
+class Agreement(Node):
     """Part of an analysis."""
 
     images: int = key("that the teacher is asked about, for each kind of input", "training images", at_least=1)
 
 
-@dataclass
-class Sharpness:
+class Sharpness(Node):
     """Part of an analysis."""
 
     images: int = key("whose loss is looked at, as many of each class as there are", "training images", at_least=1)
@@ -102,8 +94,7 @@ class Sharpness:
     seed: int = key("of directions and images", at_least=0)
 
 
-@dataclass
-class Rollout:
+class Rollout(Node):
     """Part of an analysis."""
 
     images: int = key(
@@ -111,7 +102,6 @@ class Rollout:
     )
 
 
-@dataclass
 class Analyze(Asked):
     """Measure what a trained network has become: attention, ranks, experts, calibration, agreement, sharpness."""
 
@@ -131,16 +121,14 @@ class Analyze(Asked):
     )
 
 
-@dataclass
-class Training:
+class Training(Node):
     """Part of the benchmark."""
 
     measured: list[str] = key("stages, without SAM and with it", choices=NETWORKS)
     batches: int = key("of a round, in whole epochs; longer epochs are cut to so many", "batches", at_least=1)
 
 
-@dataclass
-class Profile:
+class Profile(Node):
     """Part of the benchmark."""
 
     stage: str = key("whose steps", choices=NETWORKS)
@@ -149,7 +137,6 @@ class Profile:
     trace: str = key("the whole trace, for chrome://tracing or Perfetto", path=True)
 
 
-@dataclass
 class Benchmark(Train):
     """Measure training on this machine; the recipe is train's, with its overrides."""
 
@@ -168,11 +155,66 @@ class Benchmark(Train):
 
 
 # File in conf/ -> what it may hold.
-SCHEMAS: dict[str, type] = {
+SCHEMAS: dict[str, type[Node]] = {
     "train": Train,
     "evaluate": Evaluate,
     "predict": Predict,
     "export": Export,
     "analyze": Analyze,
     "benchmark": Benchmark,
+}
+# Verb -> (what to type after `deitlt`, what it does).
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "train": (
+        ("train experiment=demo", "teacher, student and a plain ViT on 405 digits, in minutes"),
+        ("train experiment=cifar10_lt_if100 trainer.devices=2", "the paper's recipe on two devices"),
+        ("train experiment=folder_cpu data.root=FOLDER", "your images: FOLDER/train/CLASS/*, FOLDER/test/CLASS/*"),
+        ("train resume=RUN", "go on with an interrupted run"),
+        ("train -m experiment=digits seed=0,1,2", "a sweep: one run for each value"),
+    ),
+    "evaluate": (
+        ("evaluate checkpoint=RUN", "a run's student on its test set"),
+        ("evaluate checkpoint=RUN ema=true", "its moving average"),
+        ("evaluate checkpoint=RUN stage=teacher", "its teacher"),
+        ("evaluate checkpoint=RUN data_root=FOLDER", "where the data were moved"),
+        ("evaluate checkpoint=FILE.pth experiment=imagenet_lt data_root=FOLDER", "a file of the authors'"),
+    ),
+    "predict": (
+        ("predict checkpoint=RUN images=FOLDER", "a CSV with the classes of each image"),
+        ("predict checkpoint=RUN images=cat.jpg top=5", "five classes of one image"),
+        ("predict checkpoint=RUN images=FOLDER output=answers.csv", "into another file"),
+        ("predict checkpoint=RUN images=FOLDER on_broken=skip", "leave out what cannot be decoded"),
+        ("predict checkpoint=RUN images=FOLDER stage=teacher", "by the teacher"),
+    ),
+    "export": (
+        ("export checkpoint=RUN", "safetensors, ONNX and torch.export, in export/"),
+        ("export checkpoint=RUN formats=[safetensors] output=FOLDER", "the weights alone"),
+        ("export checkpoint=RUN ema=true", "the moving average"),
+        ("export checkpoint=RUN stage=teacher", "the teacher"),
+        ("export checkpoint=RUN formats=[authors]", "a file that the authors' code and timm read"),
+    ),
+    "analyze": (
+        ("analyze checkpoint=RUN", "all that each network of a run can be asked"),
+        ("analyze checkpoint=RUN stage=student parts=[attention,rank]", "two parts of the student"),
+        ("analyze checkpoint=RUN images=1000", "on some of the images"),
+        ("analyze checkpoint=RUN stage=student ema=true folder=FOLDER", "the moving average, into a folder of its own"),
+        ("analyze checkpoint=FILE.pth experiment=imagenet_lt data_root=FOLDER", "a file of the authors'"),
+    ),
+    "inspect": (
+        ("inspect experiment=digits", "the tail, and what teacher and student see"),
+        ("inspect experiment=cifar10_lt_if100 data.imbalance_factor=0.02", "the same with a shorter tail"),
+        ("inspect experiment=folder_cpu data.root=FOLDER", "your images"),
+        (
+            "inspect experiment=digits student/transforms=multicrop student.transforms.train.local_size=8",
+            "other transforms",
+        ),
+        ("inspect experiment=digits method=deit", "a baseline's"),
+    ),
+    "benchmark": (
+        ("benchmark experiment=digits", "images/s of input, step and the whole"),
+        ("benchmark experiment=cifar10_lt_if100 generated=50000", "of a recipe whose data are not here"),
+        ("benchmark experiment=digits student/transforms=batch_small training.measured=[student]", "batch transforms"),
+        ("benchmark experiment=digits compare=timm", "timm's own loader and step beside ours"),
+        ("benchmark part=profile experiment=digits", "the most expensive operations of a step, and a trace"),
+    ),
 }

@@ -198,12 +198,12 @@ def _gone_on(config: DictConfig, folder: RunFolder) -> Run:
     content = plain(stored)
     refuse_strange_targets(content, str(folder.config))
     fresh = OmegaConf.create(_fresh(config, folder, fetches=False).config)  # an alias may mean another version now
-    ours, theirs = dict(leaves(fresh)), dict(leaves(stored))
+    ours, theirs = leaves(fresh), leaves(stored)
     for key in PATHS:
         if str(ours.get(key)).startswith(WANDB) and _typed(fresh, key) == _typed(stored, key):
             theirs[key] = ours[key]
     for key in sorted(ours.keys() | theirs.keys()):
-        if not key.startswith(("resume", "recipe", "data.exclude")) and ours.get(key) != theirs.get(key):
+        if not key.startswith(("resume", "recipe", "paths.", "data.exclude")) and ours.get(key) != theirs.get(key):
             raise ConfigError(
                 f"{folder.path} was begun with {key}={theirs.get(key)}, and {key}={ours.get(key)} cannot go on with "
                 "it; type the same words, or another paths.output_dir=FOLDER."

@@ -19,8 +19,6 @@ from deitlt.errors import ConfigError
 STAGES = ("teacher", "student", "baseline")  # that conf/train.yaml has; a configuration may have others
 STAGE_FILE = "stage.yaml"  # in a stage's folder: its configuration, with nothing of it 'auto' any more
 EXTENDS = "extends"  # in a node: the one that it changes
-# The nodes that may be null, and what they hold where they are not.
-NODES = {"drw": ("start_epoch", "beta", "stop_mixing"), "ema": ("decay", "warmup")}
 Plain = dict[str, Any]
 
 
@@ -298,23 +296,9 @@ def with_teacher(stage: StageConfig, config: DictConfig, run: RunFolder) -> Stag
     return replace(stage, teacher=str(path.absolute()))
 
 
-def _refuse_half_nodes(name: str, recipe: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a recipe's delta meets a node that is null: it then has only some of its keys."""
-    for node, keys in NODES.items():
-        given = recipe[node]
-        if given is not None and (missing := sorted(set(keys) - set(given))):
-            raise ConfigError(
-                f"{name}.{node} has no {missing[0]}, for the {name} that was chosen has no {node}, which the recipe "
-                f"changes; type {name}.{node}=null."
-            )
-
-
 def check_epochs(name: str, recipe: Mapping[str, Any]) -> None:
-    """Raise ConfigError where a stage's epochs contradict each other."""
+    """Raise ConfigError where re-weighting begins in none of a stage's epochs."""
     epochs, drw = recipe["epochs"], recipe["drw"]
-    _refuse_half_nodes(name, recipe)
-    if epochs < 1:
-        raise ConfigError(f"{name}.epochs={epochs} trains nothing; type 1 or more.")
     if drw is not None and not 0 <= drw["start_epoch"] < epochs:
         raise ConfigError(
             f"{name}.drw.start_epoch={drw['start_epoch']} is not among the epochs 0 to {epochs - 1}; "

@@ -28,9 +28,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from deitlt.config.checks import check_values
-from deitlt.config.compose import SWEEP_JOB, config_dir
-from deitlt.config.messages import explain
+from deitlt.config import config_dir
+from deitlt.config.checks import check_values, explain
+from deitlt.config.compose import SWEEP_JOB
 from deitlt.engine.objective import accuracies_at, check_objective, logged_as, objective_metric, objective_value
 from deitlt.errors import FAILED, INTERRUPTED, OK, ConfigError, Preempted, TrainingError
 from deitlt.reports.sweep import FINISHED, JOB_FILE, PRUNED, RUNNING, SweepJob, read_job, read_jobs

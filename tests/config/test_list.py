@@ -1,12 +1,11 @@
 import json
-import subprocess
-import sys
 
 import pytest
 
 from deitlt.cli import main
-from deitlt.config.compose import config_dir
-from deitlt.config.reference import TOPICS, choices_of, choices_of_topic, groups_of, keys_page
+from deitlt.commands.list import TOPICS, choices_of_topic
+from deitlt.config import config_dir
+from deitlt.config.reference import choices_of, groups_of, keys_page
 
 
 @pytest.fixture
@@ -91,18 +90,3 @@ def test_an_unknown_topic_is_answered_with_one_sentence(words, said, capsys):
     assert captured.out == ""
     assert said in captured.err
     assert captured.err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        *(["list"], ["list", "keys"], ["completion", "bash"]),
-        *([verb, "--help"] for verb in ("train", "report", "workspace", "list")),
-    ],
-)
-def test_neither_lists_nor_help_load_torch(words):
-    begin = "import contextlib, sys; from deitlt.cli import main"
-    run = f"with contextlib.suppress(SystemExit): main({words})"  # argparse's help ends the process
-    code = f"{begin}\n{run}\nprint('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "False"
