@@ -9,13 +9,13 @@ import os
 import random
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from numpy.random.mtrand import get_bit_generator, set_bit_generator  # as numpy.random has them, but typed
 from PIL import Image
@@ -61,22 +61,27 @@ class BatchTransformLike(Protocol):
 AnyTransform = ImageTransform | DeferredTransform | BatchTransformLike
 
 
-class Delivery(Protocol):
+class Delivery(ABC):
     """How training images reach the step.
 
     samples: what a `SampleKey` asks: (what travels, class id). uses_workers: whether there is work for workers.
     """
 
     samples: Dataset[Any]
-    uses_workers: bool
+    uses_workers = True
 
     def collate(self, samples: list[Any]) -> tuple[Any, Tensor]:
         """What travels of B images, and targets [B]."""
-        ...
+        images, labels = zip(*samples, strict=True)
+        return self.stacked(list(images)), torch.tensor(labels)
 
+    def stacked(self, images: list[Any]) -> Any:
+        """What travels of B images as tensors."""
+        return default_collate(images)
+
+    @abstractmethod
     def finish(self, travelled: Any, device: torch.device, rng: np.random.Generator) -> Images:
         """The transformed images of a batch that has arrived on its device; `rng` is this batch's own."""
-        ...
 
 
 def make_delivery(
@@ -102,28 +107,25 @@ def make_delivery(
     return StreamedImages(dataset, transform, seed, rank)
 
 
-class WorkerTransforms:
+class WorkerTransforms(Delivery):
     """Images that workers transform one by one."""
-
-    uses_workers = True
 
     def __init__(
         self, dataset: ImageDataset, transform: ImageTransform | DeferredTransform, seed: int, rank: int
     ) -> None:
         self.transform = deferred(transform)
-        self.samples: Dataset[Any] = TrainingImages(dataset, self.transform.in_worker, seed, rank)
+        self.samples = TrainingImages(dataset, self.transform.in_worker, seed, rank)
 
-    def collate(self, samples: list[Any]) -> tuple[Any, Tensor]:
-        """What the transform gave, as a batch, and targets [B]."""
-        images, labels = zip(*samples, strict=True)
-        return self.transform.collate(list(images)), torch.tensor(labels)
+    def stacked(self, images: list[Any]) -> Any:
+        """What the transform gave, as a batch."""
+        return self.transform.collate(images)
 
     def finish(self, travelled: Any, device: torch.device, rng: np.random.Generator) -> Images:
         """What the transform does on the device, if anything."""
         return self.transform.on_device(travelled)
 
 
-class CachedImages:
+class CachedImages(Delivery):
     """Images of one size that live on the device: their indices travel, and the batch is gathered there.
 
     They are decoded when the first batch comes, onto its device, and stay there.
@@ -132,14 +134,8 @@ class CachedImages:
     uses_workers = False
 
     def __init__(self, dataset: ImageDataset, transform: BatchTransformLike) -> None:
-        self.dataset, self.transform = dataset, transform
-        self.samples: Dataset[Any] = _Indices(dataset.labels)
+        self.dataset, self.transform, self.samples = dataset, transform, Samples(dataset)
         self.levels: Tensor | None = None
-
-    def collate(self, samples: list[Any]) -> tuple[Any, Tensor]:
-        """Indices [B], and targets [B]."""
-        indices, labels = zip(*samples, strict=True)
-        return torch.tensor(indices), torch.tensor(labels)
 
     def finish(self, travelled: Tensor, device: torch.device, rng: np.random.Generator) -> Tensor:
         """indices: [B] -> those images, transformed."""
@@ -148,27 +144,45 @@ class CachedImages:
         return self.transform(self.levels.index_select(0, travelled), rng)
 
 
-class StreamedImages:
+class StreamedImages(Delivery):
     """Images that workers send as uint8: arrays whole, files as random crops."""
-
-    uses_workers = True
 
     def __init__(self, dataset: ImageDataset, transform: BatchTransformLike, seed: int, rank: int) -> None:
         self.transform, self.cropped = transform, path_of(dataset) is not None
-        self.samples: Dataset[Any] = _Crops(dataset, transform, seed, rank) if self.cropped else _Whole(dataset)
-
-    def collate(self, samples: list[Any]) -> tuple[Any, Tensor]:
-        """Images [B, 3, H, W] uint8, and targets [B]."""
-        images, labels = zip(*samples, strict=True)
-        return default_collate(list(images)), torch.tensor(labels)
+        self.samples = Crops(dataset, transform, seed, rank) if self.cropped else WholeImages(dataset)
 
     def finish(self, travelled: Tensor, device: torch.device, rng: np.random.Generator) -> Tensor:
         """images: [B, 3, H, W] uint8 -> transformed."""
         return self.transform(travelled, rng, cropped=self.cropped)
 
 
-class TrainingImages(Dataset[tuple[Any, int]]):
-    """Randomly transformed images, asked for by `SampleKey`.
+class Samples(Dataset[tuple[Any, int]]):
+    """What travels of single images and their class ids, asked for by `SampleKey`: where they stand."""
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: SampleKey) -> tuple[Any, int]:
+        return self.of(key.index), int(self.dataset.labels[key.index])
+
+    def of(self, index: int) -> Any:
+        """What travels of an image."""
+        return index
+
+
+class WholeImages(Samples):
+    """Whole images, uint8 [3, H, W]."""
+
+    def of(self, index: int) -> Tensor:
+        """Its levels."""
+        return levels_of(self.dataset, index)
+
+
+class TrainingImages(Samples):
+    """Randomly transformed images.
 
     What is drawn depends on (seed, rank, epoch, index, repeat) alone: not on the number of workers, on what was drawn
     before, nor on where a run was resumed.
@@ -181,11 +195,8 @@ class TrainingImages(Dataset[tuple[Any, int]]):
     """
 
     def __init__(self, dataset: ImageDataset, transform: Callable[[Image.Image], Any], seed: int, rank: int) -> None:
-        self.dataset, self.transform = dataset, transform
-        self.seed, self.rank = seed, rank
-
-    def __len__(self) -> int:
-        return len(self.dataset)
+        super().__init__(dataset)
+        self.transform, self.seed, self.rank = transform, seed, rank
 
     def __getitem__(self, key: SampleKey) -> tuple[Any, int]:
         return self.__getitems__([key])[0]
@@ -193,12 +204,29 @@ class TrainingImages(Dataset[tuple[Any, int]]):
     def __getitems__(self, keys: list[SampleKey]) -> list[tuple[Any, int]]:
         """A batch, for which the global generators are lent once."""
         with lent_rng() as seed:
-            return [self._draw(key, seed) for key in keys]
+            return [self._drawn(key, seed) for key in keys]
 
-    def _draw(self, key: SampleKey, seed: Callable[..., None]) -> tuple[Any, int]:
-        picture = self.dataset[key.index]
+    def _drawn(self, key: SampleKey, seed: Callable[..., None]) -> tuple[Any, int]:
         seed(self.seed, self.rank, *key)
-        return self.transform(picture), int(self.dataset.labels[key.index])
+        return super().__getitem__(key)
+
+    def of(self, index: int) -> Any:
+        """Its picture, transformed."""
+        return self.transform(self.dataset[index])
+
+
+class Crops(TrainingImages):
+    """Random crops of image files, uint8 [3, S, S]."""
+
+    def __init__(self, dataset: ImageDataset, transform: BatchTransformLike, seed: int, rank: int) -> None:
+        super().__init__(dataset, transform.worker_crop(), seed, rank)
+        self.image_size = transform.image_size
+
+    def of(self, index: int) -> Tensor:
+        """Its crop."""
+        path = path_of(self.dataset)
+        assert path is not None, "arrays are streamed whole"
+        return decode_crop(path(index), self.transform, self.image_size)
 
 
 class EvaluationImages(Dataset[tuple[Images, int]]):
@@ -219,50 +247,6 @@ class EvaluationImages(Dataset[tuple[Images, int]]):
         """The image and its class id, or `IGNORED` where it only fills up a batch."""
         index, counted = item
         return self.transform(self.dataset[index]), int(self.dataset.labels[index]) if counted else IGNORED
-
-
-class _Indices(Dataset[tuple[int, int]]):
-    """Where an image stands, and its class id."""
-
-    def __init__(self, labels: npt.NDArray[np.int64]) -> None:
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, key: SampleKey) -> tuple[int, int]:
-        return key.index, int(self.labels[key.index])
-
-
-class _Whole(Dataset[tuple[Tensor, int]]):
-    """Whole images, uint8 [3, H, W]."""
-
-    def __init__(self, dataset: ImageDataset) -> None:
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
-        return levels_of(self.dataset, key.index), int(self.dataset.labels[key.index])
-
-
-class _Crops(Dataset[tuple[Tensor, int]]):
-    """Random crops of image files, uint8 [3, S, S]; a crop depends on (seed, rank, key) alone."""
-
-    def __init__(self, dataset: ImageDataset, transform: BatchTransformLike, seed: int, rank: int) -> None:
-        self.dataset, self.crop, self.image_size = dataset, transform.worker_crop(), transform.image_size
-        self.seed, self.rank = seed, rank
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, key: SampleKey) -> tuple[Tensor, int]:
-        path = path_of(self.dataset)
-        assert path is not None, "arrays are streamed whole"
-        with isolated_rng(self.seed, self.rank, *key):
-            crop = decode_crop(path(key.index), self.crop, self.image_size)
-        return crop, int(self.dataset.labels[key.index])
 
 
 def should_cache(dataset: ImageDataset, cache: Cache, device: torch.device) -> bool:
