@@ -64,6 +64,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_that_was_not(tiny, tmp
             same_end(run, tmp_path / "whole", stage)
         mine, other = (_metrics(folder) for folder in (run, tmp_path / "whole"))
         assert mine == other
+        assert (run / "report.html").exists() == (tmp_path / "whole" / "report.html").exists()
         left = [str(file) for file in run.rglob(".*") if file.is_file()]
         assert left == []
         runs += 1

@@ -180,6 +180,17 @@ def test_a_run_that_was_killed_before_its_test_is_tested(tiny, teacher, tmp_path
     assert (run / "metrics.json").exists()
 
 
+def test_a_run_that_was_killed_while_it_was_written_is_written(tiny_vit, tmp_path):
+    run = tmp_path / "run"
+    assert main(["train", *tiny_vit, f"paths.output_dir={run}"]) == 0
+    (run / ".lock").touch()  # its process never came to remove it
+    (run / "per_class.csv").unlink()
+    assert main(["train", f"resume={run}"]) == 0
+    assert (run / "per_class.csv").exists()
+    assert not (run / ".lock").exists()
+    assert main(["train", f"resume={run}"]) == 2
+
+
 def test_a_run_goes_on_where_its_data_were_moved(image_folder, tiny_vit, tmp_path):
     run, moved = tmp_path / "run", tmp_path / "moved"
     words = ["data=folder", f"data.root={image_folder}", "data.imbalance_factor=null", "data.max_count=null"]

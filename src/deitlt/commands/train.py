@@ -34,7 +34,7 @@ def main(config: DictConfig) -> None:
         )
     run = from_first_rank(lambda: open_run(config))
     console = Console(quiet=not is_first())
-    if run.folder.metrics.exists():  # a scheduler may start a finished run again
+    if run.folder.finished:  # a scheduler may start a finished run again
         console.out(f"{run.folder.path} holds a finished run", highlight=False)
         return
     trainer = run.config["trainer"]

@@ -55,8 +55,18 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """What the run found; written after its last stage, so it marks a finished run."""
+        """What the run found; written after its last stage."""
         return self.path / "metrics.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains the run; one that was killed leaves it, free to be taken."""
+        return self.path / ".lock"
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything was written: a process that was killed after metrics.json may have drawn no page yet."""
+        return self.metrics.exists() and not self.lock.exists()
 
     @property
     def log(self) -> Path:
@@ -107,8 +117,7 @@ class RunFolder:
 
             def take() -> None:
                 self.path.mkdir(parents=True, exist_ok=True)
-                lock = self.path / ".lock"
-                file = held.enter_context(lock.open("w"))
+                file = held.enter_context(self.lock.open("w"))
                 try:
                     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's not shared with data workers
                 except OSError as error:
@@ -116,7 +125,7 @@ class RunFolder:
                         f"{self.path} is being trained by another process; wait for its end, or type another "
                         "paths.output_dir=FOLDER."
                     ) from error
-                held.callback(lock.unlink, missing_ok=True)
+                held.callback(self.lock.unlink, missing_ok=True)
                 for left in (*self.path.glob(".*.*"), *self.path.glob("*/.*.*")):
                     if left.suffix[1:].isdecimal():  # write_atomically's temporary file
                         left.unlink(missing_ok=True)
@@ -130,7 +139,7 @@ class RunFolder:
             ConfigError: if there is no run here, or it is finished.
             CheckpointError: if no epoch was finished.
         """
-        if self.metrics.exists():
+        if self.finished:
             raise ConfigError(f"{self.path} holds a finished run; there is nothing to resume: see {self.metrics}.")
         if not self.path.is_dir() or not self.config.exists():
             raise CheckpointError(f"{self.path} holds no run; type resume=FOLDER with a folder that has a config.yaml.")
