@@ -79,7 +79,7 @@ def test_hyper_parameters_are_not_written(tmp_path):
     logger = AppendingCSVLogger(tmp_path)
     logger.log_hyperparams({"width": 64})
     assert not list(tmp_path.iterdir())
-    assert (logger.save_dir, logger.log_dir) == (str(tmp_path), str(tmp_path))
+    assert logger.save_dir == str(tmp_path)
     assert (logger.name, logger.version) == ("", "")
 
 
@@ -130,3 +130,12 @@ def test_a_resumed_training_shows_each_step_once(tmp_path):
     assert text(tmp_path).splitlines()[:4] == before
     assert "99" not in [row["train/loss_step"] for row in rows(tmp_path)]
     assert all(row["train/loss_epoch"] and row["val/loss"] for row in rows(tmp_path)[2::3])
+
+
+def test_a_trainer_that_begins_leaves_the_rows_of_an_earlier_process(tmp_path):
+    AppendingCSVLogger(tmp_path).log_metrics({"epoch": 0, "a": 1}, step=0)
+    before = text(tmp_path)
+    again = AppendingCSVLogger(tmp_path)
+    trainer = L.Trainer(logger=again, max_epochs=0, accelerator="cpu", enable_progress_bar=False)
+    trainer.fit(L.pytorch.demos.boring_classes.BoringModel())
+    assert text(tmp_path) == before

@@ -22,7 +22,7 @@ class Reweighted(Protocol):
 class DeferredReweighting(L.Callback):
     """From epoch K weights the loss by inverse effective numbers, and ends mixing where the recipe says so.
 
-    DRW is Cao et al. (2019), section 3.4; the weights are Cui et al. (2019), equation 4. The callback
+    DRW is Cao et al. (2019), section 3.4; the weights are `losses.effective_number_weights`. The callback
     keeps no state: each epoch it sets what that epoch needs, so a resumed run is right without help.
 
     Args:

@@ -68,7 +68,8 @@ def _refuse_renamed(override: Override) -> None:
     new = "/".join(".".join(RENAMED.get(word, word) for word in part.split(".")) for part in key.split("/"))
     new = RENAMED.get(new, new)
     if new != key:
-        raise ConfigError(f"{key} is called {new} now; type {(override.input_line or key).replace(key, new, 1)}.")
+        word = (override.input_line or key).replace(key, new, 1)
+        raise ConfigError(f"{key} is called {new} now; type {word.replace('transforms=device', 'transforms=batch')}.")
 
 
 def _several(override: Override, key: Key | None) -> str:
@@ -274,7 +275,7 @@ def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str
 
 def _unknown_choice(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    if group in PLUGINS:
+    if group in PLUGINS and not any(name in option for option in error.options or []):
         return f"{group}={name} is not installed; type pip install 'deitlt[sweep]'."
     options = [option for option in error.options or [] if option != "base"]
     if not options:

@@ -146,7 +146,7 @@ class MultiCrop(StudentTransform, target="deitlt.transforms.multi_crop_transform
 class ThreeAugment(CropFlip, target="deitlt.transforms.three_augment_transform"):
     """DeiT-III's transform."""
 
-    rand_augment: str | None = key("timm's description of RandAugment; null: none")
+    rand_augment: str | None = key("not used: the three stand in its place")
     jitter: float = key("strength of the change of brightness, contrast and saturation", at_least=0, at_most=1)
     erasing: float = key("probability of filling a rectangle with noise", at_least=0, at_most=1)
 

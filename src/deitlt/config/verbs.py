@@ -21,7 +21,6 @@ OF_FILES = "a .ckpt file or the folder of a run or stage; with experiment= also 
 OF_STAGES = "of a run's folder"
 ACCELERATORS = ("auto", "cpu", "gpu")
 NETWORKS = ("teacher", "sam_teacher", "student", "sam_student", "baseline", "sam_baseline")
-ROUND = "of a round"
 
 
 class Recipe(Node):

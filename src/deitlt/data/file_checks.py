@@ -128,7 +128,7 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
-_AT_ONCE = 2**14
+_DECODED_AT_ONCE = 2**14
 
 
 def find_broken(source: ImageDataset) -> list[str]:
@@ -142,8 +142,8 @@ def find_broken(source: ImageDataset) -> list[str]:
         return []
     broken: set[str] = set()
     with ThreadPool(os.cpu_count()) as pool:  # threads suffice: Pillow decodes outside Python's lock
-        for first in range(0, len(source), _AT_ONCE):  # all names at once would be gigabytes for ten million files
-            files = [path(i) for i in range(first, min(first + _AT_ONCE, len(source)))]
+        for first in range(0, len(source), _DECODED_AT_ONCE):  # ten million names would be gigabytes
+            files = [path(i) for i in range(first, min(first + _DECODED_AT_ONCE, len(source)))]
             found = pool.imap(_is_broken, files, chunksize=32)
             broken.update(file for file, is_broken in zip(files, found, strict=True) if is_broken)
     return sorted(broken)

@@ -255,7 +255,7 @@ def build_trainer(stage: StageConfig, callbacks: list[L.Callback], loggers: list
 
 def _options_of_lightning(trainer: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of the node `trainer` that are passed on."""
-    others = {key: value for key, value in trainer.items() if key not in (*OWN_KEYS, "lost_after")}
+    others = {key: value for key, value in trainer.items() if key not in OWN_KEYS}
     known = set(signature(L.Trainer).parameters)
     for key in others:
         if key not in known or (key in ours and not key.startswith("enable_")):

@@ -136,6 +136,6 @@ class DistillationLoss(Reweightable):
         if teacher.ndim != 2:
             raise ConfigError(
                 "student.distillation.kind=soft needs the teacher's logits, and got its hard labels alone: "
-                "type student/distillation=hard, or let the teacher answer while the student trains"
+                "type student/distillation=hard"
             )
         return soft_distillation(dist, teacher, self.tau, self.class_weights)

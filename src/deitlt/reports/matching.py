@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from deitlt.reports.runs import Run, dig
 
 # Where files lie, and how an update's images are shared among devices: it changes no run's numbers by design.
-_ELSEWHERE: Final = (".checkpoint", ".devices", ".batch_size")
+_ELSEWHERE: Final = (".checkpoint", "trainer.devices", ".batch_size")
 _NAMED: Final = 3  # keys that a note names; more are counted
 
 

@@ -8,16 +8,17 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 _Row = dict[str, str]
 
 
-class AppendingCSVLogger(CSVLogger):
-    """Lightning's `CSVLogger`, but FOLDER/metrics.csv keeps the rows of an earlier process, and is written at once.
+class AppendingCSVLogger(Logger):
+    """FOLDER/metrics.csv as Lightning's `CSVLogger` writes it, but the rows of an earlier process stay.
 
+    Lightning's deletes the file as soon as its trainer begins: a process killed before it logs leaves none.
     A row for each (epoch, step), a column for each metric: a stage logs once an epoch, so that each writing is of
     the whole file, atomically. Only the first rank writes. Hyper-parameters are in the run's config.yaml.
 
@@ -26,12 +27,21 @@ class AppendingCSVLogger(CSVLogger):
     """
 
     def __init__(self, folder: str | Path) -> None:
-        super().__init__(folder, name="", version="")
         self.path = Path(folder) / "metrics.csv"
         self._rows: dict[tuple[str, str], _Row] | None = None
 
     @property
-    def log_dir(self) -> str:
+    def name(self) -> str:
+        """No further folder: metrics.csv lies in the stage's own."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """None either."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
         """The stage's folder."""
         return str(self.path.parent)
 
@@ -78,9 +88,6 @@ class AppendingCSVLogger(CSVLogger):
         draft = self.path.with_name(f".{self.path.name}.tmp")
         draft.write_text(text.getvalue(), newline="")
         os.replace(draft, self.path)
-
-    def finalize(self, status: str) -> None:
-        """Nothing is left to be written."""
 
     def _read(self) -> dict[tuple[str, str], _Row]:
         if self._rows is None:

@@ -12,7 +12,6 @@ from deitlt.transforms.image import CropFlip, Interpolation
 
 Floats = NDArray[np.float64]
 
-SUPPORT = {"bicubic": 2.0, "bilinear": 1.0}  # source pixels to each side, where an image is not made smaller
 NOWHERE = -1e6  # a centre that no pixel is near: what is taken from there is black
 ROUNDING = 2**-10  # of a level: what float32 may lack of a half or of a whole one
 SHARPNESS = -0.5  # of the cubic kernel: the parameter a of Keys, 1981, eq. 8, as Pillow resizes
