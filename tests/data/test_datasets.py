@@ -45,7 +45,8 @@ SPECS = {
 
 
 def test_the_data_sets_are_those_of_the_papers():
-    assert list_datasets() == sorted(SPECS)
+    registered_by_tests = ("mine", "small")
+    assert [name for name in list_datasets() if not name.startswith(registered_by_tests)] == sorted(SPECS)
     for name, (size, cuts, normalisation) in SPECS.items():
         spec = get_dataset(name)
         assert (spec.name, spec.image_size, spec.group_cuts) == (name, size, cuts)
