@@ -85,10 +85,10 @@ class Key:
     def range(self) -> str:
         """The range in words; empty where there is none."""
         ends = {
-            "{:g} or more": self.at_least,
-            "above {:g}": self.above,
-            "at most {:g}": self.at_most,
-            "below {:g}": self.below,
+            "{} or more": self.at_least,
+            "above {}": self.above,
+            "at most {}": self.at_most,
+            "below {}": self.below,
         }
         return " and ".join(words.format(end) for words, end in ends.items() if end is not None)
 

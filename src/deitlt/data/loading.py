@@ -404,6 +404,8 @@ def outlive_signals(worker: int) -> None:
     """
     for ignored in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
+        return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_end_when_told, daemon=True).start()
 
