@@ -14,7 +14,7 @@ from deitlt.data import (
 )
 from deitlt.errors import ConfigError, DataError
 from deitlt.transforms import IMAGENET, Mixed, Mixup, student_transform
-from deitlt.transforms.mixup import training_batch
+from deitlt.transforms.teacher_input import training_batch
 from deitlt.types import Batch, ImageBatch
 
 TAILED = {"imbalance_factor": 0.25, "max_count": 30}  # 160 digits, 30 of 0 down to 7 of 9

@@ -104,6 +104,13 @@ def test_fusions_are_fitted_on_the_images_that_training_held_out(tiny, held_out_
     assert set(other["student"]) == {"cls", "dist", "avg", "mean_prob"}  # nobody held these out
 
 
+def test_evaluations_of_one_second_lie_side_by_side(tmp_path):
+    folder = run_folder.RunFolder(tmp_path / "outputs" / "12-30-00-evaluate")
+    names = [folder.claim().path.name for _ in range(3)]
+    assert names == ["12-30-00-evaluate", "12-30-00-evaluate-2", "12-30-00-evaluate-3"]
+    assert all((folder.path.parent / name).is_dir() for name in names)
+
+
 def test_a_picture_that_cannot_be_drawn_costs_no_numbers(trained, monkeypatch, caplog):
     def fails(*_, **__):
         raise OSError("no font")

@@ -21,7 +21,7 @@ from deitlt.models import create_paco_teacher, create_student, create_teacher
 from deitlt.modules import FrozenTeacher, PaCoTeacherModule, StudentModule, TeacherModule
 from deitlt.optim import ascend, restore
 from deitlt.transforms import IMAGENET, Mixup, TeacherInput
-from deitlt.transforms.mixup import training_batch
+from deitlt.transforms.teacher_input import training_batch
 from deitlt.types import Batch, Normalisation
 
 CIFAR = Normalisation((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))

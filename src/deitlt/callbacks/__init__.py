@@ -3,9 +3,9 @@
 from deitlt.callbacks.analysis import AnalysisWhileTraining
 from deitlt.callbacks.ema import StudentAveraging, TokenFusion
 from deitlt.callbacks.monitoring import FiniteLoss, MedianPruning, StageProgress, Throughput
-from deitlt.callbacks.preemption import LastCheckpoint, Preemption, SeededSteps, taken_signals
 from deitlt.callbacks.reweighting import DeferredReweighting
 from deitlt.callbacks.sam import SharpnessAwareMinimization
+from deitlt.callbacks.stop_and_resume import LastCheckpoint, Preemption, SeededSteps, taken_signals
 
 __all__ = [
     "AnalysisWhileTraining",

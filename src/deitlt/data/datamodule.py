@@ -31,7 +31,7 @@ from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed, sort_c
 from deitlt.errors import ConfigError
 from deitlt.transforms import IMAGENET, Mixup, evaluation_transform, weak_transform
 from deitlt.transforms.deferred import Images
-from deitlt.transforms.mixup import TeacherInputs, TeacherSees, training_batch
+from deitlt.transforms.teacher_input import TeacherInputs, TeacherSees, training_batch
 from deitlt.types import Batch, DataInfo, ImageBatch, Normalisation
 
 TRANSFORMS = 1  # names the generator of a batch's transforms; that of its mixing has no name

@@ -389,28 +389,30 @@ def make_loader(
         collate_fn=collate,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=outlive_signals,
+        worker_init_fn=OutliveSignals(),
     )
 
 
-def outlive_signals(worker: int) -> None:
-    """Have a worker outlive the signals that stop a run: its process decides when to end, after its checkpoint.
+class OutliveSignals:
+    """Has a worker outlive the signals that stop a run: its process decides when to end, after its checkpoint.
 
     A scheduler signals every process of a job at once; a worker that ended by itself would be an error. Of its own
     process, which ends what is left of its workers by SIGTERM when it ends itself, the worker takes the signal.
-
-    Args:
-        worker: its number, which does not matter here.
     """
-    for ignored in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(ignored, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_when_told, daemon=True).start()
 
+    def __init__(self) -> None:
+        self.owner = os.getpid()
 
-def _end_when_told() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
-        pass
-    os._exit(0)
+    def __call__(self, worker: int) -> None:
+        """In a worker; its number does not matter."""
+        for ignored in (signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(ignored, signal.SIG_IGN)
+        if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
+            return
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=self._end_when_told, daemon=True).start()
+
+    def _end_when_told(self) -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != self.owner:
+            pass
+        os._exit(0)

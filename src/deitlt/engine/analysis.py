@@ -37,7 +37,7 @@ from deitlt.data.samplers import choose_evenly
 from deitlt.engine.build import build_data, build_teacher
 from deitlt.engine.run_folder import write_json, write_text
 from deitlt.engine.stage_config import STAGE_FILE, STAGES, StageConfig, plain
-from deitlt.engine.teacher_inputs import teacher_agreement
+from deitlt.engine.teacher_agreement import teacher_agreement
 from deitlt.engine.trained import open_data, open_trained
 from deitlt.errors import CheckpointError, ConfigError
 from deitlt.models import StudentNetwork

@@ -26,7 +26,7 @@ from deitlt.callbacks import (
     Throughput,
     TokenFusion,
 )
-from deitlt.callbacks.preemption import GRACE
+from deitlt.callbacks.stop_and_resume import GRACE
 from deitlt.checkpoints import AtomicCheckpointIO, ModelSpec, check_teacher, initialise
 from deitlt.data import LongTailDataModule
 from deitlt.engine.launch import find_environment

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing import forkserver
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -34,7 +35,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from deitlt import errors
-from deitlt.callbacks.preemption import taken_signals
+from deitlt.callbacks.stop_and_resume import taken_signals
 from deitlt.engine.run_folder import RunFolder
 from deitlt.errors import USER_ERROR, ConfigError, Preempted, TrainingError, UserError, refused
 
@@ -101,8 +102,24 @@ def join(accelerator: str) -> None:
     if accelerator != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(environment.local_rank() % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
+    _fork_workers_elsewhere()
     rank, size = environment.global_rank(), environment.world_size()
     dist.init_process_group(backend, rank=rank, world_size=size, timeout=PATIENCE)
+
+
+def _fork_workers_elsewhere() -> None:
+    """Have a process without threads fork this rank's data workers, as torch's notes on DDP ask.
+
+    The process group's threads may hold a lock at the moment of a fork, which then stays held in the worker. A signal
+    that a scheduler sends to every process is not that process's business; it ends with this one.
+    """
+    multiprocessing.set_start_method("forkserver", force=True)
+    multiprocessing.set_forkserver_preload(["deitlt.data.loading"])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, taken_signals())
+    try:
+        forkserver.ensure_running()  # at once: it inherits what is blocked, and imports torch meanwhile
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def is_first() -> bool:
@@ -196,7 +213,6 @@ def launch(entry: Callable[..., None], devices: int, grace: float, *arguments: A
 
 def _rank(entry: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """In a fresh process: the agent is told of a UserError by torch's own record of it."""
-    multiprocessing.set_start_method(None, force=True)  # the platform's own for data workers, not the agent's
     with preemptible(), failing_late():
         entry(*arguments)
 

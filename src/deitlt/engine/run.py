@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch.distributed as dist
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -18,7 +17,7 @@ from deitlt.config.trust import refuse_strange_targets
 from deitlt.engine.checks import Checked, check_whole
 from deitlt.engine.launch import from_first_rank, is_first, join
 from deitlt.engine.logs import RunConsole, run_log
-from deitlt.engine.run_folder import AUTO, PRUNED, RunFolder, collect, show, write_results, write_run_report
+from deitlt.engine.run_folder import AUTO, PRUNED, RunFolder, collect, is_dated, show, write_results, write_run_report
 from deitlt.engine.stage import run_stage
 from deitlt.engine.stage_config import STAGE_FILE, Plain, StageConfig, plain, with_teacher
 from deitlt.errors import ConfigError
@@ -139,7 +138,7 @@ def open_run(config: DictConfig) -> Run:
     if config.resume not in (None, AUTO):
         return _resumed(RunFolder(Path(config.resume).expanduser().absolute()))
     goes_on = config.resume == AUTO or int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
-    if goes_on and _is_dated(config):
+    if goes_on and is_dated(config):
         asked = "resume=auto has" if config.resume == AUTO else "A run that torchrun may start again has"
         raise ConfigError(f"{asked} to know the run's folder; type paths.output_dir=FOLDER beside it.")
     folder = RunFolder.of_job(config)
@@ -147,13 +146,6 @@ def open_run(config: DictConfig) -> Run:
         return _gone_on(config, folder)
     folder.refuse_if_used()
     return _fresh(config, folder)
-
-
-def _is_dated(config: DictConfig) -> bool:
-    """Whether the run's folder is named by the time, by which nobody finds it again."""
-    paths = OmegaConf.to_container(config.paths, resolve=False)
-    assert isinstance(paths, dict)
-    return "${now:" in str(paths["output_dir"]) and HydraConfig.get().mode != RunMode.MULTIRUN
 
 
 def _fresh(config: DictConfig, folder: RunFolder, fetches: bool = True) -> Run:

@@ -1,9 +1,10 @@
 """A run's folder: what lies where, who trains it, and what the run found: metrics.json, the table, the page."""
 
 import fcntl
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -107,6 +108,16 @@ class RunFolder:
                 f"{self.path} holds a run that was begun; {advice}, or type another paths.output_dir=FOLDER."
             )
 
+    def claim(self) -> "RunFolder":
+        """This folder, named by the time, made now; or the next, `-2`, where another verb of this second has it."""
+        for number in itertools.count(1):
+            folder = self.path if number == 1 else self.path.with_name(f"{self.path.name}-{number}")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):
+                folder.mkdir()
+                break
+        return RunFolder(folder)
+
     @contextmanager
     def held(self) -> Iterator[Callable[[], None]]:
         """Gives what takes the folder for this process, for as long as the block lasts or the process lives.
@@ -150,6 +161,13 @@ class RunFolder:
         config = OmegaConf.load(self.config)
         assert isinstance(config, DictConfig)
         return config
+
+
+def is_dated(config: DictConfig) -> bool:
+    """Whether the run's folder is named by the time, by which nobody finds it again."""
+    paths = OmegaConf.to_container(config.paths, resolve=False)
+    assert isinstance(paths, dict)
+    return "${now:" in str(paths["output_dir"]) and HydraConfig.get().mode != RunMode.MULTIRUN
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,14 +1,21 @@
-"""The teacher's input: the student's own image, brought to the size that the teacher knows."""
+"""The training batch with the teacher's input: the student's own images, brought to the size that the teacher knows."""
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from deitlt.types import Normalisation
+from deitlt.transforms.mixup import Mixup
+from deitlt.types import Batch, Normalisation
+
+TeacherInputs = Callable[[Tensor], Tensor]
+TeacherSees = Literal["both", "global"]
 
 
 @dataclass(frozen=True)
@@ -69,3 +76,45 @@ def _factors(old: Normalisation, new: Normalisation, device: torch.device, dtype
         for values in (old.mean, old.std, new.mean, new.std)
     )
     return old_std / new_std, (old_mean - new_mean) / new_std
+
+
+def training_batch(
+    crops: Tensor | Sequence[Tensor],
+    targets: Tensor,
+    mixing: Mixup | None,
+    teacher_input: TeacherInputs | None,
+    teacher_sees: TeacherSees,
+    rng: np.random.Generator,
+) -> Batch:
+    """Stack crops of one size, mix them, and make the teacher's input of the result.
+
+    Crops as large as the first are the batch, smaller ones its local crops. Both are mixed by the same draws, each
+    image with the same partner, so the teacher's label of a global crop fits the local crops of the same mixture.
+
+    Args:
+        crops: [B, 3, H, W], or one such tensor a crop.
+        targets: [B] class ids.
+        mixing: None for hard labels.
+        teacher_input: images [N, 3, H, W] -> the teacher's images [N, 3, h, w]; None without a teacher.
+        teacher_sees: 'both' makes the teacher's input of each crop; 'global' of the global ones alone.
+        rng: this batch's generator.
+    """
+    tensors = [crops] if isinstance(crops, Tensor) else list(crops)
+    whole = [crop for crop in tensors if crop.shape == tensors[0].shape]
+    smaller = [crop for crop in tensors if crop.shape != tensors[0].shape]
+    batch = _mixed(whole, targets, mixing, copy.deepcopy(rng))
+    local = _mixed(smaller, targets, mixing, rng) if smaller else None
+    if teacher_input is not None:
+        batch = batch._replace(teacher_images=teacher_input(batch.images))
+        if local is not None and teacher_sees == "both":
+            local = local._replace(teacher_images=teacher_input(local.images))
+    return batch._replace(local=local)
+
+
+def _mixed(crops: Sequence[Tensor], targets: Tensor, mixing: Mixup | None, rng: np.random.Generator) -> Batch:
+    """Crops of one size, one after the other, mixed: V crops of B images -> V * B rows."""
+    images, labels = torch.cat(list(crops)), targets.repeat(len(crops))
+    if mixing is None:
+        return Batch(images, labels, crops=len(crops))
+    mixed = mixing(images, labels, rng)
+    return Batch(mixed.images, mixed.targets, pasted=mixed.pasted, crops=len(crops))

@@ -11,7 +11,7 @@ from deitlt.config.compose import config_dir
 from deitlt.engine.build import build_data
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import make_stage
-from deitlt.engine.teacher_inputs import KINDS, choose_evenly, input_kinds, teacher_agreement, teacher_inputs
+from deitlt.engine.teacher_agreement import KINDS, choose_evenly, input_kinds, teacher_agreement, teacher_inputs
 
 PLAIN = ("student.transforms.train.rand_augment=null", "student.transforms.train.erasing=0")
 

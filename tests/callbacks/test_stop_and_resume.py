@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from deitlt.callbacks import Preemption, SeededSteps, SharpnessAwareMinimization
-from deitlt.callbacks.preemption import SIGNALS
+from deitlt.callbacks.stop_and_resume import SIGNALS
 from deitlt.errors import Preempted
 
 
