@@ -140,16 +140,26 @@ def trained(tmp_path_factory):
     A few updates leave networks that answer each image alike, and their accuracies say nothing. So the run is
     interrupted before its tests, its networks get weights at random, and a resume tests them.
     """
-    run = tmp_path_factory.mktemp("trained") / "run"
-    words = ["stages=[teacher,student,baseline]", "report=true", "analysis.every=10", f"paths.output_dir={run}"]
+    words = ["stages=[teacher,student,baseline]", "report=true", "analysis.every=10"]
+    return _scattered_run(tmp_path_factory.mktemp("trained") / "run", words)
+
+
+@pytest.fixture(scope="session")
+def trained_in_bf16(tmp_path_factory):
+    """As `trained`, in half precision and with a validation split, where fusions are fitted."""
+    words = ["stages=[teacher,student]", "trainer.precision=bf16-mixed", "data.val_fraction=0.3"]
+    return _scattered_run(tmp_path_factory.mktemp("trained_in_bf16") / "run", words)
+
+
+def _scattered_run(run, words):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.parent)
         with patch.context() as inner:
             inner.setattr(Run, "_conclude", lambda *_: None)  # no table, pictures and page of what is thrown away
-            assert main(["train", *TINY, *words]) == 0
-        for stage in ("teacher", "student", "baseline"):
-            _scatter(run / stage / "last.ckpt")
-            (run / stage / "result.json").unlink()
+            assert main(["train", *TINY, *words, f"paths.output_dir={run}"]) == 0
+        for checkpoint in run.glob("*/last.ckpt"):
+            _scatter(checkpoint)
+            (checkpoint.parent / "result.json").unlink()
         assert main(["train", f"resume={run}"]) == 0
     return run
 

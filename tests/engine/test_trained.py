@@ -81,6 +81,16 @@ def test_a_stage_is_found_as_good_as_its_run_found_it(stage, part, words, traine
     assert "top5" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("stage", "part", "words"),
+    [("teacher", "teacher", []), ("student", "student", []), ("student", "student_ema", ["ema=true"])],
+)
+def test_a_stage_trained_in_half_precision_is_found_as_its_run_found_it(stage, part, words, trained_in_bf16):
+    found, expected = evaluate(f"checkpoint={trained_in_bf16}", f"stage={stage}", *words), metrics_of(trained_in_bf16)
+    assert found["teacher" if stage == "teacher" else "student"] == expected[part]  # to the last digit
+    assert stage == "teacher" or {"mean_prob", "fused", "group_fused"} < set(expected[part])
+
+
 def test_a_file_is_measured_on_the_test_images_of_a_recipe_whatever_the_batch(trained):
     found = evaluate(f"checkpoint={trained / 'student' / 'last.ckpt'}", "experiment=digits", "batch_size=17")
     assert found["student"] == near(metrics_of(trained)["student"])

@@ -61,6 +61,16 @@ def test_accuracies_equal_the_authors(token):
         assert result[ours] == pytest.approx(EXPECTED[f"{theirs}_{token}"], rel=1e-9)
 
 
+def test_no_group_gains_by_ties_of_logits_in_half_precision():
+    """In bfloat16 the mean of 1 + 2^-7 and 1 is 1, which ties with the mean of the first class."""
+    cls, dist = torch.tensor([[1.0, 1.0, 1 + 2**-7]]), torch.ones(1, 3)
+    accuracy = TokenAccuracy(3, {"head": [0], "tail": [2]}, ("avg",))
+    accuracy.update(TokenLogits(cls.bfloat16(), dist.bfloat16()), torch.tensor([2]))
+    accuracy.update(TokenLogits(cls.bfloat16(), dist.bfloat16()), torch.tensor([0]))
+    found = accuracy.compute()["avg"]
+    assert (found["head"], found["tail"]) == (0.0, 100.0)
+
+
 def test_unbalanced_images_agree_with_sklearn():
     mask = GOLDEN["c10_imbalanced_mask"]
     logits, targets = GOLDEN["c10_dist_logits"][mask], GOLDEN["c10_targets"][mask]

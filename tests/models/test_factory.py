@@ -1,4 +1,5 @@
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -31,6 +32,35 @@ def test_any_cnn_of_timm_with_a_cosine_head(name):
     assert logits.shape == (2, 5)
     assert torch.equal(logits, seen[0])  # nothing comes after the cosines
     assert logits.abs().max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(create_teacher, 5, "cifar_resnet8"),
+        partial(create_teacher, 5, "cifar_resnet8", "cosine"),
+        partial(create_teacher, 5, "resnet10t"),
+        partial(create_teacher, 5, "mobilenetv3_small_050", "cosine"),
+        partial(create_teacher, 5, "dla46x_c"),  # whose classifier is a convolution
+        partial(create_paco_teacher, 5, "cifar_resnet8"),
+        partial(create_student, 5, "deit_tiny_patch16_224", image_size=64, depth=1),
+        partial(create_student, 5, "vit_tiny_patch16_224", image_size=64, depth=1, distilled=False),
+    ],
+)
+def test_heads_answer_in_float32_under_autocast(make):
+    network = make().eval()
+    found = network.get_classifier()
+    heads = found if isinstance(found, tuple) else (found,)
+    passed = []
+    for head in heads:
+        head.register_forward_hook(lambda head, inputs, output: passed.append((head, inputs[0], output)))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        answers = network(torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    assert len(passed) == len(heads)
+    for head, features, logits in list(passed):
+        assert torch.equal(logits, head(features.float()))
+    for logits in (answers,) if isinstance(answers, torch.Tensor) else answers:
+        assert logits is None or logits.dtype == torch.float32
 
 
 def test_names_are_listed_and_filtered():

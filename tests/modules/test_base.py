@@ -213,6 +213,26 @@ def test_a_second_test_begins_at_zero(make_trainer, student_module):
     assert logged_by(trainer, module, loader(seed=1)) == first
 
 
+def test_no_group_gains_by_ties_while_half_precision_trains(make_trainer, student_module, student_batches):
+    module = student_module(schedule=lambda time: 0.0)
+    with torch.no_grad():  # logits 1 to 1.0003: in bfloat16 they are equal, and the first class is the most frequent
+        for head in (module.network.vit.head, module.network.vit.head_dist):
+            head.weight.zero_()
+            head.bias.copy_(1 + 1e-4 * torch.arange(4))
+    make_trainer(precision="bf16-mixed", limit_val_batches=1.0).fit(module, student_batches(1), loader())
+    for found in module.results["val"]["raw"].accuracy.values():
+        assert (found["head"], found["mid"], found["tail"]) == (0.0, 0.0, 100.0)
+
+
+def test_the_test_is_in_float32_whatever_training_is_in(make_trainer, teacher_module):
+    module, asked = teacher_module(), []
+    module.network.register_forward_hook(lambda *_: asked.append(torch.is_autocast_enabled("cpu")))
+    trainer = make_trainer(precision="bf16-mixed", limit_val_batches=1.0)
+    trainer.test(module, loader(), verbose=False)
+    trainer.validate(module, loader(), verbose=False)
+    assert asked == [False] * 6
+
+
 @pytest.mark.parametrize("watched", [("val", "test"), ("test",)])
 def test_each_watched_split_has_its_own_name(make_trainer, student_module, student_batches, info, watched):
     module, trainer = student_module(), make_trainer(limit_val_batches=1.0)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from deitlt.callbacks import SharpnessAwareMinimization, StudentAveraging
 from deitlt.losses import DistillationLoss
+from deitlt.models import create_teacher
 from deitlt.modules import FrozenTeacher
 from deitlt.transforms import attention_targets
 from deitlt.types import Batch, Pasted
@@ -55,6 +56,15 @@ def test_a_teacher_answers_in_its_own_precision():
     assert not torch.equal(logits, expected)
     torch.testing.assert_close(logits, expected, rtol=0.05, atol=0.05)
     assert all(value.dtype == torch.float32 for value in coarse.network.parameters())
+
+
+def test_a_teacher_in_half_precision_votes_for_no_class_by_ties():
+    """Logits 1 to 1.0003, of which bfloat16 makes four times 1 and argmax the most frequent class."""
+    cnn = create_teacher(4, "cifar_resnet8")
+    with torch.no_grad():
+        cnn.linear.weight.zero_()
+        cnn.linear.bias.copy_(1 + 1e-4 * torch.arange(4))
+    assert frozen(cnn, dtype=torch.bfloat16).hard_labels(IMAGES).tolist() == [3] * 6
 
 
 def test_a_network_of_permuted_classes_labels_as_the_unpermuted_one():

@@ -29,7 +29,7 @@ from deitlt.data import ImageDataset, LongTailDataModule
 from deitlt.data.samplers import choose_evenly
 from deitlt.errors import ConfigError, nearest
 from deitlt.metrics import TokenCalibration
-from deitlt.models import CifarResNet, PaCoNetwork, StudentNetwork, as_logits
+from deitlt.models import StudentNetwork, as_logits
 from deitlt.transforms import denormalise
 from deitlt.types import IGNORED, DataInfo, TokenLogits
 
@@ -177,8 +177,6 @@ class _TeacherHook:
 
 
 def _classifier(network: nn.Module) -> nn.Module:
-    if isinstance(network, CifarResNet | PaCoNetwork):
-        return network.linear
     head = cast(Any, network).get_classifier()
     return cast(nn.Module, head[0] if isinstance(head, tuple) else head)  # a distilled transformer has two
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from deitlt.losses.classification import at_least_float32
 from deitlt.metrics.fusion import Fusion
 from deitlt.types import IGNORED, TokenLogits
 
@@ -85,10 +86,15 @@ class GroupedAccuracy(Metric):
 
 
 def logits_by_token(logits: TokenLogits) -> dict[str, Tensor]:
-    """``cls``, and with a distillation token ``dist`` and ``avg``, the mean of the two; each [B, C]."""
+    """``cls``, and with a distillation token ``dist`` and ``avg``, the mean of the two; each [B, C].
+
+    In at least float32: a mean in fewer bits has ties, of which the most frequent class wins.
+    """
+    cls = at_least_float32(logits.cls)
     if logits.dist is None:
-        return {"cls": logits.cls}
-    return {"cls": logits.cls, "dist": logits.dist, "avg": (logits.cls + logits.dist) / 2}
+        return {"cls": cls}
+    dist = at_least_float32(logits.dist)
+    return {"cls": cls, "dist": dist, "avg": (cls + dist) / 2}
 
 
 class TokenMetrics(nn.Module, Generic[M]):

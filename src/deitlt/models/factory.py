@@ -1,9 +1,10 @@
-"""Networks by name: CNN teachers, transformer students, and how a network runs (memory layout, compilation)."""
+"""Networks by name: CNN teachers, transformer students; how a network runs (precision, memory layout, compilation)."""
 
 import fnmatch
 import re
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from functools import cache
+from typing import Any, TypeVar, cast
 
 import timm
 import torch
@@ -16,6 +17,7 @@ from deitlt.models.resnet_cifar import CifarResNet, CosineLinear, Head
 from deitlt.models.vit import StudentNetwork
 from deitlt.types import TokenLogits
 
+N = TypeVar("N", bound=nn.Module)
 CIFAR_DEPTHS = (8, 20, 32, 44, 56)
 _CIFAR_NAME = re.compile(r"cifar_resnet(\d+)")
 _SEE_CNNS = "type deitlt list models 'resnet*', say, to see timm's."
@@ -47,13 +49,13 @@ def create_teacher(num_classes: int, name: str = "cifar_resnet32", head: Head = 
     if match := _CIFAR_NAME.fullmatch(name):
         if int(match[1]) not in CIFAR_DEPTHS:
             raise ConfigError(f"teacher.model.name={name}: {nearest(name, list_teachers('cifar_*'))}")
-        return CifarResNet(num_classes, int(match[1]), head)
+        return answer_in_float32(CifarResNet(num_classes, int(match[1]), head))
     if not timm.is_model(name):
         raise ConfigError(f"teacher.model.name={name} is no model; {nearest(name, list_teachers(), _SEE_CNNS)}")
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes)
     if head == "cosine":
         _replace_by_cosine(network, num_classes, name)
-    return network
+    return answer_in_float32(network)
 
 
 def _replace_by_cosine(network: nn.Module, num_classes: int, name: str) -> None:
@@ -122,7 +124,7 @@ def create_student(
         ) from error
     network = StudentNetwork(cast(VisionTransformer, vit))
     network.vit.set_grad_checkpointing(checkpointing)
-    return network
+    return answer_in_float32(network)
 
 
 def check_sizes(image_size: int, patch_size: int, width: int | None = None, heads: int | None = None) -> None:
@@ -162,6 +164,34 @@ def _timm_name(name: str, distilled: bool) -> str:
         f"student.model.name={name} is no vision transformer{with_token} in timm; "
         f"{nearest(name, (known_name.replace('_distilled', '') for known_name in known), _SEE_VITS)}"
     )
+
+
+def answer_in_float32(network: N) -> N:
+    """Have a network's heads compute in float32 under autocast, too, in training as well; the network itself.
+
+    In bfloat16 about one image in fifty has equal logits, of which `argmax` takes the first: the class with the most
+    images, where classes are sorted by count. Without autocast nothing changes.
+    """
+    found = cast(Any, network).get_classifier()
+    for head in found if isinstance(found, tuple) else (found,):  # a distilled transformer has two
+        head.__class__ = _outside_autocast(cast(Any, type(head)))
+    return network
+
+
+class _OutsideAutocast(nn.Module):
+    """What a head of any class becomes: its weights, names and copies stay as they are."""
+
+    def forward(self, features: Tensor, *others: Any, **options: Any) -> Any:
+        kind = features.device.type
+        if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+            return super().forward(features, *others, **options)
+        with torch.autocast(kind, enabled=False):
+            return super().forward(features.float(), *others, **options)
+
+
+@cache
+def _outside_autocast(head: type[nn.Module]) -> type[nn.Module]:
+    return type(head.__name__, (_OutsideAutocast, head), {})
 
 
 def in_class_order(logits: Tensor, class_order: Tensor | None) -> Tensor:

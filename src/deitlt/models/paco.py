@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from deitlt.errors import ConfigError
 from deitlt.losses.classification import at_least_float32
-from deitlt.models.factory import create_teacher
+from deitlt.models.factory import answer_in_float32, create_teacher
 
 EMPTY = -1  # the label of a row of the queue that no key has filled yet
 
@@ -79,6 +79,10 @@ class PaCoNetwork(nn.Module):
         logits: Tensor = self.linear(self.encoder_q.backbone(images))
         return logits
 
+    def get_classifier(self) -> nn.Module:
+        """The class centres, as timm calls a head."""
+        return self.linear
+
     def entrances(self) -> list[nn.Module]:
         """The two CNNs: what is compiled and laid out, since training calls them and not `forward`."""
         return [self.encoder_q.backbone, self.encoder_k.backbone]
@@ -142,4 +146,4 @@ def create_paco_teacher(
     Raises:
         ConfigError: if no model has that name.
     """
-    return PaCoNetwork(ProjectingEncoder(name, dim), num_classes, queue_size, dim, momentum)
+    return answer_in_float32(PaCoNetwork(ProjectingEncoder(name, dim), num_classes, queue_size, dim, momentum))

@@ -91,6 +91,10 @@ class CifarResNet(nn.Module):
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight)
 
+    def get_classifier(self) -> nn.Module:
+        """The head, as timm calls it."""
+        return self.linear
+
     def forward_features(self, images: Tensor) -> Tensor:
         """images: [B, 3, H, W] -> pooled features: [B, 64]."""
         x = F.relu(self.bn1(self.conv1(images)))

@@ -47,6 +47,10 @@ class StudentNetwork(nn.Module):
             hook.remove()
         return logits, _class_attention(attention, seen[0], first_patch=len(self.tokens))
 
+    def get_classifier(self) -> nn.Module | tuple[nn.Module, nn.Module]:
+        """The head, or those of the class and the distillation token, as timm calls them."""
+        return cast(nn.Module | tuple[nn.Module, nn.Module], self.vit.get_classifier())
+
     def no_weight_decay(self) -> set[str]:
         """Names of the tokens and position embeddings, which get no weight decay."""
         return {f"vit.{name}" for name in self.vit.no_weight_decay()}

@@ -1,11 +1,13 @@
 """What all modules share: learning-rate schedule, optimiser, and evaluation by token and group."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -78,8 +80,13 @@ class ClassifierModule(L.LightningModule):
         self.loss.reweight(weights)
 
     def answers(self, network: nn.Module, images: Tensor) -> TokenLogits:
-        """images: [B, 3, H, W] -> `TokenLogits` of any network, also of one that returns [B, C]; to evaluate it."""
-        with uncompiled():
+        """images: [B, 3, H, W] -> `TokenLogits` of any network, also of one that returns [B, C]; to evaluate it.
+
+        What is reported is computed in float32, so that whoever has the checkpoint finds the same numbers on any
+        device; what is only watched while training, in training's precision, which is several times faster.
+        """
+        is_reported = self.trainer.state.fn != TrainerFn.FITTING
+        with uncompiled(), torch.autocast(images.device.type, enabled=False) if is_reported else nullcontext():
             logits = network(images)
         return logits if isinstance(logits, TokenLogits) else TokenLogits(logits, None)
 
