@@ -90,7 +90,7 @@ def test_a_student_without_time_repeats_its_epoch_by_the_same_words(stopped, who
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [["checkpoint_every=3"], ["evaluate_every=1", "protocol=val", "data.val_fraction=0.2"]]
+    "words", [["checkpoint_every=3"], ["evaluate_every=2", "protocol=val", "data.val_fraction=0.2"]]
 )
 def test_a_checkpoint_between_two_others_is_as_good(stopped, tiny, tmp_path, words):
     alive = tmp_path / "alive"

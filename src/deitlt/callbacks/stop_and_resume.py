@@ -3,20 +3,16 @@
 import signal
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType, MappingProxyType
+from types import FrameType
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 import torch.distributed as dist
-from lightning.pytorch.callbacks import ModelCheckpoint
-from torch import Tensor
 
 from deitlt.errors import Preempted
-from deitlt.tracking import AppendingCSVLogger
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 GRACE = 300.0  # seconds that a run has, from the signal on, to finish the epoch at hand
@@ -141,26 +137,3 @@ class Preemption(L.Callback):
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if not self.signal:
             self.signal, self._deadline = signum, time.monotonic() + self.grace
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Lightning's `ModelCheckpoint`, but what an epoch logged is in metrics.csv before its checkpoint is written.
-
-    Lightning logs an epoch after it has saved it; a process that is killed between the two would lose the row, for a
-    resumed run begins with the next epoch. Lightning's own writing of the row follows, and changes nothing of it.
-    """
-
-    _known: Mapping[str, Tensor] = MappingProxyType({})
-
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note what earlier epochs logged; Lightning keeps it."""
-        self._known = dict(trainer.callback_metrics)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the row, then the checkpoint."""
-        found = trainer.callback_metrics  # on every rank: some are means over all of them
-        row = {name: value for name, value in found.items() if self._known.get(name) is not value}
-        for logger in trainer.loggers:
-            if isinstance(logger, AppendingCSVLogger):
-                logger.log_metrics({**row, "epoch": trainer.current_epoch}, trainer.global_step - 1)
-        super().on_train_epoch_end(trainer, pl_module)

@@ -292,7 +292,11 @@ class Train(Node):
         choices=("last", "val", "paper"),
     )
     watch_test: bool = key("evaluate the test set while training, too; it is logged as test/..., and chooses nothing")
-    evaluate_every: int = key("between two evaluations while training", "epochs", at_least=1)
+    evaluate_every: int = key(
+        "between two evaluations; protocol=val adds all from re-weighting on and the last, protocol=paper takes each",
+        "epochs",
+        at_least=1,
+    )
     checkpoint_every: int = key(
         "between two checkpoints; a resumed run goes on from the last one", "epochs", at_least=1
     )

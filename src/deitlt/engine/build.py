@@ -9,12 +9,13 @@ from typing import Any
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from torch import nn
 
 from deitlt.callbacks import (
+    BestCheckpoint,
     DeferredReweighting,
     FiniteLoss,
     LastCheckpoint,
@@ -239,7 +240,7 @@ def build_trainer(stage: StageConfig, callbacks: list[L.Callback], loggers: list
         "max_epochs": recipe["epochs"],
         "accumulate_grad_batches": stage.batches.accumulate,
         "gradient_clip_val": recipe["gradient_clip"],
-        "check_val_every_n_epoch": _evaluate_every(stage),
+        "check_val_every_n_epoch": min(stage.evaluate_every, recipe["epochs"]),
         "limit_val_batches": None if watches else 0,
         "num_sanity_val_steps": 0,
         "use_distributed_sampler": False,
@@ -266,24 +267,19 @@ def _options_of_lightning(trainer: Mapping[str, Any], ours: Mapping[str, Any]) -
     return others
 
 
-def _evaluate_every(stage: StageConfig) -> int:
-    epochs: int = stage.recipe["epochs"]
-    return min(stage.evaluate_every, epochs)
-
-
 def _checkpoints(stage: StageConfig, folder: Path) -> list[L.Callback]:
-    options: dict[str, Any] = {
-        "dirpath": folder,
-        "save_on_train_epoch_end": True,
-        "enable_version_counter": False,
-    }
-    last = LastCheckpoint(filename="last", every_n_epochs=stage.checkpoint_every, **options)
+    last = LastCheckpoint(
+        dirpath=folder,
+        filename=Path(LAST).stem,
+        every_n_epochs=stage.checkpoint_every,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
     if stage.protocol == "last":
         return [last]
     # The best comes first: what is resumed from the last must know the best score so far.
     split = "val" if stage.protocol == "val" else "test"
     token = "" if stage.kind == "teacher" else "avg/" if stage.recipe["model"]["distilled"] else "cls/"
-    monitor = f"{split}/{token}balanced"
-    every = _evaluate_every(stage)
-    best = ModelCheckpoint(filename="best", monitor=monitor, mode="max", every_n_epochs=every, **options)
-    return [best, last]
+    every = 1 if stage.protocol == "paper" else stage.evaluate_every  # the authors evaluate each epoch
+    drw_start = None if stage.recipe["drw"] is None else stage.recipe["drw"]["start_epoch"]
+    return [BestCheckpoint(folder / BEST, f"{split}/{token}balanced", every, drw_start), last]
