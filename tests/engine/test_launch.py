@@ -73,6 +73,11 @@ def children(pid):
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()] if alive(pid) else []
 
 
+def family(pid):
+    """A process, and all that it has started and these have."""
+    return [pid, *(member for child in children(pid) for member in family(child))]
+
+
 def alive(pid):
     return Path(f"/proc/{pid}/task/{pid}/children").exists()
 
@@ -175,12 +180,15 @@ def test_a_rank_that_is_killed_is_named_and_the_run_goes_on(two, tiny, tmp_path,
     process, said = start("-m", "deitlt", "train", *words)
     wait_for(run / "student" / "last.ckpt", process, said)
     ranks = [pid for pid in children(process.pid) if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    killed = family(ranks[1])
+    assert len(killed) > 2  # the process that forks its workers, and a worker
     os.kill(ranks[1], signal.SIGKILL)
     assert process.wait(60) == 2
     (line,) = [line for line in said().splitlines() if line.startswith("deitlt: ")]
     assert line.startswith("deitlt: Rank 1 was killed by SIGKILL")
     assert main(["train", f"resume={run}"]) == 0
     same_end(run, two, "student")
+    assert not any(alive(pid) for pid in killed)
 
 
 @pytest.mark.slow

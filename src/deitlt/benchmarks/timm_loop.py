@@ -68,7 +68,7 @@ class TimmLoop:
         self.model: nn.Module = network.vit if isinstance(network, StudentNetwork) else network
         self.optimizer = module.configure_optimizers()
         average = bench.stage.recipe["ema"]
-        self.average = None if average is None else ModelEmaV3(self.model, **_decay(average))
+        self.average = None if average is None else ModelEmaV3(self.model, decay=average["decay"])
         self.loader = _loader(bench)
         self.loss = self._loss()
         self._held: tuple[Tensor, Tensor] | None = None
@@ -143,10 +143,6 @@ def _plain_loss(model: nn.Module, criterion: Loss, images: Tensor, targets: Tens
 def _soft() -> nn.Module:
     make: Callable[[], nn.Module] = SoftTargetCrossEntropy
     return make()
-
-
-def _decay(average: dict[str, Any]) -> dict[str, Any]:
-    return {"decay": average["decay"], "use_warmup": average["warmup"]}
 
 
 def _loader(bench: Bench) -> Any:

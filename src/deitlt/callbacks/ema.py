@@ -14,20 +14,19 @@ EMA = "ema"  # the average's name among the evaluated networks, and its key in a
 
 
 class StudentAveraging(L.Callback):
-    """Averages the student's network after each update (timm's `ModelEmaV3`).
+    """Averages the student's network after each update: timm's `ModelEmaV3`, corrected for its beginning.
 
     The average is of the network alone; it shares the evaluation pass of the raw weights under the
     name 'ema' and is kept in the checkpoint under a key of its own.
 
     Args:
-        decay: share of the average that one update keeps. The authors' .99996 is for one micro-batch
-            of four an update; .99996^4 = .99984 is the same for the update.
-        warmup: begin with a small decay, without which a short run's average is mostly its first weights.
+        decay: d, share of the average that one update keeps: after t updates the weights of update s have the
+            share (1 - d) d^(t - s) / (1 - d^t), those before the first update none. The authors' .99996 is for
+            one micro-batch of four an update; .99996^4 = .99984 is the same for the update.
     """
 
-    def __init__(self, decay: float = 0.99984, warmup: bool = True) -> None:
+    def __init__(self, decay: float = 0.99984) -> None:
         self.decay = decay
-        self.warmup = warmup
         self.average: ModelEmaV3 | None = None
         self._updates = 0
 
@@ -35,7 +34,7 @@ class StudentAveraging(L.Callback):
         """Copy the network, once, and have the module evaluate the copy."""
         assert isinstance(pl_module, ClassifierModule)
         if self.average is None:
-            self.average = ModelEmaV3(pl_module.network, decay=self.decay, use_warmup=self.warmup)
+            self.average = ModelEmaV3(pl_module.network)
         pl_module.evaluated[EMA] = self.average.module
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -55,7 +54,9 @@ class StudentAveraging(L.Callback):
         assert isinstance(pl_module, ClassifierModule)
         if trainer.global_step > self._updates:
             self._updates = trainer.global_step
-            self.average.update(pl_module.network, step=self._updates)
+            # Adam's correction (Kingma and Ba, ICLR 2015, section 3) of an average that begins with nothing.
+            self.average.decay = 1 - (1 - self.decay) / (1 - self.decay**self._updates)
+            self.average.update(pl_module.network)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the average under its own key."""

@@ -132,7 +132,6 @@ class Ema(Node):
     """Moving average of the weights."""
 
     decay: float = key("share of the average that an update keeps", at_least=0, below=1)
-    warmup: bool = key("begin with a small decay")
 
 
 class Sam(Node):

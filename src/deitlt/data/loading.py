@@ -5,10 +5,12 @@ in uint8 there and normalises the whole batch on its device. A batch transform g
 there, or sent by the workers, whole or, where images differ in size, as random crops.
 """
 
+import multiprocessing
 import os
 import random
 import signal
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -389,30 +391,33 @@ def make_loader(
         collate_fn=collate,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=OutliveSignals(),
+        worker_init_fn=outlive_signals,
     )
 
 
-class OutliveSignals:
-    """Has a worker outlive the signals that stop a run: its process decides when to end, after its checkpoint.
+def outlive_signals(worker: int) -> None:
+    """Have a worker outlive the signals that stop a run: its process decides when to end, after its checkpoint.
 
     A scheduler signals every process of a job at once; a worker that ended by itself would be an error. Of its own
-    process, which ends what is left of its workers by SIGTERM when it ends itself, the worker takes the signal.
+    process, which ends what is left of its workers by SIGTERM when it ends itself, the worker takes the signal; and it
+    ends when that process is gone, of which torch's own watch knows nothing where a fork server stands between.
+
+    Args:
+        worker: its number, which does not matter here.
     """
-
-    def __init__(self) -> None:
-        self.owner = os.getpid()
-
-    def __call__(self, worker: int) -> None:
-        """In a worker; its number does not matter."""
-        for ignored in (signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(ignored, signal.SIG_IGN)
-        if not hasattr(signal, "sigwaitinfo"):  # macOS does not say who sent a signal
-            return
+    for ignored in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(ignored, signal.SIG_IGN)
+    if hasattr(signal, "sigtimedwait"):  # macOS does not say who sent a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        threading.Thread(target=self._end_when_told, daemon=True).start()
+    threading.Thread(target=_end_with_owner, daemon=True).start()
 
-    def _end_when_told(self) -> None:
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != self.owner:
-            pass
-        os._exit(0)
+
+def _end_with_owner() -> None:
+    owner = multiprocessing.parent_process()
+    assert owner is not None, "a worker has a parent"
+    while owner.is_alive():
+        if not hasattr(signal, "sigtimedwait"):
+            time.sleep(1)
+        elif (told := signal.sigtimedwait({signal.SIGTERM}, 1)) is not None and told.si_pid == owner.pid:
+            break
+    os._exit(0)

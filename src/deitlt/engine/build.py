@@ -212,7 +212,7 @@ def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> lis
     if (sam := recipe["sam"])["enabled"]:
         callbacks.append(SharpnessAwareMinimization(make(sam["rho"]), sam["adaptive"], sam["scope"]))
     if (ema := recipe["ema"]) is not None:
-        callbacks.append(StudentAveraging(ema["decay"], ema["warmup"]))
+        callbacks.append(StudentAveraging(ema["decay"]))
     if (pruning := build_pruning(stage.run, stage.name, Path(stage.folder))) is not None:
         callbacks.append(pruning)
     callbacks += [TokenFusion(), FiniteLoss(folder)]
