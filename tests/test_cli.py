@@ -59,6 +59,10 @@ WRONG = {
         "logger.wandb.project is no key of what is chosen",
         "type logger=wandb beside it.",
     ),
+    "train method=vit student.drw.start_epoch=2": (
+        "student.drw is null with what is chosen, so student.drw.start_epoch=2 has no place",
+        "type 'student.drw={start_epoch:2,beta:0.9999,stop_mixing:true}'.",
+    ),
     "train student.transforms.train.local_crops=4": (
         "local_crops is no key of what",
         "type student/transforms=multicrop beside",

@@ -69,6 +69,7 @@ REFUSED = {
     "baseline.extends=studnet": "baseline.extends=studnet is no stage; did you mean 'student'",
     "baseline.epoch=3": "baseline.epoch is no key; did you mean 'baseline.epochs'",
     "objective.metric=[a]": "is not text or null",
+    "student.optimizer.lr=1e-6": r"student\.optimizer\.lr=1e-06 is below student\.schedule\.min_lr=.*; type",
 }
 
 

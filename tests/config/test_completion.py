@@ -65,6 +65,7 @@ def test_keys_are_those_of_the_choices_that_stand_before(capsys, monkeypatch):
         (["completion", "b"], {"bash "}),
         (["train", "experiment=teacher/inat"], {"experiment=teacher/inat18_ldam", "experiment=teacher/inat18_paco"}),
         (["train", "data=nothing"], set()),
+        (["train", "protocol="], {"protocol=last", "protocol=val", "protocol=paper"}),
         (["train", "data.download="], {"data.download=true", "data.download=false"}),
         (["train", "logger.wandb.mode=o"], {"logger.wandb.mode=online", "logger.wandb.mode=offline"}),
     ],

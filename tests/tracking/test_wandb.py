@@ -140,7 +140,9 @@ def test_the_hint_names_every_offline_run(tmp_path):
         (tmp_path / stage / "wandb" / f"offline-run-1-{stage[:2]}").mkdir(parents=True)
     hint = upload_hint(tmp_path)
     assert hint.startswith(f"wandb sync '{tmp_path}/my student/wandb/offline-run-1-my' ")
-    assert hint.endswith("teacher/wandb/offline-run-1-te")
+    typed, said = hint.split("  # ")
+    assert typed.endswith("teacher/wandb/offline-run-1-te")
+    assert said == "before the folder is moved: checkpoints are read from where they lie"
 
 
 KEY = "k" * 40

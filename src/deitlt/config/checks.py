@@ -119,6 +119,8 @@ def check_values(run: DictConfig, config_name: str) -> None:
         node = _extended(name, content)
         check_node(node, Student if "distillation" in node else Teacher, f"{name}.")
     check_targets(run)
+    for name in ("teacher", "student", *own):
+        _check_rates(name, _extended(name, content) if name in own else content.get(name))
     for name, value in content.items():
         if value == "???":
             raise ConfigError(missing(name))
@@ -249,6 +251,17 @@ def check_targets(run: DictConfig) -> None:
         )
 
 
+def _check_rates(name: str, node: Any) -> None:
+    """Raise ConfigError where a stage's learning rate would rise while its schedule lets it fall."""
+    found = OmegaConf.create(node or {})
+    rate, least = (OmegaConf.select(found, key) for key in ("optimizer.lr", "schedule.min_lr"))
+    if isinstance(rate, int | float) and isinstance(least, int | float) and rate < least:
+        raise ConfigError(
+            f"{name}.optimizer.lr={rate} is below {name}.schedule.min_lr={least}, to which it would rise; type "
+            f"{name}.schedule.min_lr=0 with it, or a larger rate."
+        )
+
+
 def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
     """What is wrong with the overrides, and what to type instead.
 
@@ -286,7 +299,8 @@ def _unknown_choice(error: MissingConfigException) -> str:
 def _misused(config_name: str, words: Sequence[str]) -> Iterator[str]:
     """What each override says that cannot stand beside the choices: the first is what Hydra has complained of."""
     overrides = _parsed(words)
-    config = _choices_alone(config_name, [o.input_line or "" for o in overrides if is_group(o.key_or_group)])
+    choices = [o.input_line or "" for o in overrides if is_group(o.key_or_group)]
+    config = _choices_alone(config_name, choices)
     taken = [f"{o.key_or_group}." for o in overrides if o.is_delete() or o.value() is None]
     for override in overrides:
         key, is_chosen = override.key_or_group, is_group(override.key_or_group)
@@ -301,9 +315,23 @@ def _misused(config_name: str, words: Sequence[str]) -> Iterator[str]:
         elif override.is_add() and is_there:
             yield f"{key} is a key already; type {key}=VALUE without the plus sign."
         elif not (is_chosen or is_there or override.is_add()):
-            yield _not_chosen(key, config_name)
+            yield _taken_away(override, config_name, choices) or _not_chosen(key, config_name)
         elif is_there and key.startswith(tuple(taken)):
             yield f"{key} is no key beside what else was typed; leave it out, or what takes it away."
+
+
+def _taken_away(override: Override, config_name: str, choices: list[str]) -> str:
+    """The sentence on a key of what a chosen file, such as a method's, sets to null; '' where a choice can bring it."""
+    parent, _, name = override.key_or_group.rpartition(".")
+    choice = choice_with(override.key_or_group)
+    if not choice or OmegaConf.select(_choices_alone(config_name, [*choices, choice]), parent) is not None:
+        return ""
+    usual = plain_content(OmegaConf.select(_choices_alone(config_name, [choice]), parent))
+    values = {**usual, name: override.value()}
+    whole = ",".join(
+        f"{key}:{str(value).lower() if isinstance(value, bool) else value}" for key, value in values.items()
+    )
+    return f"{parent} is null with what is chosen, so {override.input_line} has no place; type '{parent}={{{whole}}}'."
 
 
 def _not_chosen(key: str, config_name: str) -> str:

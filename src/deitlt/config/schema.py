@@ -110,7 +110,8 @@ class WandB(Node):
     mode: str | None = key("null: online if there is a key", choices=("online", "offline", "disabled"))
     tags: list[str] = key("words to find the run by")
     artifacts: bool = key(
-        "log checkpoints, the optimiser's state among them, as artifacts, and name the one that taught"
+        "log checkpoints, the optimiser's state among them, as artifacts, and name the one that taught; an offline run "
+        "holds no copy of them"
     )
 
 

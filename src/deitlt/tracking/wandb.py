@@ -172,9 +172,13 @@ def finish(logger: WandbLogger, exit_code: int = 0) -> None:
 
 
 def upload_hint(folder: Path) -> str:
-    """One line that says how to upload what was recorded offline in the folder or below it; '' where nothing was."""
+    """One line for a shell that uploads what was recorded offline in the folder or below it; '' where nothing was.
+
+    An offline run names its checkpoints' files and holds no copy: the line's comment says that they are needed, too.
+    """
     runs = sorted(folder.glob("**/wandb/offline-run-*"))
-    return f"wandb sync {' '.join(shlex.quote(str(run)) for run in runs)}" if runs else ""
+    typed = f"wandb sync {' '.join(shlex.quote(str(run)) for run in runs)}"
+    return f"{typed}  # before the folder is moved: checkpoints are read from where they lie" if runs else ""
 
 
 def settle_mode(mode: str | None) -> str:
