@@ -159,7 +159,8 @@ def _scattered_run(run, words):
             assert main(["train", *TINY, *words, f"paths.output_dir={run}"]) == 0
         for checkpoint in run.glob("*/last.ckpt"):
             _scatter(checkpoint)
-            (checkpoint.parent / "result.json").unlink()
+            for name in ("result.json", "stage.yaml"):  # which says what the teacher's weights were
+                (checkpoint.parent / name).unlink()
         assert main(["train", f"resume={run}"]) == 0
     return run
 

@@ -69,7 +69,7 @@ def another_zip():
     return content.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00", b"hello\n" * 50, b"PK\x03\x04", b"\x80\x02}", another_zip()])
+@pytest.mark.parametrize("content", [b"", b"\x00", b"hello\n" * 50, b"\x80\x02}", another_zip()])
 def test_what_is_no_checkpoint_is_told_so(tmp_path, content):
     (tmp_path / "notes.ckpt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"notes\.ckpt is no checkpoint; type the path"):
@@ -78,12 +78,12 @@ def test_what_is_no_checkpoint_is_told_so(tmp_path, content):
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.7, 0.99])
-def test_a_truncated_checkpoint_is_no_checkpoint(tmp_path, share, zipped):
+def test_a_truncated_checkpoint_is_refused(tmp_path, share, zipped):
     path = tmp_path / "cut.ckpt"
     torch.save({**CONTENT, "weights": torch.randn(1000)}, path, _use_new_zipfile_serialization=zipped)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(CheckpointError, match=r"cut\.ckpt is no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"cut\.ckpt is damaged" if zipped else r"cut\.ckpt is no checkpoint"):
         read_checkpoint(path)
 
 
@@ -101,6 +101,36 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path):
         except CheckpointError as error:
             refused += "damaged.ckpt" in str(error)
     assert refused > 50
+
+
+def test_one_turned_bit_is_found_wherever_it_changes_something(tmp_path):
+    path = tmp_path / "turned.ckpt"
+    torch.save(CONTENT, path)
+    whole, told = path.read_bytes(), []
+    folder = 38  # of an entry of the list of parts: bit 4 says that it is a folder
+    turned = {whole.rindex(b"PK\x01\x02", 0, whole.rindex(b"turned/data/0")) + folder: 16}
+    for place, byte in enumerate(whole):
+        bit = turned.get(place, 1 << place % 8)
+        path.write_bytes(whole[:place] + bytes([byte ^ bit]) + whole[place + 1 :])
+        try:
+            found = read_checkpoint(path)
+        except CheckpointError as error:
+            told.append(str(error))
+        else:  # between the archive's parts there is room that nobody reads
+            assert torch.equal(found["state_dict"].pop("network.weight"), torch.arange(3.0))
+            assert found == {"state_dict": {}, "epoch": 4, "deitlt": {"counts": [3, 1]}}
+    weights = "turned.ckpt is damaged: turned/data/0 is not as it was written; put a copy of the file in its place"
+    assert sum(weights in line for line in told) >= 3 * 4
+    assert all("turned.ckpt is damaged: " in line or "turned.ckpt is no checkpoint" in line for line in told)
+
+
+def test_a_file_that_was_written_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(CONTENT, tmp_path / "a.ckpt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_checkpoint(tmp_path / "a.ckpt")["epoch"] == 4
 
 
 @pytest.mark.parametrize("content", [torch.ones(3), [1, 2], 7])

@@ -88,12 +88,21 @@ class Code:
         return os.system, (self.command,)
 
 
+def turned(path, to):
+    """Write a checkpoint with one bit of its weights turned, as disks and networks do now and then."""
+    whole = bytearray(path.read_bytes())
+    weights = max(read_checkpoint(path)["state_dict"].values(), key=torch.numel)
+    whole[whole.index(weights.numpy().tobytes()) + 3] ^= 64  # of the exponent
+    to.write_bytes(whole)
+
+
 @pytest.fixture
 def wrong_files(trained, tmp_path):
     """What `WRONG` names."""
     content = read_checkpoint(trained / "teacher" / "last.ckpt")
     for name, classes in (("three", ["a", "b", "c"]), ("letters", list("abcdefghij"))):
         torch.save(content | {"deitlt": content["deitlt"] | {"class_names": classes}}, tmp_path / f"{name}.ckpt")
+    turned(trained / "teacher" / "last.ckpt", tmp_path / "turned.ckpt")
     whole = (trained / "teacher" / "last.ckpt").read_bytes()
     (tmp_path / "half.ckpt").write_bytes(whole[: len(whole) // 2])
     for number, rest in enumerate((b"", b"hello", b"PK\x03\x04 not really", b"\x80\x02}q\x00.")):
@@ -113,10 +122,14 @@ WRONG = {
     "teacher.checkpoint=letters.ckpt": ("knows other classes (a, b, c, ...", "than the data (0, 1, 2, ..."),
     "teacher.checkpoint={run}/student/last.ckpt": ("student/last.ckpt holds a student, no teacher",),
     "teacher.checkpoint=gone.ckpt": ("gone.ckpt; type the path of a .ckpt file",),
-    "teacher.checkpoint=half.ckpt": ("half.ckpt is no checkpoint",),
+    "teacher.checkpoint=half.ckpt": ("half.ckpt is damaged: its list of parts is not as it was written",),
+    "teacher.checkpoint=turned.ckpt": (
+        "turned.ckpt is damaged: ",
+        "put a copy of the file in its place, or type the path",
+    ),
     "teacher.checkpoint=0.ckpt": ("0.ckpt is no checkpoint; type the path",),
     "teacher.checkpoint=1.ckpt": ("1.ckpt is no checkpoint; type the path",),
-    "teacher.checkpoint=2.ckpt": ("2.ckpt is no checkpoint; type the path",),
+    "teacher.checkpoint=2.ckpt": ("2.ckpt is damaged: its list of parts is not as it was written",),
     "teacher.checkpoint=3.ckpt": ("3.ckpt", "type the path"),
     "teacher.checkpoint=weights.ckpt": ("weights.ckpt was not written by deitlt",),
     "teacher.checkpoint=evil.ckpt": ("evil.ckpt wants to run code while it is read, and was refused",),
@@ -160,19 +173,35 @@ def test_no_verb_runs_what_a_file_holds(verb, tmp_path, complain, tiny):
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "export", "analyze"])
+def test_no_verb_uses_weights_that_are_not_as_they_were_written(verb, trained, image_folder, tmp_path, complain):
+    turned(trained / "student" / "last.ckpt", tmp_path / "turned.ckpt")
+    words = ["checkpoint=turned.ckpt", *([f"images={image_folder}"] if verb == "predict" else [])]
+    assert "turned.ckpt is damaged: " in complain(verb, *words, output="run" if verb == "evaluate" else None)
+
+
+def test_no_run_goes_on_with_weights_that_are_not_as_they_were_written(trained, tmp_path, complain):
+    shutil.copytree(trained, run := tmp_path / "run")
+    for name in ("metrics.json", "baseline/result.json"):
+        (run / name).unlink()
+    turned(trained / "baseline" / "last.ckpt", run / "baseline" / "last.ckpt")
+    assert f"{run}/baseline/last.ckpt is damaged: " in complain("train", f"resume={run}", output=None)
+
+
+def stop(*_):
+    raise Preempted()
+
+
 @pytest.fixture
 def stopped(monkeypatch):
     """Runs are prepared, and stop before anything is trained."""
-
-    def stop(*_):
-        raise Preempted()
-
     monkeypatch.setattr("deitlt.engine.run.run_stage", stop)
 
 
 def test_a_start_that_says_nothing_is_doubted_once_until_there_are_weights_to_go_on_with(
-    trained, tiny_vit, tmp_path, stopped, capfd
+    trained, tiny_vit, tmp_path, stopped, monkeypatch, capfd
 ):
+    monkeypatch.setattr("deitlt.engine.checks.refuse_changed", lambda *_: None)  # the weights below know all images
     first, run = Path(authors_student(trained, "theirs.pth")).absolute(), tmp_path / "run"
     words = [f"student.init={first}", "data.val_fraction=0.2", "stages=[student,baseline]", f"paths.output_dir={run}"]
     assert main(["train", *tiny_vit, *words]) == Preempted.CODE
@@ -184,6 +213,28 @@ def test_a_start_that_says_nothing_is_doubted_once_until_there_are_weights_to_go
     first.unlink()
     assert main(["train", f"resume={run}"]) == Preempted.CODE
     assert doubt not in capfd.readouterr().out
+
+
+def test_a_teacher_of_data_that_changed_since_is_doubted_and_with_held_out_images_refused(
+    image_folder, tiny, tmp_path, monkeypatch, capfd, complain
+):
+    words = ["data=folder", f"data.root={image_folder}", "data.imbalance_factor=null", "data.max_count=null"]
+    for share in (0, 0.25):
+        held_out = ["stages=[teacher]", f"data.val_fraction={share}", f"paths.output_dir={tmp_path}/{share}"]
+        assert main(["train", *tiny, *words, *held_out]) == 0
+    monkeypatch.setattr("deitlt.engine.run.run_stage", stop)
+    (image_folder / "train" / "bee" / "0.png").unlink()
+    same = [f"teacher.checkpoint={tmp_path}/0", *words]
+    assert main(["train", *tiny, *same, "paths.output_dir=same"]) == Preempted.CODE
+    changed = "class 'bee' had 8 training images and has 7"
+    line = f"teacher: the data changed since {tmp_path}/0/teacher/last.ckpt was trained: {changed}"
+    assert line in capfd.readouterr().out
+    image_folder.rename(moved := tmp_path / "moved")
+    assert main(["train", *tiny, *same, f"data.root={moved}", "paths.output_dir=moved_run"]) == Preempted.CODE
+    assert changed not in capfd.readouterr().out  # it claims nothing of these data
+    moved.rename(image_folder)
+    refused = complain("train", *tiny, f"teacher.checkpoint={tmp_path}/0.25", *words, "data.val_fraction=0.25")
+    assert "may have seen images that this run holds out, for the data changed since then: class 'bee' had 6" in refused
 
 
 class FullDisk:

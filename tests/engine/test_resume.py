@@ -1,17 +1,26 @@
-"""A run that a signal stops, or that is killed, ends, once resumed, as one that never was: bit for bit."""
+"""A run that a signal stops, or that is killed, ends, once resumed, as one that never was: bit for bit, or not at all:
+where another process trains it, or its data or its teacher are others than they were.
+"""
 
+import errno
+import fcntl
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
 from same_runs import losses, same, same_end
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
 from deitlt.data import LongTailDataModule
+from deitlt.engine import run as run_module
+from deitlt.engine.run_folder import RunFolder
 from deitlt.errors import Preempted
 from deitlt.modules import StudentModule, TeacherModule
 
@@ -22,6 +31,10 @@ WORDS = (
     *("student/sam=constant", "student.model.depth=2", "analysis.every=null"),
 )
 AT_ONCE = "trainer.grace=0"
+TRAINED = (
+    f"is being trained by process {{pid}} on {socket.gethostname()}; wait for its end, or type another "
+    "paths.output_dir=FOLDER."
+)
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +146,11 @@ def test_a_launchers_handler_gets_its_signal_after_the_checkpoint(tiny, teacher,
 
 
 @pytest.fixture
-def killed(tiny, tmp_path, environment):
-    """Makes a run whose process tree gets SIGKILL in the epoch after the student's first checkpoint."""
+def killed(tiny, tmp_path, environment, complain):
+    """Makes a run whose process tree gets SIGKILL in the epoch after the student's first checkpoint.
+
+    As long as it lives, no other process takes its folder.
+    """
 
     def kill(*words):
         run = tmp_path / "run"
@@ -143,6 +159,9 @@ def killed(tiny, tmp_path, environment):
         process = subprocess.Popen(command, env=environment, stdout=quiet, start_new_session=True)
         _wait_for(run / "student" / "last.ckpt", process)
         time.sleep(0.05)  # into the next epoch
+        os.killpg(process.pid, signal.SIGSTOP)  # it lives, and does nothing
+        refused = complain("train", f"resume={run}", output=None)
+        assert refused == f"deitlt: {run} {TRAINED.format(pid=process.pid)}"
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert not (run / "student" / "result.json").exists()
@@ -191,6 +210,72 @@ def test_a_run_that_was_killed_while_it_was_written_is_written(tiny_vit, tmp_pat
     assert main(["train", f"resume={run}"]) == 2
 
 
+# Another process takes the folder that is named, as a run that begins there does, and keeps it while its input is open.
+BEGIN = """
+import fcntl, os, pathlib, sys
+run = pathlib.Path(sys.argv[1])
+run.mkdir(exist_ok=True)
+(run / "config.yaml").touch()
+lock = (run / ".lock").open("a+")
+fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+print("process", os.getpid(), "on", os.uname().nodename, end="", file=lock, flush=True)
+print("begun", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_of_two_runs_that_begin_at_once_in_one_folder_the_second_is_refused(
+    lives, tiny_vit, tmp_path, monkeypatch, capfd
+):
+    run, look, others = tmp_path / "run", run_module.check_whole, []
+
+    def look_while_another_begins(*arguments):
+        found = look(*arguments)
+        other = subprocess.Popen([sys.executable, "-c", BEGIN, run], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        others.append(other)
+        assert other.stdout.readline() == b"begun\n"
+        if not lives:
+            other.communicate()
+        return found
+
+    monkeypatch.setattr(run_module, "check_whole", look_while_another_begins)
+    code = main(["train", *tiny_vit, f"paths.output_dir={run}"])
+    (other,) = others
+    other.communicate()
+    said = TRAINED.format(pid=other.pid) if lives else "holds a run that was begun; delete it, or type another paths"
+    assert (code, said in capfd.readouterr().err) == (2, True)
+    assert not (run / "student").exists()
+
+
+def test_a_lock_whose_file_went_away_while_it_was_taken_is_no_lock(tmp_path, monkeypatch):
+    lock, tries = fcntl.lockf, []
+
+    def lock_late(file, how):
+        if not tries:
+            (tmp_path / ".lock").unlink()  # by the process that had it, between our opening it and our locking it
+        tries.append(how)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "lockf", lock_late)
+    with RunFolder(tmp_path).held() as take:
+        take()
+        other = subprocess.run([sys.executable, "-c", BEGIN, tmp_path], input=b"", capture_output=True, check=False)
+        assert b"BlockingIOError" in other.stderr
+    assert len(tries) == 2
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_file_system_without_locks_trains_and_says_so(tmp_path, monkeypatch, caplog):
+    def lock(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", lock)
+    with RunFolder(tmp_path).held() as take:
+        take()
+    assert "lies on a file system without locks (No locks available)" in caplog.text
+
+
 def test_a_run_goes_on_where_its_data_were_moved(image_folder, tiny_vit, tmp_path):
     run, moved = tmp_path / "run", tmp_path / "moved"
     words = ["data=folder", f"data.root={image_folder}", "data.imbalance_factor=null", "data.max_count=null"]
@@ -200,4 +285,73 @@ def test_a_run_goes_on_where_its_data_were_moved(image_folder, tiny_vit, tmp_pat
     image_folder.rename(moved)
     assert main(["train", f"resume={run}"]) == 2
     assert main(["train", f"resume={run}", f"data.root={moved}"]) == 0
+    assert (run / "metrics.json").exists()
+
+
+def test_a_run_goes_on_with_the_data_that_it_was_begun_with_or_not_at_all(image_folder, tiny_vit, tmp_path, complain):
+    run, ants = tmp_path / "run", image_folder / "train" / "ant"
+    (ants / "broken.png").write_bytes(b"no image")
+    words = ["data=folder", f"data.root={image_folder}", "data.imbalance_factor=null", "data.max_count=null"]
+    assert main(["train", *tiny_vit, *words, "data.on_broken=skip", f"paths.output_dir={run}"]) == 0
+    (run / "metrics.json").unlink()
+    (run / "student" / "result.json").unlink()
+    before = f"deitlt: The data are not those that {run}/student/last.ckpt was trained on: class 'ant' "
+    after = "; put them back as they were, or begin anew with another paths.output_dir=FOLDER."
+    (ants / "3.png").rename(ants / "13.png")
+    assert complain("train", f"resume={run}", output=None) == f"{before}has other training images{after}"
+    (ants / "13.png").rename(tmp_path / "3.png")
+    assert complain("train", f"resume={run}", output=None) == f"{before}had 12 training images and has 11{after}"
+    content = read_checkpoint(last := run / "student" / "last.ckpt")
+    torch.save(content | {"deitlt": {k: v for k, v in content["deitlt"].items() if k != "images"}}, last)
+    assert complain("train", f"resume={run}", output=None) == f"{before}had 12 training images and has 11{after}"
+    torch.save(content, last)
+    (tmp_path / "3.png").rename(ants / "3.png")
+    image_folder.rename(moved := tmp_path / "moved")
+    assert main(["train", f"resume={run}", f"data.root={moved}"]) == 0  # the broken one is left out as before
+
+
+def test_a_student_of_a_run_begins_with_the_data_of_its_teacher_or_not_at_all(
+    image_folder, tiny, tmp_path, monkeypatch, capfd
+):
+    run, begin = tmp_path / "run", run_module.run_stage
+
+    def lose_an_image(stage, console):
+        begin(stage, console)
+        (image_folder / "test" / "bee" / "0.png").unlink()
+
+    monkeypatch.setattr(run_module, "run_stage", lose_an_image)
+    words = ["data=folder", f"data.root={image_folder}", "data.imbalance_factor=null", "data.max_count=null"]
+    assert main(["train", *tiny, *words, f"paths.output_dir={run}"]) == 2
+    changed = "teacher/last.ckpt was trained on: class 'bee' had 2 test images and has 1; put them back"
+    assert changed in capfd.readouterr().err
+    assert not (run / "student" / "last.ckpt").exists()
+
+
+def test_a_student_goes_on_with_the_teacher_that_it_began_with_wherever_that_lies(
+    begun, trained, tiny, teacher, tmp_path, capfd, complain
+):
+    run, given, other = tmp_path / "run", tmp_path / "given.ckpt", tmp_path / "other.ckpt"
+    shutil.copy(trained / "teacher" / "last.ckpt", given)
+    assert main(["train", *tiny, f"teacher.checkpoint={given}", f"paths.output_dir={run}"]) == 0
+    for name in ("metrics.json", "student/result.json"):
+        (run / name).unlink()
+    content = read_checkpoint(given)
+    content["state_dict"]["network.linear.weight"] *= 2
+    torch.save(content, other)
+    given.unlink()
+    assert complain("train", f"resume={run}", output=None) == (
+        f"deitlt: The teacher {given} is not there any more; type teacher.checkpoint=FILE, where it was moved, beside "
+        f"resume={run}."
+    )
+    assert complain("train", f"resume={run}", "teacher.checkpoint=null", output=None) == (
+        f"deitlt: {run} was begun with a teacher's checkpoint, so teacher.checkpoint=null has no place; type "
+        f"resume={run} alone."
+    )
+    own = complain("train", f"resume={begun}", teacher, output=None)
+    assert own == f"deitlt: {begun} trains its own teacher, so {teacher} has no place; type resume={begun} alone."
+    capfd.readouterr()
+    assert main(["train", f"resume={run}", f"teacher.checkpoint={other}"]) == 2
+    assert f"{other} is not the teacher that {run}/student learnt from so far, its" in capfd.readouterr().err
+    assert not (run / "student" / "result.json").exists()
+    assert main(["train", f"resume={run}", f"teacher.checkpoint={trained}"]) == 0
     assert (run / "metrics.json").exists()

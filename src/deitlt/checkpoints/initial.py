@@ -17,7 +17,8 @@ from torch import Tensor
 from deitlt.checkpoints.external import INNER
 from deitlt.checkpoints.io import find_checkpoint
 from deitlt.checkpoints.loading import read_stored
-from deitlt.checkpoints.spec import Kind, Weights, order_by_name
+from deitlt.checkpoints.spec import Kind, ModelSpec, Weights, order_by_name
+from deitlt.data import LongTailDataModule
 from deitlt.errors import CheckpointError, ConfigError, nearest
 from deitlt.models import StudentNetwork
 
@@ -143,6 +144,32 @@ def check_start(source: str | None, data: Known) -> str | None:
         stored = read_stored(find_checkpoint(Path(source).expanduser(), ("student",)))
         source, known = str(stored.path), {} if stored.spec is None else stored.spec.data
     return check_unseen("student", source, known, data)
+
+
+def doubt_images(path: Path, spec: ModelSpec, datamodule: LongTailDataModule, data: Known) -> str | None:
+    """Look whether a teacher of the same data learnt the images that they have now.
+
+    Args:
+        path: its checkpoint.
+        spec: what that says, its classes in the order of the data.
+        datamodule: the data.
+        data: their configuration.
+
+    Returns:
+        A line for the terminal where it did not; None where it did, or claims no such data.
+
+    Raises:
+        CheckpointError: if some images are held out, as others were when it was trained.
+    """
+    if any(spec.data.get(key) != data.get(key) for key in ("name", "root", "val_fraction", *_LISTS, *SPLIT)):
+        return None
+    changed = spec.changes(datamodule.info, datamodule.images)
+    if changed and data["val_fraction"]:
+        raise CheckpointError(
+            f"The teacher in {path} may have seen images that this run holds out, for the data changed since then: "
+            f"{changed}; type {_INSTEAD['teacher']}, or data.val_fraction=0."
+        )
+    return f"teacher: the data changed since {path} was trained: {changed}" if changed else None
 
 
 def check_unseen(kind: Kind, path: str | Path, known: Known, data: Known) -> str | None:

@@ -1,4 +1,4 @@
-"""Checkpoint files: read without running what they hold, written whole or not at all, found in a run."""
+"""Checkpoint files: read whole and without running what they hold, written whole or not at all, found in a run."""
 
 import errno
 import os
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import ZipFile
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
@@ -16,6 +17,8 @@ from deitlt.errors import CheckpointError, TrainingError
 from deitlt.tracking import CHECKPOINTS, WANDB, fetch_checkpoint
 
 Checkpoint = dict[str, Any]
+_ARCHIVE = b"PK\x03\x04"  # what a zip archive begins with, as torch looks for it
+_FOLDER = 16  # an attribute of an archive's part: torch leaves the memory of one that has it as it was
 
 
 class StandIn:
@@ -43,14 +46,15 @@ _REPLACED = (
 
 
 def read_checkpoint(path: str | Path, external: bool = False) -> Checkpoint:
-    """Read a checkpoint onto the CPU with `weights_only=True`.
+    """Read a checkpoint onto the CPU with `weights_only=True`, once it is known to be as it was written.
 
     Args:
         path: the file.
         external: also accept a command line's arguments, as others store them; an inert `StandIn` replaces them.
 
     Raises:
-        CheckpointError: if the file is missing, no checkpoint, or holds objects that only running code could rebuild.
+        CheckpointError: if the file is missing, no checkpoint, not as it was written, or holds objects that only
+            running code could rebuild.
     """
     path = Path(path)
     if not path.is_file():
@@ -59,14 +63,42 @@ def read_checkpoint(path: str | Path, external: bool = False) -> Checkpoint:
         with warnings.catch_warnings():  # what torch says of a strange pickle, our sentence says
             warnings.simplefilter("ignore")
             with safe_globals([(StandIn, name) for name in _REPLACED] if external else []):
+                _refuse_damaged(path)
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise CheckpointError(f"{path} may not be read by you; type chmod +r {path}, or another path.") from error
+    except CheckpointError:
+        raise
     except Exception as error:  # torch has many ways to fail on a broken or truncated file
         raise CheckpointError(_why_unreadable(path, error)) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, no checkpoint; type the path of a .ckpt file.")
     return content
+
+
+def _refuse_damaged(path: Path) -> None:
+    """Raise CheckpointError where a part of torch's archive has another checksum than was written: torch looks at none.
+
+    What is no archive (of torch before 1.6), or was written with `set_crc32_options(False)`, has no checksums. It takes
+    about a second a gigabyte.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_ARCHIVE)) != _ARCHIVE:
+            return
+        try:
+            archive = ZipFile(file)
+            parts = archive.infolist()
+            folders = [part.filename for part in parts if part.external_attr & _FOLDER and part.file_size]
+            has_sums = any(part.CRC for part in parts)
+            damaged = folders[0] if folders else archive.testzip() if has_sums else None
+        except Exception:  # it is cut off, or a header asks for anything: a password, another compression
+            damaged = "its list of parts"
+    if damaged is not None:
+        anew = ", or delete the folder of its stage, and deitlt train resume=RUN trains that anew"
+        raise CheckpointError(
+            f"{path} is damaged: {damaged} is not as it was written; put a copy of the file in its place, or type the "
+            f"path of another{anew if path.name in CHECKPOINTS else ''}."
+        )
 
 
 def _why_unreadable(path: Path, error: Exception) -> str:

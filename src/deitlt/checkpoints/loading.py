@@ -19,6 +19,7 @@ from deitlt.checkpoints.spec import (
     as_index,
     external_order,
     order_by_name,
+    read_spec,
     spec_of,
 )
 from deitlt.data import DataRequest, LongTailDataModule, SplitOptions
@@ -158,6 +159,15 @@ def check_teacher(path: Path, datamodule: LongTailDataModule, recipe: Mapping[st
             )
         spec, order = spec.in_order(found), found
     return TrainedNetwork(path, spec, stored.build(), torch.device("cpu"), as_index(order))
+
+
+def refuse_changed(path: Path, datamodule: LongTailDataModule) -> None:
+    """Raise DataError where the data are not those that one of a run's checkpoints was trained on."""
+    if changed := read_spec(path).changes(datamodule.info, datamodule.images):
+        raise DataError(
+            f"The data are not those that {path} was trained on: {changed}; put them back as they were, or begin anew "
+            "with another paths.output_dir=FOLDER."
+        )
 
 
 def load_trained(

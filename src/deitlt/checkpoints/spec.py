@@ -1,7 +1,8 @@
 """What a checkpoint says of its network (`ModelSpec`), the network as it lies in a file, and its order of classes."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
@@ -34,7 +35,8 @@ class ModelSpec:
     without the class count. image_size: pixels a side of its input. crop_share: of the evaluation transform.
     logit_scale: factor from its outputs to logits (a cosine head gives cosines). protocol: how the epoch of
     'best.ckpt' is chosen; '' where the file does not say. labels, authors_labels: of the classes, as in
-    `DataInfo`. data: the configuration of the training data, as plain values.
+    `DataInfo`. data: the configuration of the training data, as plain values. images: of each split, which images it
+    had (see `data.splits.which_images`); empty where the file, an older one or an external one, does not say.
     """
 
     kind: Kind
@@ -52,6 +54,7 @@ class ModelSpec:
     counts: list[int]
     groups: dict[str, list[int]]
     data: dict[str, Any]
+    images: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, info: DataInfo, normalisation: Normalisation, **fields: Any) -> "ModelSpec":
@@ -93,7 +96,32 @@ class ModelSpec:
             labels=[self.labels[c] for c in order],
             counts=[self.counts[c] for c in order],
             groups={name: sorted(place[c] for c in classes) for name, classes in self.groups.items()},
+            images={split: [images[c] for c in order] for split, images in self.images.items()},
         )
+
+    def changes(self, info: DataInfo, images: Mapping[str, Sequence[str]]) -> str | None:
+        """What of the data is not as it was, in words; None where nothing is.
+
+        Args:
+            info: what the data are.
+            images: which images they have.
+        """
+        known, found = self.class_names, list(info.class_names)
+        if known != found or self.labels != list(info.labels):
+            gone, new = sorted(set(known) - set(found)), sorted(set(found) - set(known))
+            moved = [f"class {name!r} is gone" for name in gone] + [f"class {name!r} is new" for name in new]
+            return _first_of(moved or ["their classes have another order"])
+        then: Mapping[str, Sequence[str]] = self.images or {"training": [str(count) for count in self.counts]}
+        now = images if self.images else {"training": [str(count) for count in info.counts]}
+        changed = []
+        for split in (split for split in then if split in now):
+            for name, before, after in zip(known, then[split], now[split], strict=True):
+                had, has = before.partition(" ")[0], after.partition(" ")[0]
+                if had != has:
+                    changed.append(f"class {name!r} had {had} {split} images and has {has}")
+                elif before != after:
+                    changed.append(f"class {name!r} has other {split} images")
+        return _first_of(changed) if changed else None
 
     def as_plain(self) -> dict[str, Any]:
         """Plain containers and numbers, which a safe reader accepts."""
@@ -112,15 +140,21 @@ def read_spec(path: str | Path) -> ModelSpec:
 def spec_of(checkpoint: Checkpoint, path: str | Path) -> ModelSpec:
     """The spec in an opened checkpoint; `path` is for the message."""
     found = checkpoint.get(KEY)
-    kinds = {field.name: field.type for field in fields(ModelSpec)}
-    if not isinstance(found, dict) or set(found) != set(kinds):
+    kinds = {known.name: known.type for known in fields(ModelSpec)}
+    needed = {known.name for known in fields(ModelSpec) if known.default_factory is MISSING}
+    if not isinstance(found, dict) or not needed <= set(found) <= set(kinds):
         raise CheckpointError(
             f"{path} was not written by deitlt, or by an older version; type the path of a teacher's or student's "
             ".ckpt file."
         )
-    if wrong := [name for name, kind in kinds.items() if not _is(found[name], kind)]:
+    if wrong := [name for name in found if not _is(found[name], kinds[name])]:
         raise CheckpointError(f"{path} is damaged: it says {found[wrong[0]]!r} for {wrong[0]}; take an older one.")
     return ModelSpec(**found)
+
+
+def _first_of(changes: Sequence[str]) -> str:
+    others = len(changes) - 1
+    return changes[0] + (f", and there {'is' if others == 1 else 'are'} {others} more such" if others else "")
 
 
 def _is(value: Any, kind: Any) -> bool:
@@ -155,6 +189,15 @@ class StoredNetwork:
     def kind(self) -> Kind:
         """'teacher' or 'student'."""
         return TARGETS[self.target]
+
+    @property
+    def digest(self) -> str:
+        """Of the weights, whatever else is in the file and wherever it lies."""
+        found = hashlib.sha256()
+        for name, value in sorted(self.weights.items()):
+            found.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+            found.update(value.detach().reshape(-1).view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
     def build(self, ema: bool = False) -> nn.Module:
         """The network in evaluation mode, with its weights or their moving average.

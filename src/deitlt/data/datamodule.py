@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import lightning as L
@@ -27,7 +28,7 @@ from deitlt.data.loading import (
     should_cache,
 )
 from deitlt.data.samplers import EpochSampler, EvaluationSampler, KeyedSampler, ShuffledSampler
-from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed, sort_classes
+from deitlt.data.splits import LongTailSplits, SplitOptions, long_tailed, sort_classes, which_images
 from deitlt.errors import ConfigError
 from deitlt.transforms import IMAGENET, Mixup, evaluation_transform, weak_transform
 from deitlt.transforms.deferred import Images
@@ -163,6 +164,13 @@ class LongTailDataModule(L.LightningDataModule):
     def info(self) -> DataInfo:
         """What the training data are."""
         return self.splits.info
+
+    @cached_property
+    def images(self) -> dict[str, list[str]]:
+        """Which images each split has (see `which_images`), by which changed data are noticed."""
+        splits = {"training": self.splits.train, "validation": self.splits.val, "test": self.splits.test}
+        root, classes = self.data.root.expanduser(), self.info.num_classes
+        return {name: which_images(source, classes, root) for name, source in splits.items() if source is not None}
 
     @property
     def ranks(self) -> tuple[int, int]:

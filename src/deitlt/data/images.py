@@ -2,6 +2,7 @@
 
 import io
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -203,6 +204,22 @@ def path_of(source: ImageDataset) -> Callable[[int], str] | None:
         path, indices = path_of(source.source), source.indices
         return None if path is None else lambda i: path(int(indices[i]))
     return source.path if isinstance(source, HasFiles) else None
+
+
+def identity_of(source: ImageDataset) -> Callable[[int], bytes]:
+    """What tells a source's image i from others: its file, of images in memory their pixels, of others the place."""
+    if isinstance(source, Relabelled):
+        return identity_of(source.source)
+    if isinstance(source, Subset):
+        inner, indices = identity_of(source.source), source.indices
+        return lambda i: inner(int(indices[i]))
+    if isinstance(source, HasFiles):
+        path = source.path
+        return lambda i: os.fsencode(path(i))
+    if isinstance(source, ArrayImages):
+        pixels = source.pixels
+        return lambda i: b"%08x" % zlib.crc32(np.ascontiguousarray(pixels[i]).data)
+    return lambda i: b"%d" % i
 
 
 class Box(NamedTuple):

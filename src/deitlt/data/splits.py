@@ -1,5 +1,7 @@
-"""Splits of a data set: class order, long tail, validation split, and what came out."""
+"""Splits of a data set: class order, long tail, validation split, and what came out, by which it is known again."""
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deitlt.data.datasets import DataSplits
-from deitlt.data.images import ImageDataset, Relabelled, Subset
+from deitlt.data.images import ImageDataset, Relabelled, Subset, identity_of
 from deitlt.errors import ConfigError, DataError
 from deitlt.longtail import by_frequency, class_counts, frequency_groups, subsample
 from deitlt.types import DataInfo
@@ -126,6 +128,26 @@ def _info(train: ImageDataset, splits: DataSplits, options: SplitOptions, cuts: 
 def _counts(source: ImageDataset, num_classes: int) -> npt.NDArray[np.int64]:
     """Images of each class, [C]."""
     return np.bincount(source.labels, minlength=num_classes)
+
+
+def which_images(source: ImageDataset, num_classes: int, root: Path) -> list[str]:
+    """Of each class how many images a split has and a digest of which, in their order.
+
+    A million files take some seconds: none is looked at, they are known by their names. Those in `root` are named from
+    there on, so that it may be moved.
+
+    Args:
+        source: the split.
+        num_classes: of the data set.
+        root: the data's folder.
+
+    Returns:
+        'NUMBER DIGEST' of each class.
+    """
+    name, below = identity_of(source), os.fsencode(root) + b"/"
+    by_class = np.split(np.argsort(source.labels, kind="stable"), np.cumsum(_counts(source, num_classes))[:-1])
+    names = ([name(int(place)).removeprefix(below) for place in places] for places in by_class)
+    return [f"{len(found)} {hashlib.blake2b(bytes(1).join(found), digest_size=8).hexdigest()}" for found in names]
 
 
 CLASS_ORDERS = ("label", "count", "authors")

@@ -160,6 +160,7 @@ def build_spec(stage: StageConfig, datamodule: LongTailDataModule) -> ModelSpec:
         logit_scale=_logit_scale(stage.recipe),
         protocol=stage.protocol,
         data=stage.data,
+        images=datamodule.images,
     )
 
 

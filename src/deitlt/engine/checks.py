@@ -12,7 +12,15 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 from rich.console import Console
 
-from deitlt.checkpoints import check_start, check_teacher, check_unseen, find_checkpoint, read_spec
+from deitlt.checkpoints import (
+    check_start,
+    check_teacher,
+    check_unseen,
+    doubt_images,
+    find_checkpoint,
+    read_spec,
+    refuse_changed,
+)
 from deitlt.config.compose import difference
 from deitlt.data import LongTailDataModule
 from deitlt.engine.build import (
@@ -71,6 +79,8 @@ def check_whole(config: DictConfig, folder: RunFolder) -> Checked:
     stages = [make_stage(config, folder, name) for name in config.stages if given_checkpoint(config, name) is None]
     if not stages:
         raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
+    for stage in filter(_is_begun, stages):
+        refuse_changed(Path(stage.folder) / LAST, datamodule)
     for stage in stages:
         rehearse(stage, datamodule.info, node_of(config, stage.name))
     changed = [
@@ -114,9 +124,10 @@ def _doubts(config: DictConfig, stages: list[StageConfig], datamodule: LongTailD
     doubts = [check_start(stage.recipe.get("init"), stage.data) for stage in stages if not _is_begun(stage)]
     if (teacher := given_checkpoint(config, "teacher")) is not None:
         path = find_checkpoint(teacher, ("teacher",))
-        known = check_teacher(path, datamodule, plain(config.teacher)).spec.data
+        known, data = check_teacher(path, datamodule, plain(config.teacher)).spec, plain(config.data)
         if any(stage.distils for stage in stages):
-            doubts.append(check_unseen("teacher", path, known, plain(config.data)))
+            doubts.append(check_unseen("teacher", path, known.data, data))
+            doubts.append(doubt_images(path, known, datamodule, data))
     if (student := given_checkpoint(config, "student")) is not None:
         read_spec(find_checkpoint(student, ("student",)))
     return [doubt for doubt in dict.fromkeys(doubts) if doubt is not None]  # student and baseline start alike

@@ -14,13 +14,14 @@ from rich.console import Console
 from deitlt.checkpoints import write_atomically
 from deitlt.config.compose import PATHS, RECIPE_CHOICES, compose_with, differences, leaves, make_absolute
 from deitlt.config.trust import refuse_strange_targets
+from deitlt.engine.build import LAST
 from deitlt.engine.checks import Checked, check_whole
 from deitlt.engine.launch import from_first_rank, is_first, join
 from deitlt.engine.logs import RunConsole, run_log
 from deitlt.engine.run_folder import AUTO, PRUNED, RunFolder, collect, is_dated, show, write_results, write_run_report
 from deitlt.engine.stage import run_stage
 from deitlt.engine.stage_config import STAGE_FILE, Plain, StageConfig, plain, with_teacher
-from deitlt.errors import ConfigError
+from deitlt.errors import CheckpointError, ConfigError
 from deitlt.tracking import WANDB, fetch_checkpoint
 
 
@@ -55,11 +56,12 @@ class Run:
 
     def _prepare(self, hold: Callable[[], None]) -> Checked:
         """Check the run before anything is written or trained; then take its folder by `hold`."""
-        if self.folder.config.exists():
+        if is_begun := self.folder.config.exists():
             hold()
         checked = check_whole(OmegaConf.create(self.config), self.folder)
-        if not self.folder.config.exists():
+        if not is_begun:
             hold()
+            self.folder.refuse_if_used()  # another process may have begun meanwhile
             text = OmegaConf.to_yaml(checked.config).encode()
             write_atomically(self.folder.config, lambda file: file.write(text))
         return checked
@@ -71,8 +73,10 @@ class Run:
             if self.folder.result(stage.name).exists():
                 return None
             (self.folder.stage(stage.name) / PRUNED).unlink(missing_ok=True)  # whoever resumes it wants it to its end
-            opened = with_teacher(stage, config, self.folder)
-            opened.save(Path(stage.folder) / STAGE_FILE)
+            opened, file = with_teacher(stage, config, self.folder), Path(stage.folder) / STAGE_FILE
+            if file.exists() and (Path(stage.folder) / LAST).exists():
+                _refuse_other_teacher(opened, StageConfig.load(file).teacher_digest)
+            opened.save(file)
             return opened
 
         opened = from_first_rank(open_stage)
@@ -107,6 +111,15 @@ class Run:
             write_run_report(folder, console)
 
 
+def _refuse_other_teacher(stage: StageConfig, digest: str | None) -> None:
+    """Raise ConfigError where a student would go on with another teacher than it began with, by its weights' digest."""
+    if digest not in (None, stage.teacher_digest):  # older runs know none
+        raise ConfigError(
+            f"{stage.teacher} is not the teacher that {stage.folder} learnt from so far, its weights are others; type "
+            "teacher.checkpoint=FILE of that one beside resume=RUN, or begin anew with another paths.output_dir=FOLDER."
+        )
+
+
 def _announce(run: Run, checked: Checked, console: Console) -> None:
     """Say what is about to be trained, and where it departs from its recipe."""
     data, counts = checked.config.data, checked.info.counts
@@ -136,7 +149,7 @@ def open_run(config: DictConfig) -> Run:
         CheckpointError: there is nothing to go on with, or an artifact cannot be had.
     """
     if config.resume not in (None, AUTO):
-        return _resumed(RunFolder(Path(config.resume).expanduser().absolute()))
+        return _resumed(config, RunFolder(Path(config.resume).expanduser().absolute()))
     goes_on = config.resume == AUTO or int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
     if goes_on and is_dated(config):
         asked = "resume=auto has" if config.resume == AUTO else "A run that torchrun may start again has"
@@ -163,24 +176,38 @@ def _fresh(config: DictConfig, folder: RunFolder, fetches: bool = True) -> Run:
     return Run(folder, plain(config), changed)
 
 
-def _resumed(folder: RunFolder) -> Run:
-    """A run with the configuration that it was begun with, where its data may have been moved."""
-    moved, others = None, []
-    for override in HydraConfig.get().overrides.task:
-        if override.startswith("data.root="):
-            moved = str(Path(override.partition("=")[2]).expanduser().absolute())
-        elif not override.startswith("resume="):
-            others.append(override)
-    if others:
+def _resumed(config: DictConfig, folder: RunFolder) -> Run:
+    """A run with the configuration that it was begun with, where its data and its teacher may have been moved."""
+    typed = {word.partition("=")[0]: word for word in HydraConfig.get().overrides.task}
+    if others := [word for key, word in typed.items() if key not in ("resume", "data.root", "teacher.checkpoint")]:
         raise ConfigError(
             f"A resumed run keeps its own configuration, so {others[0]} has no place; type resume={folder.path} alone, "
-            "or with data.root=FOLDER where the data were moved."
+            "or with data.root=FOLDER or teacher.checkpoint=FILE where the data or the teacher were moved."
         )
     content = plain(folder.load_for_resume())
-    if moved is not None:
-        content["data"]["root"] = moved
+    if "data.root" in typed:
+        _move_data(content["data"], Path(config.data.root).expanduser().absolute())
+    given = content["teacher"]["checkpoint"]
+    if word := typed.get("teacher.checkpoint"):
+        make_absolute(config)
+        content["teacher"]["checkpoint"] = config.teacher.checkpoint
+        if given is None or config.teacher.checkpoint is None:
+            has = "trains its own teacher" if given is None else "was begun with a teacher's checkpoint"
+            raise ConfigError(f"{folder.path} {has}, so {word} has no place; type resume={folder.path} alone.")
+    elif given is not None and not Path(given).exists():
+        raise CheckpointError(
+            f"The teacher {given} is not there any more; type teacher.checkpoint=FILE, where it was moved, beside "
+            f"resume={folder.path}."
+        )
     refuse_strange_targets(content, str(folder.config))
     return Run(folder, content, content["recipe"]["differences"])  # what was looked at, and no interpolation
+
+
+def _move_data(data: Plain, root: Path) -> None:
+    """Have the data of a run lie in another folder, and with them the broken files that it leaves out."""
+    old, data["root"] = data["root"], str(root)
+    left_out = map(Path, data["exclude"])
+    data["exclude"] = [str(root / file.relative_to(old) if file.is_relative_to(old) else file) for file in left_out]
 
 
 def _gone_on(config: DictConfig, folder: RunFolder) -> Run:

@@ -3,11 +3,14 @@
 import fcntl
 import itertools
 import json
+import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -29,6 +32,7 @@ from deitlt.reports.tables import csv_text, data_name, per_class_table, results_
 from deitlt.tracking import drawing
 from deitlt.types import DataInfo
 
+_log = logging.getLogger(__name__)
 Plain = dict[str, Any]
 PICTURE, PER_CLASS = "per_class.png", "per_class.csv"
 
@@ -128,20 +132,42 @@ class RunFolder:
 
             def take() -> None:
                 self.path.mkdir(parents=True, exist_ok=True)
-                file = held.enter_context(self.lock.open("w"))
-                try:
-                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's not shared with data workers
-                except OSError as error:
-                    raise ConfigError(
-                        f"{self.path} is being trained by another process; wait for its end, or type another "
-                        "paths.output_dir=FOLDER."
-                    ) from error
+                self._lock(held)
                 held.callback(self.lock.unlink, missing_ok=True)
                 for left in (*self.path.glob(".*.*"), *self.path.glob("*/.*.*")):
                     if left.suffix[1:].isdecimal():  # write_atomically's temporary file
                         left.unlink(missing_ok=True)
 
             yield take
+
+    def _lock(self, held: ExitStack) -> None:
+        """Lock the file `lock`, which says who has it; the system unlocks it when this process ends, however it does.
+
+        Of two hosts that share a folder by NFS, Lustre or the like, the file system sees to it.
+        """
+        while True:
+            file = held.enter_context(self.lock.open("a+"))
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unlike flock's not shared with data workers
+            except (BlockingIOError, PermissionError) as error:
+                file.seek(0)
+                raise ConfigError(
+                    f"{self.path} is being trained by {file.read() or 'another process'}; wait for its end, or type "
+                    "another paths.output_dir=FOLDER."
+                ) from error
+            except OSError as error:
+                _log.warning(
+                    "%s lies on a file system without locks (%s): no second process is kept from training there.",
+                    *(self.path, error.strerror),
+                )
+            with suppress(
+                FileNotFoundError
+            ):  # who had it may have removed it since it was opened, and a third made one
+                if os.path.samestat(os.fstat(file.fileno()), self.lock.stat()):
+                    break
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {gethostname()}")
+        file.flush()
 
     def load_for_resume(self) -> DictConfig:
         """The configuration of a run that was begun and has a checkpoint to go on from.

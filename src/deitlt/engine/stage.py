@@ -18,7 +18,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from deitlt.analysis import epochs_trained, rollouts_of
 from deitlt.callbacks import MedianPruning, Throughput
-from deitlt.checkpoints import read_checkpoint
+from deitlt.checkpoints import read_checkpoint, refuse_changed
 from deitlt.data import LongTailDataModule
 from deitlt.engine.analysis import build_analysis
 from deitlt.engine.build import (
@@ -79,6 +79,8 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     module = build_module(stage, datamodule.info, teacher)
     module.spec = build_spec(stage, datamodule).as_plain()
     module.watched = datamodule.watched
+    if stage.teacher is not None and Path(stage.teacher).is_relative_to(folder.parent):  # the run's own
+        refuse_changed(Path(stage.teacher), datamodule)
     loggers = _loggers(stage, last)
     with finished(loggers):
         callbacks = [*build_callbacks(stage, datamodule.info, console), *build_analysis(stage, teacher)]

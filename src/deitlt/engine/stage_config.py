@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from deitlt.checkpoints import find_checkpoint
+from deitlt.checkpoints import find_checkpoint, read_stored
 from deitlt.engine.launch import find_environment, local_ranks
 from deitlt.engine.run_folder import RunFolder
 from deitlt.errors import ConfigError
@@ -52,7 +52,8 @@ class StageConfig:
     name: its node in the configuration. folder: where its files go. recipe: the node, with what it extends. trainer:
     with accelerator, devices (ranks on this host), num_nodes, precision and compile resolved. teacher: the checkpoint
     that labels a student's images, or None. run: the whole run's configuration, for the loggers. group: the run's
-    name, which its stages share.
+    name, which its stages share. teacher_digest: of the teacher's weights, whatever its file is called; older runs have
+    none.
     """
 
     name: str
@@ -69,6 +70,7 @@ class StageConfig:
     teacher: str | None
     run: Plain
     group: str
+    teacher_digest: str | None = None
 
     @property
     def kind(self) -> str:
@@ -292,8 +294,8 @@ def with_teacher(stage: StageConfig, config: DictConfig, run: RunFolder) -> Stag
     if not stage.distils:
         return stage
     given = given_checkpoint(config, "teacher")
-    path = find_checkpoint(given, ("teacher",)) if given else find_checkpoint(run.path, ("teacher",))
-    return replace(stage, teacher=str(path.absolute()))
+    path = find_checkpoint(given or run.path, ("teacher",))
+    return replace(stage, teacher=str(path.absolute()), teacher_digest=read_stored(path).digest)
 
 
 def check_epochs(name: str, recipe: Mapping[str, Any]) -> None:
