@@ -232,7 +232,7 @@ def test_a_run_that_another_process_trains_is_left_alone(begun, start, tmp_path,
         time.sleep(0.05)
     assert not left.exists()  # what a killed process left half-written
     assert main(["train", f"resume={begun}"]) == 2
-    assert f"{begun} is being trained by another process" in capsys.readouterr().err
+    assert f"{begun} is being trained by process {process.pid} on " in capsys.readouterr().err
     process.kill()
     process.wait()
     assert main(["train", f"resume={begun}"]) == 0  # the lock ended with its process
