@@ -54,6 +54,13 @@ def test_what_changes_the_weights_is_a_difference(recipe, changed):
     ]
 
 
+def test_a_value_in_place_of_one_that_follows_is_compared_with_what_follows(recipe, changed):
+    follows = changed("student.heads=${student.model.width}")
+    run = OmegaConf.merge(follows, {"student": {"heads": 3}})
+    assert differences(run, follows) == ["student.heads is 3, the recipe has 64"]
+    assert differences(OmegaConf.merge(follows, {"student": {"heads": 64}}), follows) == []
+
+
 def test_where_data_lie_and_who_reads_them_is_none(recipe, changed):
     run = changed("data.root=elsewhere", "data.num_workers=0", "trainer.devices=2", "seed=3")
     assert differences(run, recipe) == []

@@ -170,6 +170,46 @@ def test_a_method_changes_what_its_row_of_the_table_says(paper):
     assert teacher["drw"] is student["drw"] is None
 
 
+# DeiT-III's command for ViT-B on ImageNet-1k; its rate is for 2,048 images an update.
+DEIT3 = {
+    "student.model.name": "deit3_base_patch16_224",
+    "student.model.drop_path": 0.2,
+    "student.optimizer.opt": "lamb",
+    "student.optimizer.weight_decay": 0.05,
+    "student.schedule.warmup_epochs": 5,
+    "student.schedule.warmup_lr": 1e-6,
+    "student.transforms.train.jitter": 0.3,
+    "student.transforms.mixing.mixup": 0.8,
+    "student.transforms.mixing.cutmix": 1.0,
+    "student.transforms.mixing.smoothing": 0.0,
+    "student.transforms.evaluation.crop_share": 1.0,
+    "student.loss.threshold": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "images"),
+    [
+        (["cifar10_lt_if100_deit3"], 1024),
+        (["cifar10_lt_if100", "method=deit3"], 1024),
+        (["imagenet_lt_deit3"], 2048),
+        (["inat18", "method=deit3"], 2048),
+        (["imagenet_lt", "method=deit3", "student.images_per_update=512"], 512),
+    ],
+)
+def test_deit3s_row_is_its_published_command_with_a_rate_that_follows_the_images_of_an_update(words, images):
+    config = composed(*words)
+    assert values(config, DEIT3) == DEIT3
+    assert config.student.images_per_update == images
+    for rate in (config.student.optimizer.lr, config.student.schedule.lr):
+        assert rate == pytest.approx(3e-3 * images / 2048)
+
+
+def test_the_row_and_the_method_of_deit3_are_one_recipe():
+    row, method = composed("cifar10_lt_if100_deit3"), composed("cifar10_lt_if100", "method=deit3")
+    assert plain(row.student) == plain(method.student)
+
+
 PACO_CIFAR = {
     "module._target_": "deitlt.modules.PaCoTeacherModule",
     "model.name": "cifar_resnet32",

@@ -50,6 +50,18 @@ def test_any_vision_transformer_of_timm(name, distilled):
     assert (answers.dist is not None) == distilled
 
 
+@pytest.mark.parametrize(
+    ("name", "rates", "scale"),
+    [("deit3_small_patch16_224", [0.2, 0.2, 0.2], 1e-4), ("vit_tiny_patch16_224", [0.0, 0.1, 0.2], None)],
+)
+def test_deit3_drops_every_block_alike_and_others_the_last_one_most(name, rates, scale):
+    blocks = create_student(6, name, **{**SMALL, "depth": 3}, distilled=False, drop_path=0.2).vit.blocks
+    for part in ("drop_path1", "drop_path2"):
+        assert [getattr(getattr(block, part), "drop_prob", 0.0) for block in blocks] == pytest.approx(rates)
+    if scale is not None:
+        assert all((ls.gamma == scale).all() for block in blocks for ls in (block.ls1, block.ls2))
+
+
 @pytest.mark.parametrize(("image", "patch"), [(32, 4), (32, 8), (224, 16), (30, 5), (7, 7)])
 def test_any_size_that_patches_tile(image, patch):
     network = student(image_size=image, patch_size=patch, depth=1)

@@ -52,6 +52,7 @@ KNOWN = [
     ("cifar10_lt_if100", "cifar10", 0.01, "deit", {"student": "DeiT"}),
     ("cifar10_lt_if100_deit", "cifar10", 0.01, "deit_lt", {"student": "DeiT"}),
     ("cifar10_lt_if100_deit3", "cifar10", 0.01, "deit_lt", {"student": "DeiT-III"}),
+    ("cifar10_lt_if100", "cifar10", 0.01, "deit3", {"student": "DeiT-III"}),
     ("imagenet_lt", "imagenet_lt", None, "deit_lt", LDAM),
     ("imagenet_lt_paco", "imagenet_lt", None, "deit_lt", PACO),
     ("imagenet_lt", "imagenet_lt", None, "vit", {"student": "ViT"}),

@@ -35,6 +35,15 @@ PATHS = {  # keys of a run that may name files -> values that are none
 }
 
 
+def _in_proportion(rate: float, images: int, images_per_update: int) -> float:
+    """The learning rate `rate` of `images` an update, for an update of others."""
+    return rate * images_per_update / images
+
+
+# In conf/: ${in_proportion:3.0e-3,2048,${..images_per_update}}
+OmegaConf.register_new_resolver("in_proportion", _in_proportion, replace=True)
+
+
 def run_hydra(verb: str, config_name: str, overrides: list[str], task: Callable[[DictConfig], float | None]) -> None:
     """Let Hydra compose the configuration and call the task, once or for each job of a sweep.
 
@@ -124,7 +133,15 @@ def differences(run: DictConfig, recipe: DictConfig) -> list[str]:
     """Each setting of `run` that is not the recipe's, in words."""
     ours, theirs = leaves(run), leaves(recipe)
     keys = sorted(key for key in ours.keys() | theirs.keys() if key.startswith(COMPARED) and key not in FREE)
-    return [difference(key, ours.get(key), theirs.get(key)) for key in keys if ours.get(key) != theirs.get(key)]
+    # What follows from another key is compared where the other side has a value of its own.
+    found = {key: (_value(run, ours, key), _value(recipe, theirs, key)) for key in keys}
+    return [difference(key, *pair) for key, pair in found.items() if pair[0] != pair[1]]
+
+
+def _value(config: DictConfig, known: Mapping[str, Any], key: str) -> Any:
+    """The value of a key among the leaves that are known, or what it follows from; None where there is none."""
+    value = known[key] if key in known else OmegaConf.select(config, key)
+    return None if OmegaConf.is_config(value) else value
 
 
 def difference(key: str, run: Any, recipe: Any) -> str:

@@ -38,7 +38,9 @@ class StudentModel(Node, target="deitlt.models.create_student"):
     width: int | None = key("length of a token's vector; null: the named model's", at_least=1)
     depth: int | None = key("blocks; null: the named model's", at_least=1)
     heads: int | None = key("attention heads; null: the named model's, or one for 64 of width", at_least=1)
-    drop_path: float = key("probability of dropping the last block; earlier ones less", at_least=0, below=1)
+    drop_path: float = key(
+        "probability of dropping the last block, earlier ones less; of DeiT-III's, every block", at_least=0, below=1
+    )
     checkpointing: bool = key("compute each block again on the way back: less memory, more time, the same gradients")
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import timm
 import torch
+from timm.layers import DropPath
 from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ CIFAR_DEPTHS = (8, 20, 32, 44, 56)
 _CIFAR_NAME = re.compile(r"cifar_resnet(\d+)")
 _SEE_CNNS = "type deitlt list models 'resnet*', say, to see timm's."
 _SEE_VITS = "type deitlt list models 'vit_*', say, to see timm's."
+DEIT3_LAYER_SCALE = 1e-4  # at first, in the authors' code; timm has 1e-6
 _VIT_MODULES = ("vision_transformer", "deit")  # timm's, whose models take all of our sizes
 
 
@@ -93,7 +95,8 @@ def create_student(
         width: length of a token; None keeps the named model's.
         depth: number of blocks; None keeps the named model's.
         heads: attention heads; None takes the named model's, or one for 64 of `width`.
-        drop_path: probability of dropping a block, rising linearly to this in the last one.
+        drop_path: probability of dropping a block, rising linearly to this in the last one; of DeiT-III's networks
+            the same in each, as in their code, which timm's of the same name do not follow.
         checkpointing: gradient checkpointing of each block: less memory, more time, the same gradients
             (Chen et al., 2016).
 
@@ -103,10 +106,13 @@ def create_student(
     if heads is None and width is not None:
         heads = max(1, width // 64)
     check_sizes(image_size, patch_size, width, heads)
+    name_in_timm = _timm_name(name, distilled)
+    is_deit3 = name_in_timm.startswith("deit3_")
     sizes: dict[str, Any] = {"embed_dim": width, "depth": depth, "num_heads": heads}
+    sizes["init_values"] = DEIT3_LAYER_SCALE if is_deit3 else None
     try:
         vit = timm.create_model(
-            _timm_name(name, distilled),
+            name_in_timm,
             pretrained=False,
             num_classes=num_classes,
             img_size=image_size,
@@ -122,6 +128,9 @@ def create_student(
             f"student.model.heads={heads} does not divide the width of {name}; "
             "type student.model.heads=null, which takes the model's own."
         ) from error
+    if is_deit3 and drop_path:
+        for block in cast(Any, vit).blocks:
+            block.drop_path1, block.drop_path2 = DropPath(drop_path), DropPath(drop_path)
     network = StudentNetwork(cast(VisionTransformer, vit))
     network.vit.set_grad_checkpointing(checkpointing)
     return answer_in_float32(network)

@@ -43,14 +43,16 @@ _LDAM: Final = {"teacher": "teacher LDAM+DRW+SAM", "student": "DeiT-LT, LDAM tea
 _PACO: Final = {"teacher": "teacher PaCo+SAM", "student": "DeiT-LT, PaCo teacher", "baseline": "ViT"}
 _VIT: Final = {"student": "ViT"}
 _DEIT: Final = {"student": "DeiT"}
+_DEIT3: Final = {"student": "DeiT-III"}
 _RECIPES: Final[dict[str, dict[str, str]]] = {
     **{"": _LDAM, "ldam": _LDAM, "paco": _PACO},
-    **{"vit": _VIT, "deit": _DEIT, "deit3": {"student": "DeiT-III"}},
+    **{"vit": _VIT, "deit": _DEIT, "deit3": _DEIT3},
 }
 # A method changes an experiment: (the experiment, the method) -> rows. Other methods are in no table.
 _METHODS: Final[dict[tuple[str, str], dict[str, str]]] = {
     **{("", "vit"): _VIT, ("paco", "vit"): _VIT, ("vit", "vit"): _VIT},
     **{("", "deit"): _DEIT, ("deit", "deit"): _DEIT},
+    **{("", "deit3"): _DEIT3, ("paco", "deit3"): _DEIT3, ("deit3", "deit3"): _DEIT3},
 }
 _OWN_METHOD: Final = "deit_lt"  # the recipe as it is
 # Changes after which a number still belongs beside the published one: the table has a column for either tail and one
