@@ -1,4 +1,6 @@
 import copy
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,28 @@ def test_seeds_are_averaged_and_compared(finished):
         ("ViT", "all"): ["62.6", "74.4 ± 0.0", "+11.8", "3", "last"],
         ("DeiT-LT, LDAM teacher", "all"): ["84.8", "85.2 ± 1.3", "+0.4", "3", "last"],
     }
+
+
+def test_only_runs_of_one_recipe_are_averaged_as_seeds(finished, tmp_path):
+    def trained(seed, avg, experiment, method, teacher):
+        found = replace(
+            finished(str(seed), avg, seed=seed, experiment=experiment, method=method), folder=tmp_path / experiment
+        )
+        for stage, recipe in (
+            ("teacher", {"model": {"name": teacher}}),
+            ("student", {"distillation": {"kind": "hard"}}),
+        ):
+            (found.folder / stage).mkdir(parents=True, exist_ok=True)
+            (found.folder / stage / "stage.yaml").write_text(json.dumps({"recipe": recipe}))
+        return found
+
+    row, method = "cifar10_lt_if100_deit", "cifar10_lt_if100"
+    of_row = [trained(seed, avg, row, "deit_lt", "regnety_160") for seed, avg in ((0, 70.0), (1, 72.0))]
+    others = [trained(2, 80.0, method, "deit", "cifar_resnet32")]
+    found = table([*of_row, *others])
+    assert found[f"DeiT ({row} deit_lt)", "all"][1:] == ["71.0 ± 1.4", "+0.8", "2", "last"]
+    assert found[f"DeiT ({method} deit)", "all"][1:] == ["80.0", "+9.8", "1", "last"]
+    assert table(of_row)["DeiT", "all"][1] == "71.0 ± 1.4"
 
 
 def test_data_sets_come_together_in_the_papers_order(finished):

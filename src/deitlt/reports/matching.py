@@ -45,12 +45,17 @@ def matched_runs(ours: Sequence[Run], theirs: Sequence[Run], about: Sequence[str
 def _by_recipe(runs: Sequence[Run], about: Sequence[str]) -> dict[_Recipe, list[Run]]:
     found: dict[_Recipe, list[Run]] = {}
     for run in runs:
-        nodes = {"teacher": run.recipe("teacher"), "student": run.recipe("student"),
-                 "data": {"sampler": dig(run.stages, "student", "data", "sampler") or {}}}  # fmt: skip
-        leaves = [(key, str(value)) for key, value in _leaves(nodes)
-                  if not key.endswith(_ELSEWHERE) and not f"{key}.".startswith(tuple(about))]  # fmt: skip
-        found.setdefault(tuple(sorted(leaves)), []).append(run)
+        leaves = [leaf for leaf in recipe_of(run) if not f"{leaf[0]}.".startswith(tuple(about))]
+        found.setdefault(tuple(leaves), []).append(run)
     return found
+
+
+def recipe_of(run: Run, stages: Sequence[str] = ("teacher", "student")) -> _Recipe:
+    """With what some stages were trained, as sorted keys and values; the last one's sampler tells which images."""
+    nodes = {stage: run.recipe(stage) for stage in stages}
+    sampler = {"data": {"sampler": dig(run.stages, stages[-1], "data", "sampler") or {}}}
+    leaves = _leaves({**nodes, **sampler})
+    return tuple(sorted((key, str(value)) for key, value in leaves if not key.endswith(_ELSEWHERE)))
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 import yaml
 
+from deitlt.reports.matching import is_taught, recipe_of
 from deitlt.reports.runs import GROUPS, PROTOCOLS, Plain, Run, accuracy_rows
 from deitlt.reports.tables import Cell, Row, Table, data_key, data_title, markdown, score_cell
 
@@ -103,7 +104,9 @@ class PaperRow:
 
     benchmark: None of other data. title: data set and tail. name: the published row's, or the run's. published: whether
     the paper has it. changes: what the runs changed in their recipe. data: tells data of one name apart. folder: where
-    it was trained, if the rest would not tell, for the same seed twice is no spread over seeds.
+    it was trained, if the rest would not tell, for the same seed twice is no spread over seeds. recipe: with what it
+    and its teacher were trained, or the experiment's name where nobody wrote it down. experiment: its name, where
+    another recipe has the same row.
     """
 
     benchmark: Benchmark | None
@@ -114,6 +117,8 @@ class PaperRow:
     changes: tuple[str, ...]
     data: tuple[object, ...]
     folder: str = ""
+    recipe: tuple[tuple[str, str], ...] = ()
+    experiment: str = ""
 
     @property
     def scores(self) -> Mapping[str, float]:
@@ -127,9 +132,12 @@ def paper_rows(runs: Sequence[Run]) -> dict[PaperRow, list[Mapping[str, float]]]
     same = Counter((row, run.known_seed) for row, run, _ in found)
     twice = {row for (row, _), count in same.items() if count > 1}
     root = os.path.commonpath([run.folder for run in runs])
+    recipes = Counter(replace(row, recipe=()) for row in dict.fromkeys(row for row, _, _ in found))
     gathered: dict[PaperRow, list[Mapping[str, float]]] = {}
     for row, run, accuracy in found:
         own = replace(row, folder=os.path.relpath(run.folder, root)) if row in twice else row
+        if recipes[replace(row, recipe=())] > 1:
+            own = replace(own, experiment=run.experiment)
         gathered.setdefault(own, []).append(accuracy)
     return dict(sorted(gathered.items(), key=lambda item: _place(item[0])))
 
@@ -144,7 +152,10 @@ def _answers(run: Run) -> Iterator[tuple[PaperRow, Mapping[str, float]]]:
     for part, row in decisive.items():
         if part in _PARTS:
             name = names.get(part, f"{run.experiment}, {row.label}")
-            yield PaperRow(benchmark, title, name, part in names, run.protocol, changes, data), row.accuracy
+            stages = ("teacher", part) if part == "student" and is_taught(run) else (part,)
+            recipe = recipe_of(run, stages) or (("experiment", run.experiment),)
+            known = PaperRow(benchmark, title, name, part in names, run.protocol, changes, data, recipe=recipe)
+            yield known, row.accuracy
 
 
 def _place(row: PaperRow) -> tuple[int, str, int]:
@@ -189,7 +200,8 @@ def _table(rows: Mapping[PaperRow, Sequence[Mapping[str, float]]], changed: Sequ
     for row, accuracies in rows.items():
         recipe = f"changed recipe {changed.index(row.changes) + 1}" if row.changes else ""
         mark = (recipe if benchmark else "") or "no published number"
-        label = f"{row.name} ({row.folder})" if row.folder else row.name
+        told = ", ".join(word for word in (row.experiment, row.folder) if word)
+        label = f"{row.name} ({told})" if told else row.name
         label = label if benchmark or not recipe else f"{label}, {recipe}"
         for score in (score for score in GROUPS if score in wanted):
             ours, theirs = [a[score] for a in accuracies if score in a], row.scores.get(score)
