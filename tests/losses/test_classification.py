@@ -100,6 +100,14 @@ def test_the_weighted_mean_of_probabilities_divides_by_their_weights(size):
     assert_exact(weighted_cross_entropy(logits(), MIXED, size * WEIGHTS), expected)
 
 
+def test_torchs_weighted_loss_of_probabilities_is_ours_times_the_mean_weight_of_the_targets():
+    """Which leaves a class id and its one-hot row with different losses; ours are equal (docs/differences.md)."""
+    for targets in (MIXED, F.one_hot(TARGETS, 10).double()):
+        ours, theirs = weighted_cross_entropy(logits(), targets, WEIGHTS), F.cross_entropy(logits(), targets, WEIGHTS)
+        assert_exact(ours * (targets @ WEIGHTS).mean(), theirs)
+    assert_exact(ours, F.cross_entropy(logits(), TARGETS, WEIGHTS))
+
+
 @pytest.mark.parametrize("threshold", [None, 0.0, 0.2, 0.5])
 @pytest.mark.parametrize("sum_classes", [False, True])
 def test_binary_cross_entropy_equals_timms(threshold, sum_classes):

@@ -66,7 +66,10 @@ def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | No
     """Cross-entropy, a scalar, weighted by class and divided by the weights of the batch's own targets.
 
     ``sum_i sum_c w_c y_ic (-log p_ic) / sum_i sum_c w_c y_ic``: for class ids the same as torch's weighted mean.
-    For class probabilities torch divides by B, so its loss would grow with the batch's weights.
+    For class probabilities torch, and with it the authors' code, divides by B. Then a class id and its one-hot row have
+    different losses, and the loss, its share beside an unweighted token's, and the length of a step follow the weights
+    that a batch happens to have: weights sum to C over the classes, not over the images, so that a batch of a long
+    tail, mostly frequent classes, would hardly count. Divided by its weights it is a mean, whatever the targets.
 
     Args:
         logits: [B, C].
