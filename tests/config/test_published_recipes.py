@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from deitlt.config import config_dir
 from deitlt.config.reference import choices_of
 from deitlt.data.datasets import get_dataset
+from deitlt.data.loading import make_loader
 from deitlt.engine.build import make
 from deitlt.engine.stage_config import plain, plan_batches
 from deitlt.models import create_student
@@ -48,6 +49,7 @@ PAPER = {
     "student.epochs": 1200,
     "student.images_per_update": 1024,
     "student.batch_size": 128,
+    "student.drop_last": False,
     "student.image_size": 224,
     "student.statistics": "imagenet",
     "student.model.name": "deit_base_patch16_224",
@@ -148,6 +150,15 @@ def test_the_papers_recipes_differ_in_data_alone(experiment, paper):
 def test_an_update_sees_the_papers_1024_images_on_any_number_of_devices(devices, accumulate, paper):
     plan = plan_batches(paper.student.images_per_update, devices, paper.student.batch_size)
     assert (plan.batch_size, plan.accumulate, plan.images_per_update) == (128, accumulate, 1024)
+
+
+def test_an_epoch_of_inaturalist_has_the_published_micro_batches():
+    """437,513 images on four GPUs: the last micro-batch is short, and so is the last group of four."""
+    config = composed("inat18")
+    order = make(config.data.sampler)(range(437_513), num_replicas=4, rank=0)
+    loader = make_loader(range(437_513), order, config.student.batch_size, 0, config.student.drop_last)
+    assert len(loader) == 855
+    assert len(loader) % plan_batches(config.student.images_per_update, 4, config.student.batch_size).accumulate == 3
 
 
 def test_the_published_learning_rate_follows_from_devices_and_batch(paper):

@@ -166,10 +166,16 @@ def test_ranks_share_the_images_and_the_evaluation_and_count_each_image_once(wor
 
 
 def test_a_short_last_batch_is_dropped_unless_it_is_the_only_one():
-    assert [len(targets) for _, targets in digits(batch_size=50).train_dataloader()] == [50] * 3
-    assert [len(targets) for _, targets in digits(batch_size=500).train_dataloader()] == [160]
-    assert [len(targets) for _, targets in digits(batch_size=50, drop_last=False).train_dataloader()] == [50] * 3 + [10]
-    assert [len(targets) for _, targets in digits(batch_size=160).train_dataloader()] == [160]
+    def sizes(batch_size, drop_last):
+        loader = digits(batch_size=batch_size, drop_last=drop_last).train_dataloader()
+        return [len(targets) for _, targets in loader]
+
+    assert sizes(50, drop_last=True) == [50] * 3
+    assert sizes(50, drop_last=False) == [50] * 3 + [10]
+    for drop_last in (True, False):
+        assert sizes(500, drop_last) == sizes(160, drop_last) == [160]
+        assert sizes(53, drop_last) == [53] * 3  # a last image alone: BatchNorm could not normalise it
+        assert sizes(1, drop_last) == [1] * 160
 
 
 def test_repeated_augmentation_that_would_show_nothing_is_refused():

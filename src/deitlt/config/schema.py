@@ -178,7 +178,7 @@ class Stage(Node):
     batch_size: int = key(
         "for each device at once; accumulation follows from it and from the devices", "images", at_least=1
     )
-    drop_last: bool = key("leave out an epoch's short last batch, unless it is the only one")
+    drop_last: bool = key("leave out an epoch's short last batch, unless it is the only one; a single image always")
     image_size: int = key("a side of the image", "pixels", at_least=1)
     statistics: str = key(
         "normalise with 'imagenet' mean and deviation, or with the data set's 'own'", choices=("imagenet", "own")

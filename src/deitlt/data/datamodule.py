@@ -66,7 +66,8 @@ class LoaderOptions:
         eval_batch_size: images a device and evaluation batch.
         num_workers: processes that read images; 0 reads in the training process.
         sampler: (data, num_replicas, rank, seed=...) -> order of the training images.
-        drop_last: leave out an epoch's short last batch, as DeiT does, unless it is the only one.
+        drop_last: leave out an epoch's short last batch, unless it is the only one; one of a single image, which
+            BatchNorm may be unable to normalise, is left out in any case.
         cache_on_device: for batch transforms: whether the images live on the device (see `should_cache`).
     """
 
@@ -74,7 +75,7 @@ class LoaderOptions:
     eval_batch_size: int = 250
     num_workers: int = 0
     sampler: Callable[..., EpochSampler] = ShuffledSampler
-    drop_last: bool = True
+    drop_last: bool = False
     cache_on_device: Cache = "auto"
 
 
@@ -196,7 +197,8 @@ class LongTailDataModule(L.LightningDataModule):
                 "type data/sampler=repeated_full, which shows every one, or data/sampler=shuffled."
             )
         delivery = self._delivery = self.delivery()
-        drop_last = options.drop_last and len(order) >= options.batch_size
+        is_single = len(order) % options.batch_size == 1
+        drop_last = (options.drop_last or is_single) and len(order) >= options.batch_size
         workers = options.num_workers if delivery.uses_workers else 0
         keys = KeyedSampler(order)
         return make_loader(delivery.samples, keys, options.batch_size, workers, drop_last, delivery.collate)
