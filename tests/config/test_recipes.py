@@ -1,5 +1,6 @@
 """Every file of conf/ composes and calls only what it may; every recipe makes what it names, and trains."""
 
+import os
 import re
 
 import numpy as np
@@ -18,7 +19,7 @@ from deitlt.data import list_datasets, register_dataset
 from deitlt.data.datasets import CIFAR_NORMALISATION, DatasetSpec, DataSplits
 from deitlt.data.images import ArrayImages
 from deitlt.engine.build import build_callbacks, build_data, build_module, build_trainer
-from deitlt.engine.checks import check_run, rehearse
+from deitlt.engine.checks import check_run, check_whole, rehearse
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import make_stage, plain
 from deitlt.errors import ConfigError
@@ -99,6 +100,22 @@ def test_every_recipe_makes_all_of_its_stages(experiment, method, tmp_path):
         callbacks = build_callbacks(stage, datamodule.info, console=None)
         trainer = build_trainer(stage, callbacks, [], watches=False)
         assert trainer.max_epochs == stage.recipe["epochs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trainer.devices=1"], []),
+        (["trainer.devices=2"], ["BatchNorm and SAM"]),
+        (["trainer.devices=2", "teacher/sam=none"], ["BatchNorm"]),
+        (["trainer.devices=2", "teacher.batch_size=32"], []),  # which is a difference of its own
+    ],
+)
+def test_a_teacher_on_several_devices_says_what_sees_another_batch_than_the_recipes(words, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    config = composed("experiment=digits", "trainer.accelerator=cpu", *words)
+    expected = [f"teacher: images a device at once, all that {who} can see, is 32, the recipe has 64" for who in said]
+    assert check_whole(config, RunFolder(tmp_path)).changed == expected
 
 
 def stand_in(stage, datamodule):

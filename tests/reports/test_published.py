@@ -120,6 +120,7 @@ def test_every_published_cell_of_a_student_has_a_recipe():
         "student.batch_size is 64, the recipe has 128",
         "teacher.checkpoint is theirs.pth, the recipe has None",
         "data.train_list is a.txt, the recipe has None",
+        "teacher: images a device at once, all that BatchNorm and SAM can see, is 64, the recipe has 128",
     ],
 )
 def test_what_leaves_the_numbers_comparable_is_no_change_that_counts(change):

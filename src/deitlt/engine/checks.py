@@ -11,6 +11,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object
 from omegaconf import DictConfig
 from rich.console import Console
+from torch import nn
 
 from deitlt.checkpoints import (
     check_start,
@@ -54,7 +55,7 @@ class Checked:
 
     config: with the broken images that it leaves out. stages: those to train, nothing of them 'auto' any more. info:
     what the data are. doubts: lines for the terminal, on what nobody knows. changed: lines on stages whose devices and
-    batches cannot make the recipe's images per update.
+    batches cannot make the recipe's images per update, or show fewer at once to what depends on it.
     """
 
     config: DictConfig
@@ -81,13 +82,8 @@ def check_whole(config: DictConfig, folder: RunFolder) -> Checked:
         raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
     for stage in filter(_is_begun, stages):
         refuse_changed(Path(stage.folder) / LAST, datamodule)
-    for stage in stages:
-        rehearse(stage, datamodule.info, node_of(config, stage.name))
-    changed = [
-        difference(f"{stage.name}: images per update", stage.batches.images_per_update, wanted)
-        for stage in stages
-        if stage.batches.images_per_update != (wanted := stage.recipe["images_per_update"])
-    ]
+    networks = [rehearse(stage, datamodule.info, node_of(config, stage.name)) for stage in stages]
+    changed = [line for stage, network in zip(stages, networks, strict=True) for line in _shared_out(stage, network)]
     doubts = _doubts(config, stages, datamodule)
     return Checked(config, _with_mode(stages), datamodule.info, doubts, changed)
 
@@ -146,8 +142,27 @@ def _is_begun(stage: StageConfig) -> bool:
     return (Path(stage.folder) / LAST).exists()
 
 
-def rehearse(stage: StageConfig, info: DataInfo, node: str) -> None:
-    """Make everything of a stage once and throw it away: the student's turn may come hours later.
+def _shared_out(stage: StageConfig, network: nn.Module) -> list[str]:
+    """What becomes of an update's images on the stage's devices, where it matters and the recipe has it otherwise."""
+    lines, plan, wanted = [], stage.batches, stage.recipe["images_per_update"]
+    if plan.images_per_update != wanted:
+        lines.append(difference(f"{stage.name}: images per update", plan.images_per_update, wanted))
+    sam, norms = stage.recipe["sam"], nn.BatchNorm1d | nn.BatchNorm2d
+    depends = {
+        "BatchNorm": any(isinstance(module, norms) for module in network.modules()),
+        "SAM": sam["enabled"] and sam["scope"] == "rank",
+    }
+    on_one = min(stage.recipe["batch_size"], wanted)
+    if any(depends.values()) and plan.batch_size != on_one:
+        who = " and ".join(name for name, does in depends.items() if does)
+        lines.append(
+            difference(f"{stage.name}: images a device at once, all that {who} can see,", plan.batch_size, on_one)
+        )
+    return lines
+
+
+def rehearse(stage: StageConfig, info: DataInfo, node: str) -> nn.Module:
+    """Make everything of a stage once, and throw away all but its network: the student's turn may come hours later.
 
     Args:
         stage: it.
@@ -160,7 +175,7 @@ def rehearse(stage: StageConfig, info: DataInfo, node: str) -> None:
     _refuse_left_over(stage.recipe, node)
     try:
         with without_chatter():  # of a setting that is not refused, training warns again
-            _build_all(stage, info)
+            return _build_all(stage, info)
     except UserError:
         raise
     except (TypeError, ValueError, AssertionError, ArithmeticError, InstantiationException) as error:
@@ -172,7 +187,7 @@ def rehearse(stage: StageConfig, info: DataInfo, node: str) -> None:
         ) from error
 
 
-def _build_all(stage: StageConfig, info: DataInfo) -> None:
+def _build_all(stage: StageConfig, info: DataInfo) -> nn.Module:
     datamodule = build_data(stage)
     datamodule.check_cache(torch.device("cuda" if stage.trainer["accelerator"] == "gpu" else "cpu"))
     datamodule.train_dataloader()
@@ -184,6 +199,7 @@ def _build_all(stage: StageConfig, info: DataInfo) -> None:
         initialise_student(stage, module)
     module.configure_optimizers()
     build_trainer(stage, build_callbacks(stage, info, Console(quiet=True)), [], watches=False)
+    return module.network
 
 
 def _refuse_left_over(node: Any, key: str) -> None:
