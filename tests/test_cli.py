@@ -56,8 +56,8 @@ WRONG = {
     "train stages=teacher,student": ("is several values", "for a job each, or stages=[teacher,student] for a list."),
     "train seed=choice(1,2)": ("seed=choice(1,2) is several values", "type -m beside it"),
     "train logger.wandb.project=x": (
-        "logger.wandb.project is no key of what is chosen",
-        "type logger=wandb beside it.",
+        "logger.wandb.project is no key of what is chosen, logger=csv;",
+        "type logger=wandb logger.wandb.project=x.",
     ),
     "train method=vit student.drw.start_epoch=2": (
         "student.drw is null with what is chosen, so student.drw.start_epoch=2 has no place",
@@ -65,8 +65,18 @@ WRONG = {
     ),
     "train student.transforms.train.local_crops=4": (
         "local_crops is no key of what",
-        "type student/transforms=multicrop beside",
+        "type student/transforms=multicrop student.transforms.train.local_crops=4.",
     ),
+    "train data.root=own": ("no key of what is chosen, data=digits;", "type data=folder data.root=own."),
+    "train data.download=false": ("chosen, data=digits;", "type data=cifar10 data.download=false."),
+    "inspect experiment=cifar10_lt_if100 data.on_broken=skip": (
+        "data=cifar10;",
+        "type data=folder data.on_broken=skip.",
+    ),
+    "train data=folder data.root=x data.train_list=y": ("data=folder;", "type data=lists data.train_list=y."),
+    "evaluate checkpoint=run data.root=own": ("no key of a checkpoint's own data", "type data_root=own."),
+    "train data.imbalance_factor=null data.imbalance_kind=step": ("makes no tail", "data.imbalance_factor=0.01"),
+    "train data.groups=shots data.group_cuts=[1,2]": ("cuts nothing", "type data.groups=paper with it"),
     "train student/views=paper": ("student/views is called student/transforms now", "type student/transforms=paper."),
     "train student.views.train.flip=0": ("is called", "type student.transforms.train.flip=0."),
     "train student/view=paper": ("student/view is called student/transforms now",),

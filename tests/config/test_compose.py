@@ -1,7 +1,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from deitlt.config.compose import differences, make_absolute, runs_a_sweep
+from deitlt.config.compose import differences, in_typed_words, make_absolute, runs_a_sweep
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,26 @@ def test_a_value_in_place_of_one_that_follows_is_compared_with_what_follows(reci
 def test_where_data_lie_and_who_reads_them_is_none(recipe, changed):
     run = changed("data.root=elsewhere", "data.num_workers=0", "trainer.devices=2", "seed=3")
     assert differences(run, recipe) == []
+
+
+def test_differences_are_said_once_in_the_words_that_were_typed():
+    found = [
+        "data.imbalance_factor is None, the recipe has 0.05",
+        "data.name is folder, the recipe has digits",
+        "data.val_fraction is 0.1, the recipe has 0.0",
+        "student.drw.beta is None, the recipe has 0.9999",
+        "student.drw.start_epoch is None, the recipe has 105",
+        "student.optimizer.betas is [0.9, 0.99], the recipe has [0.9, 0.999]",
+        "teacher.epochs is 3, the recipe has 60",
+    ]
+    words = ["data=folder", "data.root=here", "student.drw=null", "student.optimizer.betas=[0.9,0.99]"]
+    assert in_typed_words(found, ["experiment=digits", *words, "++data.val_fraction=0.1", "student.epochs=150"]) == [
+        "data=folder",
+        "++data.val_fraction=0.1, the recipe has 0.0",
+        "student.drw=null",
+        "student.optimizer.betas=[0.9,0.99], the recipe has [0.9, 0.999]",
+        "teacher.epochs is 3, the recipe has 60",
+    ]
 
 
 def test_a_part_that_was_left_out_is_a_difference(recipe, changed):

@@ -3,9 +3,14 @@ import json
 import pytest
 
 from deitlt.cli import main
-from deitlt.commands.list import TOPICS, choices_of_topic
+from deitlt.commands import inspect
+from deitlt.commands.list import TOPICS, choices_of_topic, words_of
 from deitlt.config import config_dir
 from deitlt.config.reference import choices_of, groups_of, keys_page
+from deitlt.engine.build import build_data
+from deitlt.engine.checks import rehearse
+from deitlt.engine.run_folder import RunFolder
+from deitlt.engine.stage_config import make_stage
 
 
 @pytest.fixture
@@ -52,8 +57,22 @@ def test_a_list_is_narrowed_by_a_part_of_a_name_or_a_pattern(listed):
 
 def test_models_with_a_pattern_are_timms_too(listed):
     shown = listed("models", "deit3_small_patch16_224")
-    assert "student.model.name=deit3_small_patch16_224" in shown
+    assert "student.model.name=deit3_small_patch16_224 method=vit" in shown
     assert "teacher.model.name=resnet26 " in listed("models", "resnet26")
+
+
+def test_every_choice_among_the_models_is_taken_with_the_words_beside_it(tmp_path, monkeypatch):
+    checked = []
+    monkeypatch.setattr(inspect, "main", lambda config: checked.append(check_all(config, RunFolder(tmp_path))))
+    words = [words_of(choice).split() for choice in choices_of_topic("models")]
+    assert [one for one in words if main(["inspect", *one]) != 0] == []
+    assert len(checked) == len(words) > 10
+
+
+def check_all(config, folder):
+    for name in config.stages:
+        stage = make_stage(config, folder, name)
+        rehearse(stage, build_data(stage).info, name)
 
 
 def test_a_group_is_a_topic_as_well(listed):

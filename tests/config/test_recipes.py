@@ -66,7 +66,7 @@ def small_run(experiment, *words):
     """An experiment's configuration with small networks, and small data of as many classes in place of its own."""
     classes = next((count for name, count in CLASSES.items() if name in experiment), 10)
     factor = 0.1 if classes <= 100 else "null"
-    data = [f"data.name=small{classes}", "data.root=here", f"data.imbalance_factor={factor}", "data.num_workers=0"]
+    data = [f"data.name=small{classes}", "++data.root=here", f"data.imbalance_factor={factor}", "data.num_workers=0"]
     config = composed(f"experiment={experiment}", *SMALL, *data, "data.max_count=null", "trainer=cpu", *words)
     teacher = config.teacher.model
     assert teacher.name.startswith("cifar_resnet") or timm.is_model(teacher.name)

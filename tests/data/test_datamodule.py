@@ -239,12 +239,25 @@ def test_a_broken_file_is_named_before_training(broken_folder):
     with pytest.raises(DataError, match=r"train/cat/1\.jpg cannot be decoded.*type data\.on_broken=skip"):
         folder(broken_folder).check_files()
     (broken_folder / "train/dog/1.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"1\.jpg cannot be decoded as an image, nor can 1 more; "):
+    with pytest.raises(
+        DataError, match=r"9\.png, .*cat/1\.jpg, .*dog/1\.jpg cannot be decoded as images; replace them,"
+    ):
         folder(broken_folder).check_files()
     (broken_folder / "train/cat/1.jpg").unlink()
     (broken_folder / "train/dog/1.jpg").unlink()
     with pytest.raises(DataError, match=r"test/dog/9\.png cannot be decoded as an image; replace it"):
         folder(broken_folder).check_files()
+
+
+def test_many_broken_files_are_all_named_in_a_file(image_folder, tmp_path):
+    broken = [image_folder / f"train/cat/broken {i:02}.jpg" for i in range(12)]
+    for file in broken:
+        file.write_bytes(b"no image")
+    listing = tmp_path / "run" / "broken.txt"
+    with pytest.raises(DataError) as caught:
+        folder(image_folder).check_files(listing)
+    assert f"{broken[9]}, and 2 more, all named in {listing}, cannot be decoded as images" in str(caught.value)
+    assert listing.read_text().splitlines() == [str(file) for file in broken]
 
 
 def test_broken_files_are_skipped_where_that_is_asked_for(broken_folder):

@@ -64,6 +64,12 @@ def test_a_run_is_analysed_stage_by_stage(analysed):
     assert set(student["seconds"]) == {"pass", "agreement", "sharpness"}
 
 
+def test_a_stage_of_the_users_own_is_analysed_with_the_others(run):
+    shutil.copytree(run / "student", run / "second")
+    analyze(f"checkpoint={run}", "parts=[rank]", "images=20")
+    assert read(run / "second")["rank"] == read(run / "student")["rank"]
+
+
 def test_its_pictures_are_those_of_its_parts(analysed):
     names = {path.stem for path in (analysed / "student" / "analysis").iterdir()}
     of_all = {"calibration", "sharpness", "rank"}

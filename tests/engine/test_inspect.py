@@ -1,4 +1,5 @@
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from PIL import Image
 from deitlt.cli import main
 from deitlt.commands import inspect
 from deitlt.data import LongTailDataModule
+from deitlt.data.file_checks import Seen
+from deitlt.data.images import ArrayImages
 from deitlt.engine.examples import (
     EVENLY,
     EXAMPLES,
@@ -27,6 +30,7 @@ from deitlt.transforms import (
     paired_transform,
     weak_transform,
 )
+from deitlt.types import DataInfo
 
 NAMES = ("ant", "bee", "cat")
 PACO = (
@@ -177,6 +181,45 @@ def test_what_train_refuses_inspect_refuses(complain, tiny):
     assert "is not a whole number" in complain("inspect", *tiny, "student.epochs=abc")
     crops = ("student/transforms=multicrop", "student.transforms.train.local_size=16")
     assert "local_size=16 must be" in complain("inspect", *tiny, *crops)
+
+
+TABLE = ("data.max_count=null", "data.imbalance_factor=null", "data.group_cuts=null", "paths.output_dir=seen")
+
+
+def test_a_table_has_images_sizes_and_broken_files_of_each_class(tiny, shown, image_folder, capfd):
+    Image.new("RGB", (20, 30)).save(image_folder / "train" / "bee" / "large.png")
+    (image_folder / "train" / "cat" / "0.png").write_bytes(b"no image")
+    words = ["inspect", *tiny, "data=folder", f"data.root={image_folder}", *TABLE]
+    assert main(words) == 2
+    printed = capfd.readouterr()
+    assert ["cat", "4", "2", "16x16", "1"] in rows(printed.out)
+    assert f"{image_folder / 'train/cat/0.png'} cannot be decoded as an image; replace it" in printed.err
+    assert shown == {}
+    assert main([*words, "data.on_broken=skip"]) == 0
+    assert rows(capfd.readouterr().out) == [
+        ["ant", "12", "2", "16x16", "0"],
+        ["bee", "9", "2", "16x16 to 20x30", "0"],
+        ["cat", "3", "2", "16x16", "1"],
+    ]
+    (image_folder / "train" / "cat" / "0.png").unlink()
+    assert main([*words, "data.verify=false", "stages=[teacher]"]) == 0
+    assert ["cat", "3", "2", "-", "-"] in rows(capfd.readouterr().out)
+
+
+def rows(printed):
+    """The lines of the table that was printed."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
+
+
+def test_of_many_classes_the_table_shows_both_ends_and_what_is_broken():
+    names = [f"{c:03}" for c in range(300)]
+    info = DataInfo(300, tuple(range(400, 100, -1)), tuple(names), {"head": tuple(range(300))})
+    images = ArrayImages(np.zeros((300, 4, 4, 3), np.uint8), range(300))
+    data = SimpleNamespace(info=info, spec=SimpleNamespace(name="many"))
+    data.splits = SimpleNamespace(train=images, val=None, test=images)
+    table = inspect.class_table(data, {"broken.png": Seen(150, None)})
+    assert [row.label for row in table.rows] == [*names[:50], "150", *names[250:]]
+    assert table.note.startswith("101 of 300 classes")
 
 
 def test_operations_are_shown_where_the_device_makes_them():

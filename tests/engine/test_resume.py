@@ -127,7 +127,7 @@ def test_an_evaluation_that_was_given_up_is_run_again(stopped, whole):
 def test_a_run_stopped_before_its_first_update_says_so(tiny, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
-        signal_in(patch, LongTailDataModule, "check_files", 1, signal.SIGTERM)
+        signal_in(patch, LongTailDataModule, "look_at_files", 1, signal.SIGTERM)
         assert main(["train", *tiny, f"paths.output_dir={run}"]) == 75
     assert "stopped by SIGTERM; no epoch was finished" in capsys.readouterr().out
     assert not (run / "config.yaml").exists()

@@ -91,6 +91,11 @@ def test_a_stage_trained_in_half_precision_is_found_as_its_run_found_it(stage, p
     assert stage == "teacher" or {"mean_prob", "fused", "group_fused"} < set(expected[part])
 
 
+def test_a_stage_of_the_users_own_is_found_by_its_name(trained, tmp_path):
+    shutil.copytree(trained / "student", tmp_path / "own" / "second")
+    assert evaluate("checkpoint=own", "stage=second")["student"] == near(metrics_of(trained)["student"])
+
+
 def test_a_file_is_measured_on_the_test_images_of_a_recipe_whatever_the_batch(trained):
     found = evaluate(f"checkpoint={trained / 'student' / 'last.ckpt'}", "experiment=digits", "batch_size=17")
     assert found["student"] == near(metrics_of(trained)["student"])
@@ -265,7 +270,8 @@ WRONG = {
     "evaluate checkpoint={run} data=digit": ("did you mean 'digits'",),
     "evaluate checkpoint={run} stage=teacher ema=true": ("holds a teacher", "type ema=false"),
     "evaluate checkpoint={run} stage=baseline ema=true": ("holds no moving average; type ema=false",),
-    "evaluate checkpoint={run} stage=studnet": ("stage=studnet is no choice; did you mean 'student'",),
+    "evaluate checkpoint={run} data_root=here": ("data_root=here, but the data digits have no folder; leave it out",),
+    "evaluate checkpoint={run} stage=studnet": ("has no studnet, but ", "stage=student"),
     "evaluate checkpoint=taken": ("The folder taken holds no checkpoint",),
     "evaluate checkpoint=changed.ckpt": ("changed.ckpt does not hold the weights",),
     "evaluate checkpoint=theirs.pth": ("theirs.pth was not written by deitlt and does not say", "type experiment=NAME"),

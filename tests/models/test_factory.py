@@ -2,6 +2,7 @@ import copy
 from functools import partial
 
 import pytest
+import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -17,7 +18,7 @@ from deitlt.models import (
     list_teachers,
     uncompiled,
 )
-from deitlt.models.factory import entrances
+from deitlt.models.factory import entrances, words_for
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "regnetx_002"])
@@ -67,6 +68,50 @@ def test_names_are_listed_and_filtered():
     assert list_teachers("cifar_*") == [f"cifar_resnet{depth}" for depth in (8, 20, 32, 44, 56)]
     assert "resnet50" in list_teachers()
     assert all(name.startswith("regnety_1") for name in list_teachers("regnety_1*"))
+
+
+def builds(name):
+    """Whether what is to be typed for one of timm's networks makes one that answers, while it trains, with logits."""
+    typed = dict(word.split("=") for word in words_for(name).split())
+    if (student := typed.get("student.model.name")) is not None:
+        network = create_student(3, student, 16, 4, distilled=typed.get("method") != "vit", width=64, depth=1)
+        return network.train()(torch.zeros(2, 3, 16, 16)).cls.shape == (2, 3)
+    size = int(typed.get("teacher.image_size", 32))
+    with torch.device("meta"):
+        network = create_teacher(3, typed["teacher.model.name"], typed.get("teacher.model.head", "cosine"))
+        return network.train()(torch.zeros(2, 3, size, size)).shape == (2, 3)
+
+
+SOME = (
+    "resnet18",
+    "swin_tiny_patch4_window7_224",
+    "dla34",
+    "ghostnetv2_100",
+    "poolformer_s12",
+    "mobilenetv3_small_100",
+)
+VITS = timm.list_models(module=("vision_transformer", "deit"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [SOME, VITS[::10], pytest.param([*timm.list_models()], marks=pytest.mark.slow)],
+    ids=["some", "transformers", "all"],
+)
+def test_every_name_that_is_listed_builds_with_the_words_beside_it(names):
+    offered = [name for name in names if words_for(name) is not None]
+    assert len(offered) > 0.9 * len(names)
+    assert [name for name in offered if not builds(name)] == []
+
+
+def test_what_must_stand_beside_a_name_is_said_with_it():
+    assert words_for("resnet18") == "teacher.model.name=resnet18"
+    assert words_for("deit_tiny_patch16_224") == "student.model.name=deit_tiny_patch16_224"
+    assert words_for("vit_tiny_patch16_224") == "student.model.name=vit_tiny_patch16_224 method=vit"
+    assert words_for("dla34") == "teacher.model.name=dla34 teacher.model.head=linear teacher/loss=cross_entropy"
+    assert words_for("swin_tiny_patch4_window7_224").endswith(" teacher.image_size=224")
+    assert words_for("vit_relpos_small_patch16_224").startswith("teacher.model.name=")  # not the student's kind
+    assert (words_for("volo_d1_224"), words_for("levit_128")) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,19 @@ def main(arguments: list[str]) -> int:
     if options.topic is None:
         return _show(options, *_overview())
     choices = choices_of_topic(options.topic)
-    described = {choice.override: choice.what for choice in choices if _matches(choice.name, options.pattern)}
+    described = {words_of(choice): choice.what for choice in choices if _matches(choice.name, options.pattern)}
     if options.topic == "models" and options.pattern:
         described |= _timms(options.pattern)
     if not described:
         raise ConfigError(f"No name of {options.topic} matches {options.pattern!r}; type deitlt list {options.topic}.")
     title = f"{options.topic}: deitlt train {'-m ' * (options.topic == 'sweeps')}..."
     return _show(options, _table(title, ("type", "what it is"), described.items()), described)
+
+
+def words_of(choice: Choice) -> str:
+    """What to type for a choice: itself, and beside PaCo's networks the teacher that has its loss and transforms."""
+    is_pacos = choice.override.startswith("teacher/model=paco_")
+    return choice.override + (" teacher=cifar_paco teacher.drw=null" if is_pacos else "")
 
 
 def choices_of_topic(name: str) -> list[Choice]:
@@ -94,12 +100,13 @@ def _matches(name: str, pattern: str | None) -> bool:
 
 
 def _timms(pattern: str) -> dict[str, str]:
-    """timm's networks by name; what can be loaded without a GPU or a download, for nothing is built here."""
+    """timm's networks by what is to be typed for them; nothing is built or fetched for it."""
     import timm  # brings torch along, so only where it is asked for
 
-    transformers = set(timm.list_models(("vit_*", "deit*")))
-    names = [name for name in timm.list_models() if _matches(name, pattern)]
-    return {f"{'student' if name in transformers else 'teacher'}.model.name={name}": "timm's" for name in names}
+    from deitlt.models import words_for
+
+    matching = (words_for(name) for name in timm.list_models() if _matches(name, pattern))
+    return {words: "timm's" for words in matching if words is not None}
 
 
 def _overview() -> tuple[Table, dict[str, list[str]]]:

@@ -121,6 +121,7 @@ def check_values(run: DictConfig, config_name: str) -> None:
     check_targets(run)
     for name in ("teacher", "student", *own):
         _check_rates(name, _extended(name, content) if name in own else content.get(name))
+    _refuse_unused(run)
     for name, value in content.items():
         if value == "???":
             raise ConfigError(missing(name))
@@ -262,6 +263,21 @@ def _check_rates(name: str, node: Any) -> None:
         )
 
 
+def _refuse_unused(run: DictConfig) -> None:
+    """Raise ConfigError for words on the data that have no effect beside the others."""
+    data: DictConfig = OmegaConf.select(run, "data") or OmegaConf.create()
+    if data.get("imbalance_kind") == "step" and data.get("imbalance_factor") is None:
+        raise ConfigError(
+            "data.imbalance_kind=step makes no tail where data.imbalance_factor=null leaves the classes as they are; "
+            "type data.imbalance_factor=0.01, say, with it."
+        )
+    if data.get("groups") == "shots" and data.get("group_cuts") is not None:
+        raise ConfigError(
+            f"data.group_cuts={data.group_cuts} cuts nothing beside data.groups=shots, which has cuts of its own; "
+            "type data.groups=paper with it, or leave out data.group_cuts."
+        )
+
+
 def explain(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
     """What is wrong with the overrides, and what to type instead.
 
@@ -315,7 +331,7 @@ def _misused(config_name: str, words: Sequence[str]) -> Iterator[str]:
         elif override.is_add() and is_there:
             yield f"{key} is a key already; type {key}=VALUE without the plus sign."
         elif not (is_chosen or is_there or override.is_add()):
-            yield _taken_away(override, config_name, choices) or _not_chosen(key, config_name)
+            yield _taken_away(override, config_name, choices) or _not_chosen(override, config_name, config)
         elif is_there and key.startswith(tuple(taken)):
             yield f"{key} is no key beside what else was typed; leave it out, or what takes it away."
 
@@ -334,11 +350,16 @@ def _taken_away(override: Override, config_name: str, choices: list[str]) -> str
     return f"{parent} is null with what is chosen, so {override.input_line} has no place; type '{parent}={{{whole}}}'."
 
 
-def _not_chosen(key: str, config_name: str) -> str:
+def _not_chosen(override: Override, config_name: str, config: DictConfig) -> str:
     """The sentence on a key that the chosen files lack."""
-    if choice := choice_with(key):
-        return f"{key} is no key of what is chosen; type {choice} beside it."
+    key = override.key_or_group
     known = {found.name: found for found in walk(SCHEMAS[config_name])}
+    if (own := key.replace(".", "_")) in known:  # data_root of the verbs that take a checkpoint's data
+        return f"{key} is no key of a checkpoint's own data; type {own}={override.value()}."
+    if choice := choice_with(key):
+        group = choice.partition("=")[0]
+        chosen = OmegaConf.select(config, "hydra.runtime.choices", default={}).get(group) or "null"
+        return f"{key} is no key of what is chosen, {group}={chosen}; type {choice} {override.input_line}."
     if key in known or _may_be(key, known, is_added=False):
         return f"{key} is no key of what is chosen; type +{key}=VALUE to add it."
     return unknown_key(key, known)
@@ -350,7 +371,7 @@ def _choices_alone(config_name: str, choices: list[str]) -> DictConfig:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             try:
-                return compose(config_name, overrides=attempt)
+                return compose(config_name, overrides=attempt, return_hydra_config=True)
             except ConfigCompositionException:
                 continue
     return OmegaConf.create()

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ RECIPE_CHOICES = ("experiment", "method")  # overrides that name a recipe rather
 # Where the data lie, who reads them and where they are kept: what changes nothing of what a recipe leads to.
 FREE = ("data.root", "data.download", "data.num_workers", "data.verify", "data.cache_on_device")
 COMPARED = ("data.", "teacher.", "student.", "baseline.", "protocol", "trainer.precision")
+RECIPE_HAS = ", the recipe has "
 SCHEMES = ("timm:", "wandb:")  # of values that are no files
 PATHS = {  # keys of a run that may name files -> values that are none
     key.name: key.choices for key in walk(Train) if key.path and key.name.startswith(("data.", "teacher.", "student."))
@@ -60,6 +61,10 @@ def run_hydra(verb: str, config_name: str, overrides: list[str], task: Callable[
     for word in overrides:
         if word.startswith("--") and word.split("=")[0] not in FLAGS:
             raise ConfigError(f"{word} is no flag; {nearest(word, FLAGS)}")
+    if any(
+        word.startswith("resume=") for word in overrides
+    ):  # the run's own data have it, be they not those chosen here
+        overrides = [f"++{word}" if word.startswith("data.root=") else word for word in overrides]
     with _environment([f"deitlt {verb}", *overrides]):
         if not any(word.startswith(("-", "hydra")) for word in overrides):
             _run_plainly(config_name, overrides, task)
@@ -144,9 +149,29 @@ def _value(config: DictConfig, known: Mapping[str, Any], key: str) -> Any:
     return None if OmegaConf.is_config(value) else value
 
 
+def in_typed_words(changed: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Differences from a recipe in the words that made them, each once; those that no word made stay as they are.
+
+    Args:
+        changed: as `differences` says them.
+        overrides: what was typed, without what names the recipe.
+    """
+    typed = {word.lstrip("+~").partition("=")[0].replace("/", "."): word for word in overrides}
+    said: dict[str, str] = {}
+    for change in changed:
+        key, recipe = change.partition(" is ")[0], change.rpartition(RECIPE_HAS)[2]
+        above = [found for found in typed if f"{key}.".startswith(f"{found}.")]
+        if not above:
+            said[change] = change
+            continue
+        word = typed[max(above, key=len)]
+        said[word] = f"{word}{RECIPE_HAS}{recipe}" if key in above else word
+    return list(said.values())
+
+
 def difference(key: str, run: Any, recipe: Any) -> str:
     """One setting that is not the recipe's, in words."""
-    return f"{key} is {run}, the recipe has {recipe}"
+    return f"{key} is {run}{RECIPE_HAS}{recipe}"
 
 
 def leaves(config: DictConfig) -> dict[str, Any]:

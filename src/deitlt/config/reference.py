@@ -119,13 +119,16 @@ def usual_choice(group: str) -> str:
 
 
 def choice_with(key: str) -> str:
-    """The choice whose file has a key that others of its group lack; empty where there is none."""
+    """The choice whose file has a key that others of its group lack; empty where there is none.
+
+    One that leaves its value to who types it goes before others.
+    """
     for group in reversed(groups_of()):
         prefix = f"{group.replace('/', '.')}."
         if key.startswith(prefix) and group not in DELTAS:
-            for choice in choices_of(group):
-                if _values(_content(choice.path), key.removeprefix(prefix)):
-                    return choice.override
+            values = {c.override: _values(_content(c.path), key.removeprefix(prefix)) for c in choices_of(group)}
+            if having := sorted((found for found in values if values[found]), key=lambda c: "???" not in values[c]):
+                return having[0]
     return ""
 
 

@@ -7,7 +7,6 @@ from deitlt.config.schema import (
     ANALYSES,
     LABEL_ORDERS,
     ORDER_MEANING,
-    STAGES,
     Data,
     Logger,
     Paths,
@@ -18,7 +17,7 @@ from deitlt.config.schema import (
 )
 
 OF_FILES = "a .ckpt file or the folder of a run or stage; with experiment= also the authors' files, timm's"
-OF_STAGES = "of a run's folder"
+OF_STAGES = "of a run's folder: teacher, student, baseline, or one of your own"
 ACCELERATORS = ("auto", "cpu", "gpu")
 NETWORKS = ("teacher", "sam_teacher", "student", "sam_student", "baseline", "sam_baseline")
 
@@ -34,7 +33,7 @@ class Recipe(Node):
     checkpoint: str = key(OF_FILES, path=True)
     label_order: str = key(ORDER_MEANING, choices=LABEL_ORDERS)
     data_root: str | None = key("folder of the checkpoint's data, if they were moved", path=True)
-    stage: str = key(OF_STAGES, choices=STAGES)
+    stage: str = key(OF_STAGES)
     ema: bool = key("of a student: the moving average instead of the trained weights")
 
 
@@ -104,7 +103,7 @@ class Rollout(Node):
 class Analyze(Asked):
     """Measure what a trained network has become: attention, ranks, experts, calibration, agreement, sharpness."""
 
-    stage: str = key(OF_STAGES, choices=("all", *STAGES))
+    stage: str = key(f"{OF_STAGES}; or all")
     parts: Any = key("all, every part that the network has, or a list", choices=("all", *ANALYSES))
     split: str = key("whose images, as evaluation sees them", choices=("test", "val", "train"))
     images: int | str = key(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -13,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, get_dataset
-from deitlt.data.file_checks import FileCheck
+from deitlt.data.file_checks import FileCheck, SeenFiles
 from deitlt.data.images import ImageDataset, drop
 from deitlt.data.loading import (
     AnyTransform,
@@ -141,8 +142,21 @@ class LongTailDataModule(L.LightningDataModule):
         if self._splits is None:
             self._splits = long_tailed(self._read(), self.split, self.spec.group_cuts)
 
-    def check_files(self) -> list[str]:
-        """Look for every image file, and decode each once, before a long training does.
+    def look_at_files(self) -> SeenFiles:
+        """Look for every image file, and decode each once, before a long training does; what was decoded.
+
+        Raises:
+            DataError: files are missing.
+        """
+        found = (self.splits.train, self.splits.val, self.splits.test)
+        used = [source for source in found if source is not None]
+        return self.file_check.look(used, self._read, self.data.root.expanduser())
+
+    def check_files(self, listing: Path = Path("broken.txt")) -> list[str]:
+        """Look for every image file, and decode each once.
+
+        Args:
+            listing: the file to write the names of broken ones to, where they are too many for a sentence.
 
         Returns:
             Files to leave out, where on_broken='skip' allows it.
@@ -150,9 +164,7 @@ class LongTailDataModule(L.LightningDataModule):
         Raises:
             DataError: files are missing, or one is broken where on_broken='error'.
         """
-        found = (self.splits.train, self.splits.val, self.splits.test)
-        used = [source for source in found if source is not None]
-        return self.file_check(used, self._read, self.data.root.expanduser())
+        return self.file_check.left_out(self.look_at_files(), listing)
 
     @property
     def splits(self) -> LongTailSplits:

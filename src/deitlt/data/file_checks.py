@@ -14,6 +14,7 @@ from deitlt.errors import ConfigError, DataError
 
 _THREADS = 32  # a look takes milliseconds of waiting where the disk is on a network
 _AT_ONCE = 2048
+_DECODED_AT_ONCE = 2**14
 _SHOWN = 10
 
 
@@ -131,41 +132,46 @@ def _first(names: list[str]) -> str:
 _DECODED_AT_ONCE = 2**14
 
 
-def find_broken(source: ImageDataset) -> list[str]:
-    """Decodes the file of every image, on all cores, and returns the broken ones.
+class Seen(NamedTuple):
+    """An image file that was decoded. label: class id. size: width and height in pixels; None where it is broken."""
 
-    Returns:
-        The paths that cannot be decoded, each once, sorted; none for a source without files.
-    """
+    label: int
+    size: tuple[int, int] | None
+
+
+SeenFiles = dict[str, Seen]  # by path
+
+
+def decode_all(source: ImageDataset) -> SeenFiles:
+    """Decodes the file of every image, on all cores; nothing of a source without files."""
     path = path_of(source)
     if path is None:
-        return []
-    broken: set[str] = set()
+        return {}
+    seen: SeenFiles = {}
     with ThreadPool(os.cpu_count()) as pool:  # threads suffice: Pillow decodes outside Python's lock
         for first in range(0, len(source), _DECODED_AT_ONCE):  # ten million names would be gigabytes
             files = [path(i) for i in range(first, min(first + _DECODED_AT_ONCE, len(source)))]
-            found = pool.imap(_is_broken, files, chunksize=32)
-            broken.update(file for file, is_broken in zip(files, found, strict=True) if is_broken)
-    return sorted(broken)
+            labels = source.labels[first : first + len(files)].tolist()
+            found = pool.imap(_size_of, files, chunksize=32)
+            seen.update({file: Seen(*one) for file, *one in zip(files, labels, found, strict=True)})
+    return seen
 
 
-def require_sound(sources: Sequence[ImageDataset]) -> None:
-    """Raises DataError where a file of the sources cannot be decoded: names the first one."""
-    for source in sources:
-        if broken := find_broken(source):
-            others = f", nor can {len(broken) - 1} more" if len(broken) > 1 else ""
-            raise DataError(
-                f"{broken[0]} cannot be decoded as an image{others}; replace it, "
-                "or type data.on_broken=skip to go on without such files."
-            )
+def find_broken(source: ImageDataset) -> list[str]:
+    """The paths that cannot be decoded, each once, sorted; none for a source without files."""
+    return broken_of(decode_all(source))
 
 
-def _is_broken(path: str) -> bool:
+def broken_of(seen: SeenFiles) -> list[str]:
+    """The paths of the files that could not be decoded, sorted."""
+    return sorted(path for path, one in seen.items() if one.size is None)
+
+
+def _size_of(path: str) -> tuple[int, int] | None:
     try:
-        decode(path)
+        return decode(path).size
     except DataError:
-        return True
-    return False
+        return None
 
 
 @dataclass(frozen=True)
@@ -187,8 +193,8 @@ class FileCheck:
         if self.on_broken == "skip" and not self.verify:
             raise ConfigError("data.on_broken=skip has to look for broken files first; type data.verify=true with it.")
 
-    def __call__(self, used: Sequence[ImageDataset], whole: Callable[[], DataSplits], root: Path) -> list[str]:
-        """The files to leave out, where that is allowed.
+    def look(self, used: Sequence[ImageDataset], whole: Callable[[], DataSplits], root: Path) -> SeenFiles:
+        """What was found of the files; nothing where they are only looked for.
 
         Args:
             used: training, validation and test images.
@@ -196,13 +202,35 @@ class FileCheck:
             root: where the files' paths start.
 
         Raises:
-            DataError: files are missing, or one is broken where that is an error.
+            DataError: files are missing.
         """
         require_files(used, root)
         if not self.verify:
-            return []
+            return {}
         if self.on_broken == "skip":
             published = whole()
-            return sorted({*find_broken(published.train), *find_broken(published.test)})
-        require_sound(used)
-        return []
+            used = (published.train, published.test)
+        return {path: one for source in used for path, one in decode_all(source).items()}
+
+    def left_out(self, seen: SeenFiles, listing: Path) -> list[str]:
+        """The broken files, where they may be left out.
+
+        Args:
+            seen: what `look` found.
+            listing: the file to write the names of broken ones to, where they are too many for a sentence.
+
+        Raises:
+            DataError: a file is broken, and that is an error.
+        """
+        broken = broken_of(seen)
+        if not broken or self.on_broken == "skip":
+            return broken
+        more, them = "", "it" if len(broken) == 1 else "them"
+        if len(broken) > _SHOWN:
+            listing.parent.mkdir(parents=True, exist_ok=True)
+            listing.write_text("".join(f"{file}\n" for file in broken), errors="surrogateescape")
+            more = f", and {len(broken) - _SHOWN} more, all named in {listing},"
+        raise DataError(
+            f"{', '.join(broken[:_SHOWN])}{more} cannot be decoded as {'an image' if them == 'it' else 'images'}; "
+            f"replace {them}, or type data.on_broken=skip to go on without {them}."
+        )

@@ -157,7 +157,8 @@ def analyse_run(config: DictConfig) -> None:
 def find_models(config: DictConfig) -> list[Model]:
     """The networks to analyse: of a run's folder each stage that has a checkpoint, else the one."""
     given = Path(config.checkpoint)
-    held = [name for name in STAGES if any((given / name).glob("*.ckpt"))]
+    own = sorted(path.parent.name for path in given.glob("*/last.ckpt"))  # stages of the user's own among them
+    held = [name for name in dict.fromkeys((*STAGES, *own)) if any((given / name).glob("*.ckpt"))]
     if config.stage != ALL or not held:
         place = find_checkpoint(given, STAGES if config.stage == ALL else (config.stage,), "stage")
         return [_model(config, place, Path(config.folder) if config.folder else place.parent)]

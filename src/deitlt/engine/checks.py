@@ -1,6 +1,6 @@
 """Everything that can be wrong with a run is looked for before anything is written or trained."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from inspect import Parameter, signature
 from pathlib import Path
@@ -24,6 +24,7 @@ from deitlt.checkpoints import (
 )
 from deitlt.config.compose import difference
 from deitlt.data import LongTailDataModule
+from deitlt.data.file_checks import SeenFiles, broken_of
 from deitlt.engine.build import (
     LAST,
     build_callbacks,
@@ -73,10 +74,7 @@ def check_whole(config: DictConfig, folder: RunFolder) -> Checked:
     """
     check_run(config)
     check_objective(config)
-    datamodule = build_data(make_stage(config, folder, config.stages[0]))
-    if not config.data.exclude and (broken := datamodule.check_files()):  # decodes every file, where none are listed
-        config.data.exclude = broken
-        datamodule = build_data(make_stage(config, folder, config.stages[0]))
+    datamodule = check_data(config, folder)
     stages = [make_stage(config, folder, name) for name in config.stages if given_checkpoint(config, name) is None]
     if not stages:
         raise ConfigError("Every stage is given as a checkpoint, so nothing is left to train; type deitlt evaluate.")
@@ -86,6 +84,30 @@ def check_whole(config: DictConfig, folder: RunFolder) -> Checked:
     changed = [line for stage, network in zip(stages, networks, strict=True) for line in _shared_out(stage, network)]
     doubts = _doubts(config, stages, datamodule)
     return Checked(config, _with_mode(stages), datamodule.info, doubts, changed)
+
+
+def check_data(
+    config: DictConfig, folder: RunFolder, tell: Callable[[LongTailDataModule, SeenFiles], None] | None = None
+) -> LongTailDataModule:
+    """The first stage's data, of which every file was looked at, unless the configuration says which are broken.
+
+    Args:
+        config: it gets the broken files that are left out.
+        folder: the run's, for the names of broken files where they are many.
+        tell: is given the data and what was found of their files, before a broken one is an error.
+
+    Raises:
+        DataError: files are missing, or one is broken where that is an error.
+    """
+    datamodule = build_data(make_stage(config, folder, config.stages[0]))
+    seen = {} if config.data.get("exclude") else datamodule.look_at_files()
+    if datamodule.file_check.on_broken == "skip" and (broken := broken_of(seen)):
+        config.data.exclude = broken
+        datamodule = build_data(make_stage(config, folder, config.stages[0]))
+    if tell is not None:
+        tell(datamodule, seen)
+    datamodule.file_check.left_out(seen, folder.path / "broken.txt")
+    return datamodule
 
 
 def check_run(config: DictConfig) -> None:

@@ -12,7 +12,16 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from deitlt.checkpoints import write_atomically
-from deitlt.config.compose import PATHS, RECIPE_CHOICES, compose_with, differences, leaves, make_absolute
+from deitlt.config.compose import (
+    PATHS,
+    RECIPE_CHOICES,
+    SWEEP_JOB,
+    compose_with,
+    differences,
+    in_typed_words,
+    leaves,
+    make_absolute,
+)
 from deitlt.config.trust import refuse_strange_targets
 from deitlt.engine.build import LAST
 from deitlt.engine.checks import Checked, check_whole
@@ -23,6 +32,8 @@ from deitlt.engine.stage import run_stage
 from deitlt.engine.stage_config import STAGE_FILE, Plain, StageConfig, plain, with_teacher
 from deitlt.errors import CheckpointError, ConfigError
 from deitlt.tracking import WANDB, fetch_checkpoint
+
+_NAMED = 10  # broken files; of more, the run's configuration has the names
 
 
 @dataclass(frozen=True)
@@ -131,11 +142,15 @@ def _announce(run: Run, checked: Checked, console: Console) -> None:
     asked, found = data.imbalance_factor, min(counts) / max(counts)
     if asked is not None and not 0.8 < found / asked < 1.25:
         lines.append(f"data: imbalance {1 / asked:g} was asked for, but the classes have images for {1 / found:.3g}")
-    if data.exclude:
-        lines.append(f"data: {len(data.exclude)} broken image files are left out")
+    if excluded := data.get("exclude"):
+        named = ", ".join(excluded[:_NAMED]) + (f", and more: see {run.folder.config}" if excluded[_NAMED:] else "")
+        lines.append(f"data: {len(excluded)} broken image files are left out ({named})")
     lines += [f"{stage.name}: {stage.recipe['epochs']} epochs, {stage.batches}" for stage in checked.stages]
     lines += checked.doubts
-    lines += [f"not as in the recipe: {change}" for change in (*run.changed, *checked.changed)]
+    typed = in_typed_words(run.changed, run.config["recipe"]["overrides"])
+    if SWEEP_JOB in os.environ:  # the sweep has said the job's words
+        typed = [line for line in typed if line in run.changed]
+    lines += [f"not as in the recipe: {change}" for change in (*typed, *checked.changed)]
     for line in lines:
         console.out(line, highlight=False)
 
@@ -178,7 +193,7 @@ def _fresh(config: DictConfig, folder: RunFolder, fetches: bool = True) -> Run:
 
 def _resumed(config: DictConfig, folder: RunFolder) -> Run:
     """A run with the configuration that it was begun with, where its data and its teacher may have been moved."""
-    typed = {word.partition("=")[0]: word for word in HydraConfig.get().overrides.task}
+    typed = {word.partition("=")[0].lstrip("+"): word for word in HydraConfig.get().overrides.task}
     if others := [word for key, word in typed.items() if key not in ("resume", "data.root", "teacher.checkpoint")]:
         raise ConfigError(
             f"A resumed run keeps its own configuration, so {others[0]} has no place; type resume={folder.path} alone, "
@@ -186,6 +201,8 @@ def _resumed(config: DictConfig, folder: RunFolder) -> Run:
         )
     content = plain(folder.load_for_resume())
     if "data.root" in typed:
+        if "root" not in content["data"]:
+            raise ConfigError(f"The data {content['data']['name']} have no folder; leave out data.root.")
         _move_data(content["data"], Path(config.data.root).expanduser().absolute())
     given = content["teacher"]["checkpoint"]
     if word := typed.get("teacher.checkpoint"):

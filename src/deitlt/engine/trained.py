@@ -81,6 +81,10 @@ def open_data(config: DictConfig, spec: ModelSpec) -> LongTailDataModule:
     """
     chosen = spec.data if config.get("data") is None else plain(config.data)
     if config.data_root is not None:
+        if "root" not in chosen:
+            raise ConfigError(
+                f"data_root={config.data_root}, but the data {chosen['name']} have no folder; leave it out."
+            )
         chosen = chosen | {"root": config.data_root}
     datamodule = open_known_data(
         chosen,

@@ -10,6 +10,7 @@ from deitlt.models.factory import (
     keep_channels_last,
     list_teachers,
     uncompiled,
+    words_for,
 )
 from deitlt.models.paco import PaCoNetwork, check_queue_size, create_paco_teacher
 from deitlt.models.resnet_cifar import CifarResNet, CosineLinear
@@ -34,4 +35,5 @@ __all__ = [
     "list_teachers",
     "queries_and_keys",
     "uncompiled",
+    "words_for",
 ]

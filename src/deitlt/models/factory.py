@@ -37,6 +37,34 @@ def list_teachers(pattern: str = "*") -> list[str]:
     return fnmatch.filter(names, pattern)
 
 
+# timm's modules with classifiers that no cosine one can replace, with several of them, and with networks that need
+# more than 32 pixels a side.
+_OTHER_HEADS = ("cpubone", "dla", "dpn", "iformer", "metaformer", "resnetv2", "sequencer", "vision_transformer_sam")
+_SEVERAL_HEADS = ("levit",)
+_LARGE = ("byoanet", "csatv2", "deepseek_vit", "ghostnet", "inception_resnet_v2", "inception_v3", "inception_v4")
+
+
+def words_for(name: str) -> str | None:
+    """What to type for a network of timm's: its name, and what must stand beside it.
+
+    Returns:
+        Overrides of `deitlt train`; None for a network that has no classifier, or several that answer while it trains.
+    """
+    if is_model_in_modules(name, _VIT_MODULES):
+        has_sister = is_model_in_modules(_sister(name, distilled=True), _VIT_MODULES)
+        return f"student.model.name={name}" + ("" if has_sister else " method=vit")
+    known = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    has_one = known is not None and isinstance(known.classifier, str) and not name.endswith("_enc")
+    if known is None or not has_one or is_model_in_modules(name, _SEVERAL_HEADS):
+        return None
+    words = [f"teacher.model.name={name}"]
+    if is_model_in_modules(name, _OTHER_HEADS):
+        words += ["teacher.model.head=linear", "teacher/loss=cross_entropy"]
+    if known.fixed_input_size or is_model_in_modules(name, _LARGE) or name == "bat_resnext26ts":
+        words.append(f"teacher.image_size={known.input_size[-1]}")
+    return " ".join(words)
+
+
 def create_teacher(num_classes: int, name: str = "cifar_resnet32", head: Head = "linear") -> nn.Module:
     """A CNN with fresh weights: images [B, 3, H, W] -> logits [B, C].
 
@@ -163,8 +191,7 @@ def _divisors(number: int) -> str:
 
 
 def _timm_name(name: str, distilled: bool) -> str:
-    plain = name.replace("_distilled", "", 1)
-    chosen = plain.replace("_patch", "_distilled_patch", 1) if distilled else plain
+    chosen = _sister(name, distilled)
     if is_model_in_modules(chosen, _VIT_MODULES) and ("_distilled" in chosen) == distilled:
         return chosen
     known = timm.list_models("*_distilled_patch*" if distilled else ["vit_*", "deit*_patch*"], module=_VIT_MODULES)
@@ -201,6 +228,12 @@ class _OutsideAutocast(nn.Module):
 @cache
 def _outside_autocast(head: type[nn.Module]) -> type[nn.Module]:
     return type(head.__name__, (_OutsideAutocast, head), {})
+
+
+def _sister(name: str, distilled: bool) -> str:
+    """timm's name of the transformer with the token of distillation, or without it; there may be none."""
+    plain = name.replace("_distilled", "", 1)
+    return plain.replace("_patch", "_distilled_patch", 1) if distilled else plain
 
 
 def in_class_order(logits: Tensor, class_order: Tensor | None) -> Tensor:
