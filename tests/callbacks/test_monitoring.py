@@ -15,16 +15,16 @@ from deitlt.errors import TrainingError
 def shown(make_trainer, module, batches, terminal, epochs=10, **options):
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=terminal, width=100)
-    trainer = make_trainer(callbacks=[StageProgress("student", console, **options)], max_epochs=epochs)
+    speed = Throughput("student")
+    trainer = make_trainer(callbacks=[speed, StageProgress("student", console, speed, **options)], max_epochs=epochs)
     trainer.fit(module, batches)
     return stream.getvalue()
 
 
 def test_prints_a_few_lines_where_nobody_watches(make_trainer, student_module, student_batches):
     lines = shown(make_trainer, student_module(), student_batches(2), terminal=False).splitlines()
-    assert [re.match(r"student: epoch (\d+)/10, loss \d\.\d{3}, \d+ s$", line)[1] for line in lines] == list(
-        map(str, range(2, 11, 2))
-    )
+    said = r"student: epoch (\d+)/10, loss \d\.\d{3}, [\d,]+ images/s, \d+ s, \d+ s left"
+    assert [re.fullmatch(said, line)[1] for line in lines] == list(map(str, range(2, 11, 2)))
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(1, [1]), (3, [1, 2, 3]), (7, [3, 6, 7])])
@@ -36,7 +36,36 @@ def test_the_last_epoch_is_always_told(make_trainer, student_module, student_bat
 def test_shows_a_bar_on_a_terminal(make_trainer, student_module, student_batches):
     text = shown(make_trainer, student_module(), student_batches(2), terminal=True, epochs=2)
     assert "2/2 epochs" in text
-    assert re.search(r"loss \d\.\d{3}", text)
+    assert re.search(r"loss \d\.\d{3} [\d,]+ images/s", text)
+
+
+def test_each_line_says_how_fast_it_goes_and_how_long_it_will(clock, make_trainer, student_module, student_batches):
+    lines = shown(make_trainer, student_module(), student_batches(3), terminal=False, epochs=3).splitlines()
+    # A look at the clock at a stage's and an epoch's start, at each batch's end and for each line: 5 looks an epoch.
+    assert [line.partition("images/s")[0].rpartition(", ")[2] for line in lines] == ["2 "] * 3
+    assert [line.rpartition("images/s, ")[2] for line in lines] == [
+        "10 s, 20 s left",
+        "20 s, 10 s left",
+        "30 s, 0 s left",
+    ]
+
+
+def test_a_stage_that_goes_on_tells_the_time_of_what_is_left(clock, make_trainer, student_module, student_batches):
+    stream = io.StringIO()
+    speed = Throughput("student")
+    progress = StageProgress("student", Console(file=stream), speed)
+    trainer = make_trainer(callbacks=[speed, progress], max_epochs=4)
+    trainer.fit_loop.epoch_progress.current.processed = trainer.fit_loop.epoch_progress.current.completed = 2
+    trainer.fit(student_module(), student_batches(3))
+    assert [line.rpartition("images/s, ")[2] for line in stream.getvalue().splitlines()] == [
+        "10 s, 10 s left",
+        "20 s, 0 s left",
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (99, "99 s"), (150, "2 min"), (7500, "2 h 5 min")])
+def test_a_time_is_said_as_long_as_it_is(seconds, said):
+    assert monitoring.in_words(seconds) == said
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -46,12 +75,14 @@ def test_an_epoch_that_logged_no_loss_is_shown_without_one(make_trainer, student
     text = shown(make_trainer, module, student_batches(1), terminal, epochs=1)
     assert "nan" not in text
     assert "loss" not in text
-    assert ("1/1 epochs" in text) if terminal else re.fullmatch(r"student: epoch 1/1, \d+ s\n", text)
+    assert (
+        ("1/1 epochs" in text) if terminal else re.fullmatch(r"student: epoch 1/1, \S+ images/s, 0 s, 0 s left\n", text)
+    )
 
 
 def test_gives_the_terminal_back_after_an_error(make_trainer, student_module):
     console = Console(file=io.StringIO(), force_terminal=True)
-    progress = StageProgress("student", console)
+    progress = StageProgress("student", console, Throughput("student"))
     with pytest.raises(AttributeError):
         make_trainer(callbacks=[progress]).fit(student_module(), [0])
     assert progress._bar is None

@@ -20,41 +20,45 @@ PRUNED = "pruned.json"  # in the stage's folder: where it was stopped
 
 
 class StageProgress(L.Callback):
-    """Shows how far a stage is: epochs done, the loss, the time left.
+    """Shows how far a stage is: epochs done, the loss, images a second, the time left.
 
     Lightning's bars count the batches of one epoch; a long-tailed recipe has hundreds of short epochs.
 
     Args:
         title: the stage's name.
         console: where to show it.
+        speed: counts the images; it stands before this one among the callbacks.
         lines: how many lines a stage prints where the console is no terminal.
     """
 
-    def __init__(self, title: str, console: Console, lines: int = 5) -> None:
+    def __init__(self, title: str, console: Console, speed: "Throughput", lines: int = 5) -> None:
         self.title = title
         self.console = console
+        self.speed = speed
         self.lines = lines
         self._bar: Progress | None = None
         self._task = TaskID(0)
-        self._began = time.monotonic()
+        self._began, self._first = time.monotonic(), 0
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the bar, from the epoch at which training begins or goes on."""
-        self._began = time.monotonic()
+        self._began, self._first = time.monotonic(), trainer.current_epoch
         if not self.console.is_terminal:
             return
         self._bar = Progress(
             TextColumn("{task.description:<9}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             TextColumn("{task.completed:.0f}/{task.total:.0f} epochs"),
             TextColumn("{task.fields[loss]}"),
+            TextColumn("{task.fields[speed]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self.console,
         )
-        self._task = self._bar.add_task(self.title, total=trainer.max_epochs, completed=trainer.current_epoch, loss="")
+        begins: dict[str, Any] = {"total": trainer.max_epochs, "completed": trainer.current_epoch}
+        self._task = self._bar.add_task(self.title, **begins, loss="", speed="")
         self._bar.start()
 
     @rank_zero_only
@@ -64,7 +68,8 @@ class StageProgress(L.Callback):
         """Move the bar by a share of an epoch; long epochs should not look like a standstill."""
         if self._bar is not None:
             share = (batch_idx + 1) / max(1, int(trainer.num_training_batches))
-            self._bar.update(self._task, completed=trainer.current_epoch + min(share, 0.99))
+            done = trainer.current_epoch + min(share, 0.99)
+            self._bar.update(self._task, completed=done, speed=self._images_per_second(trainer))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say how the epoch went."""
@@ -76,8 +81,16 @@ class StageProgress(L.Callback):
         if self._bar is not None:
             self._bar.update(self._task, completed=epoch, loss=loss)
         elif epoch == last or epoch % max(1, last // self.lines) == 0:
-            parts = (f"{self.title}: epoch {epoch}/{last}", loss, f"{time.monotonic() - self._began:.0f} s")
+            seconds = time.monotonic() - self._began
+            left = seconds / (epoch - self._first) * (last - epoch)
+            times = f"{in_words(seconds)}, {in_words(left)} left"
+            parts = (f"{self.title}: epoch {epoch}/{last}", loss, self._images_per_second(trainer), times)
             self.console.print(", ".join(part for part in parts if part), highlight=False)
+
+    def _images_per_second(self, trainer: L.Trainer) -> str:
+        """Of the epoch so far; empty where no time has passed."""
+        found = self.speed.images_per_second
+        return "" if found is None else f"{trainer.world_size * found:,.0f} images/s"
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the finished bar on the screen."""
@@ -91,6 +104,14 @@ class StageProgress(L.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def in_words(seconds: float) -> str:
+    """A time to be read: seconds of minutes, minutes of hours, hours of days."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class Throughput(L.Callback):
@@ -135,11 +156,15 @@ class Throughput(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log what the epoch made."""
+        if (speed := self.images_per_second) is not None:
+            pl_module.log("speed/images_per_second", trainer.world_size * speed, rank_zero_only=True)
+            pl_module.log("speed/epoch_seconds", self._ended - self._began, rank_zero_only=True)
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Of this rank, in the epoch at hand; None where no time has passed."""
         seconds = self._ended - self._began
-        if seconds > 0:
-            speed = trainer.world_size * self._images / seconds
-            pl_module.log("speed/images_per_second", speed, rank_zero_only=True)
-            pl_module.log("speed/epoch_seconds", seconds, rank_zero_only=True)
+        return self._images / seconds if seconds > 0 else None
 
 
 class FiniteLoss(L.Callback):

@@ -206,8 +206,8 @@ def build_teacher_input(
 def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> list[L.Callback]:
     """Seeding first, for those that remember streams; checkpoints last, after all that may stop a run."""
     recipe, folder = stage.recipe, Path(stage.folder)
-    callbacks: list[L.Callback] = [SeededSteps(stage.seed), StageProgress(stage.name, console), Timer()]
-    callbacks.append(Throughput(stage.name, console if stage.trainer["compile"] else None))
+    speed = Throughput(stage.name, console if stage.trainer["compile"] else None)
+    callbacks: list[L.Callback] = [SeededSteps(stage.seed), speed, StageProgress(stage.name, console, speed), Timer()]
     if (drw := recipe["drw"]) is not None:
         callbacks.append(DeferredReweighting(drw["start_epoch"], info.counts, drw["beta"], drw["stop_mixing"]))
     if (sam := recipe["sam"])["enabled"]:

@@ -208,8 +208,14 @@ def _command(overrides: list[str], folder: Path) -> list[str]:
     return [sys.executable, "-m", "deitlt", "train", *added, *overrides, *place]
 
 
+_warned: set[str] = set()  # lines of jobs that came to their end
+
+
 def _run(command: list[str]) -> tuple[int, str]:
-    """Run a job in a session of its own; its exit code and what it complained of, which is passed on as it comes."""
+    """Run a job in a session of its own; its exit code and what it complained of, which is passed on as it comes.
+
+    What an earlier job warned of, too, is not passed on again.
+    """
     said: list[str] = []
     environment = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     environment |= {SWEEP_JOB: str(os.getpid()), "PYTHONSAFEPATH": "1"}  # no file where one stands is imported
@@ -217,9 +223,12 @@ def _run(command: list[str]) -> tuple[int, str]:
         assert child.stderr is not None
         with _signals_to(child):
             for line in child.stderr:
-                sys.stderr.write(line)
+                if line not in _warned:
+                    sys.stderr.write(line)
                 said.append(line)
             code = child.wait()
+    if code == OK:  # else a line may be part of an error, which is shown whole
+        _warned.update(said)
     return code, "".join(said)
 
 

@@ -156,9 +156,8 @@ def group_sizes_line(metrics: Plain) -> str:
 
 
 def results_lines(metrics: Plain) -> list[str]:
-    """The lines below the results: the groups' sizes, and every difference from the recipe."""
-    differences = [f"differs from the recipe: {difference}" for difference in metrics.get("recipe_differences") or []]
-    return [line for line in (group_sizes_line(metrics), *differences) if line]
+    """The lines below the results: the groups' sizes; what differs from the recipe was said before training."""
+    return [line for line in (group_sizes_line(metrics),) if line]
 
 
 def per_class_table(metrics: Plain, recalls: Mapping[str, Sequence[float | None]]) -> Table:
