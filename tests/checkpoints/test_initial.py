@@ -4,13 +4,16 @@ import huggingface_hub.constants
 import pytest
 import timm
 import torch
-from external_files import make_spec, student_file, transformer
+from external_files import ARGUMENTS, make_spec, prefixed, student_file, transformer
+from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
 from deitlt.checkpoints import check_start, check_unseen, initialise
 from deitlt.data import LongTailDataModule
 from deitlt.errors import CheckpointError, ConfigError
 from deitlt.models import CifarResNet, create_student
+from deitlt.transforms import IMAGENET
+from deitlt.types import Normalisation
 
 SIZES = {"image_size": 16, "patch_size": 4, "width": 64, "depth": 2, "heads": 1}
 HEADS = ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]
@@ -58,7 +61,7 @@ def test_as_many_classes_take_everything_and_heads_of_other_classes_stay_fresh(s
     vit, path = source()
     network = student(num_classes)
     before = weights_of(network)
-    assert initialise(network, path) == fresh
+    assert initialise(network, path).fresh == fresh
     found = weights_of(network)
     for name, value in vit.state_dict().items():
         assert torch.equal(found[name], before[name] if name in fresh else value)
@@ -67,7 +70,7 @@ def test_as_many_classes_take_everything_and_heads_of_other_classes_stay_fresh(s
 def test_positions_of_another_grid_are_resampled(source):
     vit, path = source(image_size=32)
     network = student()
-    assert initialise(network, path) == []
+    assert initialise(network, path).fresh == []
     expected = resample_abs_pos_embed(vit.pos_embed, [4, 4], num_prefix_tokens=2)
     torch.testing.assert_close(network.vit.pos_embed, expected)
     assert torch.equal(network.vit.pos_embed[:, :2], vit.pos_embed[:, :2])
@@ -77,7 +80,7 @@ def test_a_plain_vit_leaves_what_it_lacks_fresh(source):
     vit, path = source(distilled=False, image_size=8)
     network = student()
     before = weights_of(network)
-    assert initialise(network, path) == ["dist_token", "head_dist.weight", "head_dist.bias"]
+    assert initialise(network, path).fresh == ["dist_token", "head_dist.weight", "head_dist.bias"]
     found = weights_of(network)
     assert torch.equal(found["cls_token"], vit.cls_token)
     assert torch.equal(found["dist_token"], before["dist_token"])
@@ -88,7 +91,7 @@ def test_a_plain_vit_leaves_what_it_lacks_fresh(source):
 def test_a_plain_vit_takes_a_distilled_ones_trunk(source):
     vit, path = source()
     network = student(distilled=False)
-    assert initialise(network, path) == []
+    assert initialise(network, path).fresh == []
     assert torch.equal(network.vit.head.weight, vit.head.weight)
     assert torch.equal(network.vit.pos_embed[:, 1:], vit.pos_embed[:, 2:])
 
@@ -96,11 +99,72 @@ def test_a_plain_vit_takes_a_distilled_ones_trunk(source):
 def test_heads_follow_the_names_of_the_classes_or_stay_fresh(ours):
     weights, path = ours()
     network = student()
-    assert initialise(network, path, list("badce")) == []
+    assert initialise(network, path, list("badce")).fresh == []
     assert torch.equal(network.vit.head.weight, weights["head.weight"][[1, 0, 3, 2, 4]])
     network = student()
-    assert initialise(network, path, list("vwxyz")) == HEADS
+    assert initialise(network, path, list("vwxyz")).fresh == HEADS
     assert torch.equal(weights_of(network)["cls_token"], weights["cls_token"])
+
+
+def mae(weights):
+    """As MAE's pre-training writes it: fixed positions, a decoder, a mask, and no classifier."""
+    decoder = {"mask_token": torch.zeros(1, 1, 8), "decoder_pos_embed": torch.zeros(1, 17, 8)}
+    decoder |= {"decoder_embed.weight": torch.zeros(8, 64), "decoder_blocks.0.norm1.weight": torch.zeros(8)}
+    return {"model": weights | decoder, "optimizer": {}, "epoch": 799, "args": ARGUMENTS}
+
+
+def dino(weights):
+    """As DINO's training writes it: a student and its average, each with a head that projects."""
+    head = {"head.mlp.0.weight": torch.zeros(8, 64), "head.last_layer.weight_g": torch.zeros(8, 1)}
+    others = {name: value + 1 for name, value in weights.items()}
+    student = prefixed(prefixed(others, "backbone.") | head, "module.")
+    return {"student": student, "teacher": prefixed(weights, "backbone.") | head, "epoch": 100, "args": ARGUMENTS}
+
+
+LAYOUTS = {"mae.pth": mae, "dino.pth": dino, "dino_backbone.pth": dict, "timm.safetensors": dict}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_an_encoder_without_a_classifier_is_taken_and_what_it_lacks_is_said(name, tmp_path):
+    vit = transformer(distilled=False, image_size=8)
+    weights = {part: value for part, value in vit.state_dict().items() if not part.startswith("head")}
+    save = save_file if name.endswith(".safetensors") else torch.save
+    save(LAYOUTS[name](weights), tmp_path / name)
+    network = student()
+    before = weights_of(network)
+    started = initialise(network, str(tmp_path / name))
+    assert started.fresh == ["dist_token", *HEADS]
+    assert started.positions == "positions resampled from 2x2 patches to 4x4, the position of DIST fresh"
+    found = weights_of(network)
+    for part, value in weights.items():
+        assert part == "pos_embed" or torch.equal(found[part], value)
+    assert all(torch.equal(found[part], before[part]) for part in started.fresh)
+    assert torch.equal(found["pos_embed"][:, 0], vit.pos_embed[:, 0])
+    assert check_start(str(tmp_path / name), DATA) == f"student: {tmp_path / name} {NOBODY_KNOWS}"
+
+
+def test_a_broken_file_of_safetensors_is_told(tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match=r"broken\.safetensors is no file of safetensors"):
+        initialise(student(), str(tmp_path / "broken.safetensors"))
+
+
+def test_weights_of_other_images_than_these_are_named(tmp_path, monkeypatch, ours):
+    vit, path = transformer(), tmp_path / "model.safetensors"
+    halves = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    save_file(vit.state_dict(), path)
+    assert initialise(student(), str(path)).said(IMAGENET) == "fresh: nothing"
+    (tmp_path / "config.json").write_text('{"pretrained_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}')
+    said = initialise(student(), str(path)).said(IMAGENET)
+    assert "images normalised by mean (0.5, 0.5, 0.5) and deviation (0.5, 0.5, 0.5), and here they are by mean" in said
+    assert initialise(student(), str(path)).said(halves) == "fresh: nothing"
+    (tmp_path / "config.json").write_text('{"pretrained_cfg": 3}')
+    assert initialise(student(), str(path)).normalisation is None
+    own, network, plain = ours()[1], student(), transformer(distilled=False)
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: plain)
+    assert initialise(network, "timm:vit_tiny_patch16_224").normalisation == halves
+    assert initialise(network, "timm:vit_small_patch16_224.dino").normalisation == IMAGENET
+    assert initialise(network, own).normalisation == Normalisation((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +197,7 @@ def test_a_teacher_and_a_missing_file_are_told(tmp_path):
 def test_timms_weights_come_without_their_heads(monkeypatch):
     vit, network, asked = transformer(), student(), []
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: asked.append((name, pretrained)) or vit)
-    assert initialise(network, "timm:deit_tiny_distilled_patch16_224") == HEADS
+    assert initialise(network, "timm:deit_tiny_distilled_patch16_224").fresh == HEADS
     assert asked == [("deit_tiny_distilled_patch16_224", True)]
     assert torch.equal(network.vit.norm.weight, vit.norm.weight)
 

@@ -225,8 +225,8 @@ class Student(Stage):
     distillation: parts.Distillation = key("what DIST learns from the teacher")
     teacher_input: TeacherInput = key("how the student's image becomes the teacher's")
     init: str | None = key(
-        "start from trained weights: a file or run, deitlt's or the authors', or timm:NAME; null: from scratch, as in "
-        "the paper",
+        "start from trained weights: a file or run, deitlt's or the authors', an encoder of MAE, DINO or timm, or "
+        "timm:NAME; null: from scratch, as in the paper",
         path=True,
     )
     checkpoint: str | None = key("a trained student's file or run; the stage is then skipped", path=True)

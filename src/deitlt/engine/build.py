@@ -107,14 +107,14 @@ def _make_fast(stage: StageConfig, network: nn.Module, is_cnn: bool) -> None:
         compile_network(network)
 
 
-def initialise_student(stage: StageConfig, module: ClassifierModule) -> str | None:
+def initialise_student(stage: StageConfig, module: ClassifierModule, datamodule: LongTailDataModule) -> str | None:
     """Give a fresh student the weights that `student.init` names; what was done, in words, or None."""
     source: str | None = stage.recipe.get("init")
     if source is None:
         return None
     assert isinstance(module.network, StudentNetwork)
-    fresh = initialise(module.network, source, module.info.class_names)
-    return f"{stage.name}: starts from {source}; fresh: {', '.join(fresh) if fresh else 'nothing'}"
+    started = initialise(module.network, source, module.info.class_names)
+    return f"{stage.name}: starts from {source}; {started.said(datamodule.normalisation)}"
 
 
 def _refuse_tokens(stage: StageConfig, tokens: tuple[str, ...]) -> None:

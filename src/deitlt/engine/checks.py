@@ -218,7 +218,7 @@ def _build_all(stage: StageConfig, info: DataInfo) -> nn.Module:
         datamodule.mixing_factory(info.num_classes)
     module = build_module(stage, info)
     if not _is_begun(stage):
-        initialise_student(stage, module)
+        initialise_student(stage, module, datamodule)
     module.configure_optimizers()
     build_trainer(stage, build_callbacks(stage, info, Console(quiet=True)), [], watches=False)
     return module.network

@@ -223,6 +223,8 @@ def _resumed(config: DictConfig, folder: RunFolder) -> Run:
 def _move_data(data: Plain, root: Path) -> None:
     """Have the data of a run lie in another folder, and with them the broken files that it leaves out."""
     old, data["root"] = data["root"], str(root)
+    if not data.get("exclude"):
+        return
     left_out = map(Path, data["exclude"])
     data["exclude"] = [str(root / file.relative_to(old) if file.is_relative_to(old) else file) for file in left_out]
 

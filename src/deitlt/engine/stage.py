@@ -85,7 +85,7 @@ def run_stage(stage: StageConfig, console: Console) -> None:
     with finished(loggers):
         callbacks = [*build_callbacks(stage, datamodule.info, console), *build_analysis(stage, teacher)]
         trainer = build_trainer(stage, callbacks, loggers, watches=bool(datamodule.watched))
-        if not last.exists() and (started := initialise_student(stage, module)):
+        if not last.exists() and (started := initialise_student(stage, module, datamodule)):
             console.out(started, highlight=False)
         _log_beginning(stage, loggers)
         with _in_words(stage, trainer):
