@@ -27,7 +27,7 @@ HYDRA_VERBS = {
         "benchmark",
         "measure speed and memory on this machine: part=training, or profile: of a step",
     ),
-    "inspect": ("train", "draw what student and teacher will see, and the long tail; takes train's overrides"),
+    "inspect": ("train", "look at the files as train does, draw what the networks will see; takes train's overrides"),
 }
 PLAIN_VERBS = {
     "report": "a table of finished runs, over seeds: deitlt report RUN...; --html FILE: a page; --paper",

@@ -247,7 +247,7 @@ WRONG = {
     "images=some": ("images=some is no choice", "type all, or a number"),
     "split=tset": ("split=tset is no choice; did you mean 'test'",),
     "split=val": ("without a validation split", "type split=test"),
-    "stage=pupil": ("stage=pupil is no choice", "student"),
+    "stage=pupil": ("has no pupil, but ", "type stage=baseline or stage=student"),
     "stage=baseline parts=[winners]": ("parts has winners", "no DIST token", "type parts=all"),
     "stage=teacher parts=[attention]": ("parts has attention", "it is a teacher", "rank, calibration, sharpness"),
     "sharpness.probes=0": ("sharpness.probes=0 is not 1 or more",),

@@ -40,6 +40,7 @@ def list_teachers(pattern: str = "*") -> list[str]:
 # timm's modules with classifiers that no cosine one can replace, with several of them, and with networks that need
 # more than 32 pixels a side.
 _OTHER_HEADS = ("cpubone", "dla", "dpn", "iformer", "metaformer", "resnetv2", "sequencer", "vision_transformer_sam")
+_UNEVEN = ("vit_giant_patch14_dinov2", "vit_giant_patch14_reg")  # whose gates halve few widths but their own
 _SEVERAL_HEADS = ("levit",)
 _LARGE = ("byoanet", "csatv2", "deepseek_vit", "ghostnet", "inception_resnet_v2", "inception_v3", "inception_v4")
 
@@ -51,8 +52,11 @@ def words_for(name: str) -> str | None:
         Overrides of `deitlt train`; None for a network that has no classifier, or several that answer while it trains.
     """
     if is_model_in_modules(name, _VIT_MODULES):
-        has_sister = is_model_in_modules(_sister(name, distilled=True), _VIT_MODULES)
-        return f"student.model.name={name}" + ("" if has_sister else " method=vit")
+        sister = _sister(name, distilled=True)
+        can_distil = "_distilled" in sister and is_model_in_modules(sister, _VIT_MODULES)
+        beside = [] if can_distil else ["method=vit"]
+        beside += ["student.model.width=null"] if name.startswith(_UNEVEN) else []
+        return " ".join([f"student.model.name={name}", *beside])
     known = timm.get_pretrained_cfg(name, allow_unregistered=False)
     has_one = known is not None and isinstance(known.classifier, str) and not name.endswith("_enc")
     if known is None or not has_one or is_model_in_modules(name, _SEVERAL_HEADS):
