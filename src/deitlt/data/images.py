@@ -114,6 +114,12 @@ class FileImages:
         name = os.fsdecode(self._names[self._borders[index] : self._borders[index + 1]])
         return os.path.join(self.root, name)
 
+    def names(self, places: npt.NDArray[np.int64]) -> list[bytes]:
+        """The files of many images, as the system encodes them."""
+        root, names = os.fsencode(self.root), self._names
+        borders = zip(self._borders[places].tolist(), self._borders[places + 1].tolist(), strict=True)
+        return [os.path.join(root, names[start:end]) if root else names[start:end] for start, end in borders]
+
 
 class Subset:
     """Some images of a source, in the order of `indices`; nothing is copied.
@@ -206,20 +212,19 @@ def path_of(source: ImageDataset) -> Callable[[int], str] | None:
     return source.path if isinstance(source, HasFiles) else None
 
 
-def identity_of(source: ImageDataset) -> Callable[[int], bytes]:
-    """What tells a source's image i from others: its file, of images in memory their pixels, of others the place."""
+def identities(source: ImageDataset, places: npt.NDArray[np.int64]) -> list[bytes]:
+    """What tells some of a source's images from others: their files, of those in memory the pixels, else the places."""
     if isinstance(source, Relabelled):
-        return identity_of(source.source)
+        return identities(source.source, places)
     if isinstance(source, Subset):
-        inner, indices = identity_of(source.source), source.indices
-        return lambda i: inner(int(indices[i]))
+        return identities(source.source, source.indices[places])
+    if isinstance(source, FileImages):
+        return source.names(places)
     if isinstance(source, HasFiles):
-        path = source.path
-        return lambda i: os.fsencode(path(i))
+        return [os.fsencode(source.path(place)) for place in places.tolist()]
     if isinstance(source, ArrayImages):
-        pixels = source.pixels
-        return lambda i: b"%08x" % zlib.crc32(np.ascontiguousarray(pixels[i]).data)
-    return lambda i: b"%d" % i
+        return [b"%08x" % zlib.crc32(np.ascontiguousarray(image).data) for image in source.pixels[places]]
+    return [b"%d" % place for place in places.tolist()]
 
 
 class Box(NamedTuple):

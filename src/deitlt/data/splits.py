@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deitlt.data.datasets import DataSplits
-from deitlt.data.images import ImageDataset, Relabelled, Subset, identity_of
+from deitlt.data.images import ImageDataset, Relabelled, Subset, identities
 from deitlt.errors import ConfigError, DataError
 from deitlt.longtail import by_frequency, class_counts, frequency_groups, subsample
 from deitlt.types import DataInfo
@@ -144,9 +144,9 @@ def which_images(source: ImageDataset, num_classes: int, root: Path) -> list[str
     Returns:
         'NUMBER DIGEST' of each class.
     """
-    name, below = identity_of(source), os.fsencode(root) + b"/"
+    below = os.fsencode(root) + b"/"
     by_class = np.split(np.argsort(source.labels, kind="stable"), np.cumsum(_counts(source, num_classes))[:-1])
-    names = ([name(int(place)).removeprefix(below) for place in places] for places in by_class)
+    names = ([name.removeprefix(below) for name in identities(source, places)] for places in by_class)
     return [f"{len(found)} {hashlib.blake2b(bytes(1).join(found), digest_size=8).hexdigest()}" for found in names]
 
 
