@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from deitlt.config import config_dir
+from deitlt.config.checks import check_values
 from deitlt.config.reference import choices_of
 from deitlt.data.datasets import get_dataset
 from deitlt.data.loading import make_loader
@@ -210,6 +211,7 @@ DEIT3 = {
 )
 def test_deit3s_row_is_its_published_command_with_a_rate_that_follows_the_images_of_an_update(words, images):
     config = composed(*words)
+    check_values(config, "train")
     assert values(config, DEIT3) == DEIT3
     assert config.student.images_per_update == images
     for rate in (config.student.optimizer.lr, config.student.schedule.lr):
