@@ -65,7 +65,7 @@ REFUSED = {
     "student.model.deptth=1": r"is nothing that create_student, the chosen .*; did you mean 'student\.model\.depth'",
     "teacher.sam.rho.start=1": r"is nothing that ConstantRho.*; type ~teacher\.sam\.rho\.start to take away",
     "student.drw={start_epoch: 3}": r"student\.drw has no beta, .*; type student\.drw=null",
-    "teacher.ema={}": r"teacher\.ema has no decay, .*; type teacher\.ema=null",
+    "teacher.ema={}": r"teacher\.ema\.decay is needed; type teacher\.ema\.decay=VALUE",
     "baseline.extends=studnet": "baseline.extends=studnet is no stage; did you mean 'student'",
     "baseline.epoch=3": "baseline.epoch is no key; did you mean 'baseline.epochs'",
     "objective.metric=[a]": "is not text or null",

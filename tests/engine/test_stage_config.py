@@ -13,6 +13,7 @@ from deitlt.engine.stage_config import (
     choose_precision,
     count_devices,
     plan_batches,
+    slow_precision,
 )
 from deitlt.errors import ConfigError
 
@@ -184,6 +185,23 @@ def test_a_machine_without_a_compiler_is_told_so(monkeypatch):
     with pytest.raises(ConfigError, match="needs Triton"):
         choose_compile(True, "gpu")
     assert choose_compile("auto", "gpu") is False
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "is_told"),
+    [
+        ("flags : fpu avx2 avx512f", "bf16-mixed", True),
+        ("flags : fpu avx2 avx512f avx512_bf16", "bf16-mixed", False),
+        ("Features : fp asimd bf16", "bf16-mixed", False),
+        ("flags : fpu avx2 avx512f", "32-true", False),
+        ("nothing that is known", "bf16-mixed", False),
+    ],
+)
+def test_bf16_without_instructions_for_it_is_told_in_one_line(monkeypatch, flags, precision, is_told):
+    monkeypatch.setattr("pathlib.Path.read_text", lambda path: f"model name : A CPU\n{flags}\n")
+    line = slow_precision({"accelerator": "cpu", "precision": precision})
+    assert (line is not None) == is_told
+    assert slow_precision({"accelerator": "gpu", "precision": precision}) is None
 
 
 @pytest.mark.parametrize(

@@ -2,26 +2,24 @@
 
 import os
 import platform
-import re
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from deitlt.engine.stage_config import cpu_told
+
 Plain = dict[str, Any]
 Work = Callable[[], object]
 Seconds = Mapping[str, list[float]]
 
-# What makes bf16 or int8 products fast on a CPU, as Linux calls it.
-FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile", "sve", "bf16")
 LIBRARIES = ("torch", "torchvision", "timm", "lightning", "numpy", "pillow")
 MATRIX_SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192, 16384)}
 DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32, "64": torch.float64}
@@ -29,18 +27,12 @@ DTYPES = {"bf16": torch.bfloat16, "16": torch.float16, "32": torch.float32, "64"
 
 def machine() -> Plain:
     """The processor, its features, the GPUs, and the versions of what computes; nothing that names the machine."""
-    try:
-        told = Path("/proc/cpuinfo").read_text()
-    except OSError:  # only Linux has it
-        told = ""
-    model = re.search(r"^model name\s*:\s*(.+)$", told, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", told, re.MULTILINE)
-    known = set(flags[1].split()) if flags else set()
+    model, features = cpu_told()
     gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
     return {
-        "cpu": model[1] if model else platform.processor() or platform.machine(),
+        "cpu": model or platform.processor() or platform.machine(),
         "cpu_cores": os.cpu_count(),
-        "cpu_features": [name for name in FEATURES if name in known],
+        "cpu_features": features,
         "threads": torch.get_num_threads(),
         "gpus": [{"name": gpu.name, "memory_gib": round(gpu.total_memory / 2**30, 1)} for gpu in gpus],
         "cuda": torch.version.cuda if gpus else None,

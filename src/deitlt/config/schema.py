@@ -99,6 +99,7 @@ class Trainer(Node, is_open=True):
     compile: bool | str = key(
         "compile the networks that learn or teach, at their first step; auto: on a GPU", choices=("auto",)
     )
+    threads: int | None = key("of torch on the CPU; null: one a core, or as OMP_NUM_THREADS says", at_least=1)
     deterministic: bool = key("ask torch for deterministic kernels on the GPU, at some cost")
 
 

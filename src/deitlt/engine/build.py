@@ -49,7 +49,17 @@ from deitlt.types import DataInfo, Normalisation
 make = partial(instantiate, _convert_="all")  # plain lists and dicts, nothing of OmegaConf, in what is made
 LAST, BEST = "last.ckpt", "best.ckpt"
 # The keys of the node `trainer` that we read ourselves; every other one is Lightning's Trainer's own.
-OWN_KEYS = ("accelerator", "devices", "num_nodes", "grace", "strategy", "precision", "compile", "deterministic")
+OWN_KEYS = (
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "grace",
+    "strategy",
+    "precision",
+    "compile",
+    "threads",
+    "deterministic",
+)
 
 
 def build_data(stage: StageConfig) -> LongTailDataModule:
@@ -97,9 +107,15 @@ def build_module(stage: StageConfig, info: DataInfo, teacher: FrozenTeacher | No
     return module
 
 
+def use_threads(stage: StageConfig) -> None:
+    """Have torch use as many threads on the CPU as the stage asks for, if it does."""
+    if threads := stage.trainer.get("threads"):  # older runs have no such key
+        torch.set_num_threads(threads)
+
+
 def _make_fast(stage: StageConfig, network: nn.Module, is_cnn: bool) -> None:
     """Lay a network out, choose its kernels and compile it as the stage's device likes it."""
-    if is_cnn and stage.trainer["accelerator"] == "gpu":
+    if is_cnn:
         keep_channels_last(network)
     if stage.trainer["accelerator"] == "cpu" and "bf16" in stage.trainer["precision"]:
         attend_by_products(network)

@@ -42,6 +42,7 @@ from deitlt.engine.stage_config import (
     make_stage,
     node_of,
     plain,
+    slow_precision,
     stage_names,
     stage_recipe,
 )
@@ -139,7 +140,8 @@ def check_run(config: DictConfig) -> None:
 
 def _doubts(config: DictConfig, stages: list[StageConfig], datamodule: LongTailDataModule) -> list[str]:
     """Look into the checkpoints that were given; what of them nobody knows."""
-    doubts = [check_start(stage.recipe.get("init"), stage.data) for stage in stages if not _is_begun(stage)]
+    doubts = [slow_precision(stages[0].trainer)]
+    doubts += [check_start(stage.recipe.get("init"), stage.data) for stage in stages if not _is_begun(stage)]
     if (teacher := given_checkpoint(config, "teacher")) is not None:
         path = find_checkpoint(teacher, ("teacher",))
         known, data = check_teacher(path, datamodule, plain(config.teacher)).spec, plain(config.data)

@@ -31,6 +31,7 @@ from deitlt.engine.build import (
     build_teacher,
     build_trainer,
     initialise_student,
+    use_threads,
 )
 from deitlt.engine.examples import draw_views
 from deitlt.engine.run_folder import write_json
@@ -70,6 +71,7 @@ def run_stage(stage: StageConfig, console: Console) -> None:
         UserError: what cannot be done.
         Preempted, KeyboardInterrupt: it was stopped.
     """
+    use_threads(stage)
     torch.compiler.reset()  # graphs of an earlier stage's networks would count towards the limit of this one's
     folder = Path(stage.folder)
     last = folder / LAST
