@@ -193,6 +193,19 @@ def test_the_help_says_which_recipe_changes_the_defaults(verb, has_recipe, capsy
     assert (note in " ".join(capsys.readouterr().out.split())) == has_recipe
 
 
+@pytest.mark.parametrize(
+    ("told", "spins"), [({}, "1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None), ({"GOMP_SPINCOUNT": "7"}, "7")]
+)
+def test_torchs_threads_wait_politely_unless_told_otherwise(told, spins, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "environ", dict(os.environ))  # what is set is seen, and forgotten
+    main(["--version"])
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
 def test_the_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"{__version__}\n"

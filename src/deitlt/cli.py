@@ -63,8 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, or 2 for what the user can mend.
     """
+    wait_politely()
     words = list(sys.argv[1:] if argv is None else argv)
     return run_to_its_end(partial(_dispatch, words), words[0] if words else "")
+
+
+def wait_politely() -> None:
+    """Have torch's threads, before it is loaded, sleep soon while they wait for each other, unless told otherwise.
+
+    They would spin for milliseconds while another process has the core of the one that they wait for.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # of GNU's OpenMP, which torch has on Linux
 
 
 def _dispatch(words: list[str]) -> int:
