@@ -160,9 +160,7 @@ class RunFolder:
                     "%s lies on a file system without locks (%s): no second process is kept from training there.",
                     *(self.path, error.strerror),
                 )
-            with suppress(
-                FileNotFoundError
-            ):  # who had it may have removed it since it was opened, and a third made one
+            with suppress(FileNotFoundError):  # who had it may have removed it meanwhile, and a third made one
                 if os.path.samestat(os.fstat(file.fileno()), self.lock.stat()):
                     break
         file.truncate(0)
