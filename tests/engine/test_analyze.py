@@ -127,7 +127,8 @@ def test_what_is_not_finite_is_left_out_and_the_rest_is_kept(weight, lost, run, 
     stage, _, name = weight.partition("/")
     checkpoint = run / stage / "last.ckpt"
     content = torch.load(checkpoint, weights_only=True)
-    content["state_dict"][name].flatten()[0] = torch.nan
+    weights = content["state_dict"][name]
+    weights[(0,) * weights.ndim] = torch.nan
     torch.save(content, checkpoint)
     analyze(f"checkpoint={run}", f"stage={stage}", "images=20", "ema=false")
     said, gone = lost

@@ -45,14 +45,16 @@ def built(stage):
     return build_module(stage, build_data(stage).info)
 
 
-def test_a_cpu_computes_as_before(stage_of):
+def test_a_cpu_computes_in_float32_uncompiled_and_a_cnn_channels_last(stage_of):
     stage = stage_of("student")
     assert stage.trainer["precision"] == "32-true"
     assert stage.trainer["compile"] is False
     module = built(stage)
     assert module.network._compiled_call_impl is None
-    teacher = built(stage_of("teacher"))
-    assert not teacher.network._forward_pre_hooks
+    assert not module.network._forward_pre_hooks
+    teacher = built(stage_of("teacher")).network
+    assert teacher.layer2[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert len(teacher._forward_pre_hooks) == 1
 
 
 def test_a_gpus_teacher_is_laid_out_and_compiled(stage_of):

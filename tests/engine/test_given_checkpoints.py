@@ -92,7 +92,7 @@ def turned(path, to):
     """Write a checkpoint with one bit of its weights turned, as disks and networks do now and then."""
     whole = bytearray(path.read_bytes())
     weights = max(read_checkpoint(path)["state_dict"].values(), key=torch.numel)
-    whole[whole.index(weights.numpy().tobytes()) + 3] ^= 64  # of the exponent
+    whole[whole.index(bytes(weights.untyped_storage())) + 3] ^= 64  # of the exponent
     to.write_bytes(whole)
 
 

@@ -128,8 +128,7 @@ class BareLoop:
         self._window.clear()
         self.updates += 1
         if self.averaging is not None:
-            assert self.averaging.average is not None
-            self.averaging.average.update(self.module.network, step=self.updates)
+            self.averaging.update(self.module.network, self.updates)
 
     def _ascend_and_restore(self, sam: SharpnessAwareMinimization) -> None:
         """SAM: the gradients at the sharpest point near the weights, of the same batches and random draws."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning as L
 from timm.utils import ModelEmaV3
+from torch import nn
 
 from deitlt.data import LongTailDataModule
 from deitlt.metrics import fusions_for
@@ -50,13 +51,17 @@ class StudentAveraging(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Average once an update, not once a micro-batch."""
-        assert self.average is not None
         assert isinstance(pl_module, ClassifierModule)
         if trainer.global_step > self._updates:
             self._updates = trainer.global_step
-            # Adam's correction (Kingma and Ba, ICLR 2015, section 3) of an average that begins with nothing.
-            self.average.decay = 1 - (1 - self.decay) / (1 - self.decay**self._updates)
-            self.average.update(pl_module.network)
+            self.update(pl_module.network, self._updates)
+
+    def update(self, network: nn.Module, updates: int) -> None:
+        """Take in a network's weights, after so many updates of them."""
+        assert self.average is not None
+        # Adam's correction (Kingma and Ba, ICLR 2015, section 3) of an average that begins with nothing.
+        self.average.decay = 1 - (1 - self.decay) / (1 - self.decay**updates)
+        self.average.update(network)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the average under its own key."""
