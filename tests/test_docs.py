@@ -33,7 +33,7 @@ NEEDED = {
     "predict": {"checkpoint": "RUN", "images": "FOLDER"},
 }
 NOT_OURS = ("weights_only",)  # nor environment variables, in capitals
-STAND_INS = {"VERB": "train", "experiment=NAME": "experiment=digits", "sweep=NAME": "sweep=alpha"}
+STAND_INS = {"VERB": "train", "experiment=NAME": "experiment=folder_cpu", "sweep=NAME": "sweep=alpha"}
 WORD = re.compile(r"\+{0,2}~?[a-zA-Z_][\w./]*=\S+")
 
 
@@ -70,7 +70,7 @@ COMMANDS = sorted(
 )
 RECIPES = [words for words in COMMANDS if words[0] in HYDRA_VERBS and "--help" not in words]
 ELSEWHERE = re.compile(
-    r"-m|wandb|cifar|imagenet|inat|places|timm:|STUDENT|\.pth|init=|devices=|FILE|checkpoint=teacher|^benchmark"
+    r"-m|wandb|data_root=|cifar|imagenet|inat|places|timm:|STUDENT|\.pth|init=|devices=|FILE|checkpoint=teacher|^benchmark"
 )
 RUN_HERE = [words for words in RECIPES if not ELSEWHERE.search(" ".join(words))]
 COMPOSED = [words for words in RECIPES if words not in RUN_HERE]

@@ -68,7 +68,10 @@ def test_the_wheel_holds_every_configuration_and_module(names):
 def test_the_wheel_holds_no_tests_notebooks_or_runs(names):
     kinds = {Path(name).suffix for name in names if ".dist-info/" not in name}
     assert kinds <= {".py", ".css", ".j2", ".json", ".yaml", ".typed", ".txt"}
-    assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {"deitlt"}
+    assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {
+        "deitlt",
+        "hydra_plugins",
+    }
     assert not any("test" in Path(name).name for name in names)
 
 
