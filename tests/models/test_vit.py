@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import pytest
 import torch
+from omegaconf import OmegaConf
 from timm.optim import create_optimizer_v2
 from timm.task.token_distillation import TokenDistillationTask
 from torch import nn
@@ -9,6 +12,7 @@ from deitlt.errors import ConfigError
 from deitlt.losses import DistillationLoss
 from deitlt.models import attend_by_products, check_local_size, compile_network, create_student
 
+CONF = Path(__file__).parents[2] / "conf"
 SMALL = {"image_size": 16, "patch_size": 4, "width": 32, "depth": 2, "heads": 2}
 
 
@@ -69,6 +73,46 @@ def test_any_size_that_patches_tile(image, patch):
     assert network(torch.randn(1, 3, image, image)).dist.shape == (1, 6)
 
 
+@pytest.mark.parametrize(
+    ("image", "patch", "distilled"), [(32, 4, True), (32, 8, False), (64, 16, True), (16, 2, True)]
+)
+def test_a_stem_of_convolutions_gives_a_token_for_each_patch(image, patch, distilled):
+    network = student(distilled, image_size=image, patch_size=patch, depth=1, stem="conv")
+    assert network.vit.patch_embed.num_patches == (image // patch) ** 2
+    assert network.patch_size == student(image_size=image, patch_size=patch, depth=1).patch_size == (patch, patch)
+    answers, attention = network.forward_with_attention(torch.randn(3, 3, image, image))
+    assert answers.cls.shape == (3, 6)
+    assert attention.shape == (3, (image // patch) ** 2)
+    assert network(torch.randn(2, 3, image // 2, image // 2)).cls.shape == (2, 6)  # a local crop
+
+
+def test_a_stems_tokens_see_beyond_their_patch_and_not_the_whole_image():
+    stem = student(stem="conv").vit.patch_embed
+    image = torch.randn(1, 3, 16, 16)
+    moved = image.clone()
+    moved[..., :4, :4] += 1  # the first patch
+    changed = (stem(moved) - stem(image)).abs().sum(-1).flatten().reshape(4, 4) > 0
+    assert changed[0, 0]
+    assert changed[1, 1]
+    assert not changed[3].any()
+    assert not changed[:, 3].any()
+
+
+def test_the_names_and_the_decay_of_a_student_stay_behind_a_stem():
+    plain, stemmed = student(), student(stem="conv")
+    others = [name for name in stemmed.state_dict() if "patch_embed" not in name]
+    assert others == [name for name in plain.state_dict() if "patch_embed" not in name]
+    assert stemmed.no_weight_decay() == plain.no_weight_decay()
+
+
+@pytest.mark.parametrize(("patch", "instead"), [(12, 8), (1, 2), (6, 4)])
+def test_a_stem_halves_the_image_and_has_no_other_patch(patch, instead):
+    with pytest.raises(
+        ConfigError, match=rf"patch_size={patch} .*type student\.model\.patch_size={instead}, or .*stem=p"
+    ):
+        student(image_size=24, patch_size=patch, stem="conv")
+
+
 def test_the_mean_of_the_tokens_is_timms_answer_in_evaluation():
     network = student().eval()
     images = torch.randn(4, 3, 16, 16)
@@ -112,6 +156,23 @@ def test_optimizer_decays_matrices_and_nothing_else(distilled):
     assert decayed == set(name_of.values()) - plain
     assert all(network.get_parameter(name).ndim > 1 for name in decayed)
     assert whole <= network.no_weight_decay()
+
+
+def test_muon_moves_the_blocks_matrices_and_adam_the_rest():
+    network = student(stem="conv")
+    muon = OmegaConf.load(CONF / "student" / "optimizer" / "muon.yaml")
+    kept = {key: value for key, value in muon.items() if not key.startswith("_")}
+    optimizer = create_optimizer_v2(network, **kept)
+    names = {parameter: name for name, parameter in network.named_parameters()}
+    by_muon = [
+        names[p]
+        for group in optimizer.param_groups
+        for p in group["params"]
+        if not group.get("use_fallback") and p.ndim > 1
+    ]
+    assert by_muon
+    assert all(".blocks." in name for name in by_muon)
+    assert {names[p] for group in optimizer.param_groups for p in group["params"]} == set(names.values())
 
 
 def test_no_weight_decay_names_all_tokens_of_a_distilled_student():

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from timm.models.vision_transformer import Attention
@@ -211,7 +211,7 @@ def token_rows(network: StudentNetwork) -> dict[str, int]:
 
 def patch_grid(network: StudentNetwork, images: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
     """Rows and columns of patches of images [B, 3, H, W], and a patch's height and width in pixels."""
-    height, width = cast(tuple[int, int], network.vit.patch_embed.patch_size)
+    height, width = network.patch_size
     return (images.shape[-2] // height, images.shape[-1] // width), (height, width)
 
 

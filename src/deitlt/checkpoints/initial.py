@@ -203,8 +203,9 @@ def _check_alike(given: Weights, own: Weights, source: str) -> None:
     if different := sorted((set(given) ^ set(own)) - {*_HEADS, "dist_token"}):
         where = "has no" if different[0] in own else "has the part"
         raise CheckpointError(
-            f"student.init={source} is another transformer than the student: it {where} {different[0]}; type "
-            "student.model.depth and student.model.name of the one that it is, or student.init=null."
+            f"student.init={source} is another transformer than the student: it {where} {different[0]}; "
+            "type student.model.depth, student.model.stem and student.model.name of the one that it is, or "
+            "student.init=null."
         )
     shared = [name for name in given if name in own and name not in (*_HEADS, _POSITIONS)]
     for name in sorted(shared, key=lambda name: name not in _SIZES):  # first what a key can mend

@@ -35,6 +35,11 @@ class StudentModel(Node, target="deitlt.models.create_student"):
     distilled: bool = key("with a DIST token (DeiT), or without (ViT)")
     image_size: int = key("a side of the image", "pixels", at_least=1)
     patch_size: int = key("a side of a patch; divides image_size", "pixels", at_least=1)
+    stem: str = key(
+        "what cuts the image into tokens: patch (the paper's), or conv (3x3 convolutions and pooling in its place, "
+        "which lend the transformer a CNN's locality; patch_size is then a power of two)",
+        choices=("patch", "conv"),
+    )
     width: int | None = key("length of a token's vector; null: the named model's", at_least=1)
     depth: int | None = key("blocks; null: the named model's", at_least=1)
     heads: int | None = key("attention heads; null: the named model's, or one for 64 of width", at_least=1)

@@ -103,7 +103,7 @@ def build_module(stage: StageConfig, info: DataInfo, teacher: FrozenTeacher | No
         schedule=make(recipe["schedule"]),
         **({} if teacher is None else {"teacher": teacher}),
     )
-    _make_fast(stage, network, is_cnn=stage.kind == "teacher")
+    _make_fast(stage, network)
     return module
 
 
@@ -113,9 +113,9 @@ def use_threads(stage: StageConfig) -> None:
         torch.set_num_threads(threads)
 
 
-def _make_fast(stage: StageConfig, network: nn.Module, is_cnn: bool) -> None:
+def _make_fast(stage: StageConfig, network: nn.Module) -> None:
     """Lay a network out, choose its kernels and compile it as the stage's device likes it."""
-    if is_cnn:
+    if stage.kind == "teacher" or (isinstance(network, StudentNetwork) and network.has_conv_stem):
         keep_channels_last(network)
     if stage.trainer["accelerator"] == "cpu" and "bf16" in stage.trainer["precision"]:
         attend_by_products(network)
@@ -193,7 +193,7 @@ def build_teacher(stage: StageConfig, datamodule: LongTailDataModule) -> FrozenT
     assert stage.teacher is not None
     found = check_teacher(Path(stage.teacher), datamodule, stage.run["teacher"])
     view = build_teacher_input(stage, datamodule, found.spec.image_size, found.spec.normalisation)
-    _make_fast(stage, found.network, is_cnn=True)
+    _make_fast(stage, found.network)
     is_exact = stage.recipe["teacher_input"].get("precision", "32-true") == "32-true"
     teacher = FrozenTeacher(
         found.network,

@@ -4,7 +4,7 @@ import fnmatch
 import re
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import timm
 import torch
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from deitlt.errors import ConfigError, nearest
 from deitlt.models.resnet_cifar import CifarResNet, CosineLinear, Head
-from deitlt.models.vit import StudentNetwork
+from deitlt.models.vit import StudentNetwork, conv_embedding
 from deitlt.types import TokenLogits
 
 N = TypeVar("N", bound=nn.Module)
+Stem = Literal["patch", "conv"]
 CIFAR_DEPTHS = (8, 20, 32, 44, 56)
 _CIFAR_NAME = re.compile(r"cifar_resnet(\d+)")
 _SEE_CNNS = "type deitlt list models 'resnet*', say, to see timm's."
@@ -115,6 +116,7 @@ def create_student(
     heads: int | None = None,
     drop_path: float = 0.1,
     checkpointing: bool = False,
+    stem: Stem = "patch",
 ) -> StudentNetwork:
     """A vision transformer with fresh weights.
 
@@ -131,16 +133,19 @@ def create_student(
             the same in each, as in their code, which timm's of the same name do not follow.
         checkpointing: gradient checkpointing of each block: less memory, more time, the same gradients
             (Chen et al., 2016).
+        stem: 'patch', the image cut into patches as in the paper, or 'conv', a `ConvStem` in its place.
 
     Raises:
         ConfigError: if the model is unknown or no vision transformer, or the sizes do not fit.
     """
     if heads is None and width is not None:
         heads = max(1, width // 64)
-    check_sizes(image_size, patch_size, width, heads)
+    check_sizes(image_size, patch_size, width, heads, stem)
     name_in_timm = _timm_name(name, distilled)
     is_deit3 = name_in_timm.startswith("deit3_")
     sizes: dict[str, Any] = {"embed_dim": width, "depth": depth, "num_heads": heads}
+    if stem == "conv":
+        sizes["embed_layer"] = conv_embedding(patch_size)
     sizes["init_values"] = DEIT3_LAYER_SCALE if is_deit3 else None
     try:
         vit = timm.create_model(
@@ -148,7 +153,7 @@ def create_student(
             pretrained=False,
             num_classes=num_classes,
             img_size=image_size,
-            patch_size=patch_size,
+            patch_size=1 if stem == "conv" else patch_size,
             drop_path_rate=drop_path,
             dynamic_img_size=True,  # local crops are smaller: their position embedding is resampled
             **{key: value for key, value in sizes.items() if value is not None},
@@ -168,12 +173,19 @@ def create_student(
     return answer_in_float32(network)
 
 
-def check_sizes(image_size: int, patch_size: int, width: int | None = None, heads: int | None = None) -> None:
-    """Raise ConfigError where patches do not tile the image or heads do not divide the width."""
+def check_sizes(
+    image_size: int, patch_size: int, width: int | None = None, heads: int | None = None, stem: Stem = "patch"
+) -> None:
+    """Raise ConfigError where patches do not tile the image, heads do not divide the width, or a stem has no such."""
     if patch_size < 1 or image_size % patch_size:
         raise ConfigError(
             f"student.model.patch_size={patch_size} does not divide the image of {image_size} pixels and "
             f"would drop some; type one of {_divisors(image_size)}."
+        )
+    if stem == "conv" and (patch_size < 2 or patch_size & (patch_size - 1)):
+        raise ConfigError(
+            f"student.model.patch_size={patch_size} cannot be had by convolutions that halve the image; type "
+            f"student.model.patch_size={1 << max(1, patch_size.bit_length() - 1)}, or student.model.stem=patch."
         )
     if width is not None and heads is not None and width % heads:
         raise ConfigError(

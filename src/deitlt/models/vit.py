@@ -1,8 +1,11 @@
 """The student: a timm vision transformer that returns the logits of each token, and its attention."""
 
-from typing import cast
+import itertools
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
+from timm.layers import HybridEmbed
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Attention, VisionTransformer
 from torch import Tensor, nn
@@ -51,9 +54,52 @@ class StudentNetwork(nn.Module):
         """The head, or those of the class and the distillation token, as timm calls them."""
         return cast(nn.Module | tuple[nn.Module, nn.Module], self.vit.get_classifier())
 
+    @property
+    def has_conv_stem(self) -> bool:
+        """Whether convolutions make the tokens, and not patches cut from the image."""
+        return isinstance(self.vit.patch_embed, HybridEmbed)
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """Height and width in pixels of what one token stands for, behind a stem of convolutions, too."""
+        return cast(tuple[int, int], self.vit.patch_embed.feat_ratio(as_scalar=False))
+
     def no_weight_decay(self) -> set[str]:
         """Names of the tokens and position embeddings, which get no weight decay."""
         return {f"vit.{name}" for name in self.vit.no_weight_decay()}
+
+
+class ConvStem(nn.Sequential):
+    """3x3 convolutions in front of a transformer: images [B, 3, H, W] -> a map [B, width, H / patch, W / patch].
+
+    It lends the transformer a CNN's locality, which on few images is worth more than patches cut from the image
+    (Hassani et al., 2021, "Escaping the big data paradigm with compact transformers", section 3.3; Xiao et al.,
+    NeurIPS 2021). Each of its stages is a convolution, ReLU and a maximum over 3x3 pixels, halves the sides and doubles
+    the channels.
+
+    Args:
+        width: channels of the last stage, the length of a token.
+        patch_size: pixels a side of a token; a power of two, 2 or more.
+    """
+
+    def __init__(self, width: int, patch_size: int) -> None:
+        stages = patch_size.bit_length() - 1
+        channels = [3, *(width >> (stages - 1 - stage) for stage in range(stages))]
+        layers: list[nn.Module] = []
+        for ins, outs in itertools.pairwise(channels):
+            convolution = nn.Conv2d(ins, outs, 3, padding=1, bias=False)
+            nn.init.kaiming_normal_(convolution.weight)
+            layers += [convolution, nn.ReLU(inplace=True), nn.MaxPool2d(3, stride=2, padding=1)]
+        super().__init__(*layers)
+
+
+def conv_embedding(patch_size: int) -> Callable[..., HybridEmbed]:
+    """timm's `embed_layer` that looks at images through a `ConvStem`; for timm a patch is then one of its pixels."""
+
+    def embed(*, embed_dim: int, **options: Any) -> HybridEmbed:
+        return HybridEmbed(ConvStem(embed_dim, patch_size), embed_dim=embed_dim, proj=False, **options)
+
+    return embed
 
 
 @torch.no_grad()

@@ -215,6 +215,7 @@ def _student(recipe: Plain) -> str:
         "image_size": "images of {}",
     }
     parts = ", ".join(words.format(model[key]) for key, words in sizes.items() if model.get(key))
+    parts += ", behind a stem of convolutions" if model.get("stem") == "conv" else ""
     name = f"{model.get('name')} ({parts})" if parts else model.get("name")
     return f"A student, {name}, {taught}, was trained for {_epochs(recipe)}{drw}."
 
