@@ -94,6 +94,15 @@ def test_the_comparison_takes_runs_of_different_data_and_another_file(two_seeds,
     assert not (tmp_path / "paper_report.md").exists()
 
 
+def test_the_pages_figures_are_written_as_pictures(two_seeds, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(two_seeds), "--pictures", "drawn"]) == 0
+    written = sorted((tmp_path / "drawn").rglob("*.png"))
+    assert f"written to drawn: {len(written)} pictures" in capfd.readouterr().err
+    assert {file.name for file in written} >= {"groups.png"}
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in written)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -103,6 +112,7 @@ def test_the_comparison_takes_runs_of_different_data_and_another_file(two_seeds,
         (["--paper", "nothing"], "nothing/metrics.json holds no run's accuracies (there is no accuracy of a teacher"),
         (["nothing", "--output", "empty"], "--output empty is a folder; type --output empty/"),
         (["nothing", "--html", "empty"], "--html empty is a folder; type --html empty/report.html."),
+        (["nothing", "--pictures", "broken/metrics.json"], "--pictures broken/metrics.json is a file; type a folder"),
         (["nowhere", "--html", "page.html"], "nowhere holds no finished run"),
     ],
 )

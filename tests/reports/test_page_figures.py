@@ -11,6 +11,8 @@ from deitlt.reports.page_figures import (
     chart,
     class_chart,
     embed,
+    group_chart,
+    named_charts,
     pictures,
     training_charts,
     unlike,
@@ -42,6 +44,24 @@ def test_accuracy_by_class_is_the_mean_over_seeds(make_run):
     assert {"a (1,200)", "e (1)", "plain ViT", "tail"} <= words(class_chart(runs))
     runs[0].recalls.clear()
     assert class_chart(runs[:1]) is None
+
+
+def test_groups_show_one_experiments_answers_or_the_mean_of_tokens_of_several(make_run):
+    one = group_chart({"digits": [make_run("0"), make_run("1")]})
+    assert "tail: teacher 90.0, CLS 27.2, DIST 69.3, AVG 48.9, plain ViT 27.6." in alt(one)
+    assert {"teacher", "DIST", "69.3", "tail"} <= words(one)
+    other = make_run("2")
+    del other.metrics["student"]["avg"]
+    assert "tail: digits 48.9, vit 27.2." in alt(group_chart({"digits": [make_run("3")], "vit": [other]}))
+    other.metrics.clear()
+    assert group_chart({"nothing": [other]}) is None
+
+
+def test_figures_have_names_for_files_one_for_each(make_run, student_analysis):
+    runs = [make_run(str(i), analyses={"student": student_analysis()}) for i in range(2)]
+    found = named_charts({"DeiT-LT, ours": runs[:1], "method=vit": runs[1:]})
+    assert {"groups", "deit-lt-ours-classes", "method-vit-classes", "method-vit-student-training-loss"} <= set(found)
+    assert all(name.strip("abcdefghijklmnopqrstuvwxyz0123456789-.") == "" for name in found)
 
 
 def test_one_experiment_shows_its_tokens(make_run, student_analysis):

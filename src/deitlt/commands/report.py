@@ -24,12 +24,19 @@ def main(arguments: list[str]) -> int:
     from deitlt.reports.published import paper_markdown
     from deitlt.reports.tables import summary_markdown
 
+    if options.pictures is not None and options.pictures.is_file():
+        raise ConfigError(f"--pictures {options.pictures} is a file; type a folder, such as --pictures pictures.")
     runs = read_runs(options.runs)
     if options.html is not None:
         from deitlt.reports.page import report_html
 
         _write(options.html, report_html(runs))
         sys.stderr.write(f"written to {options.html}\n")
+    if options.pictures is not None:
+        from deitlt.reports.page import write_pictures
+
+        written = write_pictures(runs, options.pictures)
+        sys.stderr.write(f"written to {options.pictures}: {len(written)} pictures\n")
     table = paper_markdown(runs) if options.paper else summary_markdown(runs)
     sys.stdout.write(table)
     if output is not None:
@@ -46,7 +53,7 @@ def _write(file: Path, text: str) -> None:
 
 def _parser() -> Parser:
     parser = Parser(
-        "type deitlt report RUN... [--html FILE] [--output FILE], with folders of finished runs.",
+        "type deitlt report RUN... [--html FILE] [--pictures FOLDER] [--output FILE], with folders of finished runs.",
         prog="deitlt report",
         description="Finished runs as Markdown tables, one for each data set, with mean and spread over seeds.",
     )
@@ -56,6 +63,9 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="write one page with curves, pictures and the paper's claims, too"
+    )
+    parser.add_argument(
+        "--pictures", type=Path, metavar="FOLDER", help="write that page's figures into a folder, too, as PNG files"
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help=f"write the table to a file, too; with --paper {PAPER_OUTPUT}"

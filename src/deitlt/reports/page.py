@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from statistics import mean
 from typing import Any, Final, TypeAlias
 
@@ -10,7 +11,16 @@ import jinja2
 
 from deitlt import __version__
 from deitlt.reports.claims import findings
-from deitlt.reports.page_figures import analysis_charts, class_chart, pictures, training_charts
+from deitlt.reports.figures import save_figure
+from deitlt.reports.page_figures import (
+    ANSWERS,
+    analysis_charts,
+    class_chart,
+    group_chart,
+    named_charts,
+    pictures,
+    training_charts,
+)
 from deitlt.reports.runs import (
     PARTS,
     STAGES,
@@ -41,10 +51,7 @@ _MAIN: Final = ("", "cls", "dist", "avg")  # tokens in the first table; fusions 
 _DRAWN: Final = 8  # runs of a data set with curves; the page of a hundred runs stays a page
 _PICTURED: Final = 4  # experiments with pictures, each of its first run
 _LISTED: Final = 100  # classes up to which their numbers stand under the figure
-_ANSWERS: Final = {
-    **{"the teacher": ("teacher", ""), "CLS": ("student", "cls"), "DIST": ("student", "dist")},
-    **{"AVG": ("student", "avg"), "the plain ViT": ("baseline", "cls")},
-}
+_WITH_ARTICLE: Final = ("teacher", "plain ViT")  # in a sentence
 _MEASURED: Final = ("attention_distance", "rank", "diversity", "winners", "calibration")
 _MACHINE: Final = {"cpu": "CPU", "gpu": "GPU", "cuda": "GPU", "mps": "Apple GPU"}
 _OWN_FOLDER: Final = ("paths.output_dir=", "+paths.output_dir=", "++paths.output_dir=")  # it holds a finished run
@@ -70,6 +77,29 @@ def report_html(runs: Sequence[Run]) -> str:
     return page.render(title=_title(runs, len(parts)), parts=parts, version=__version__)
 
 
+def by_experiment(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Named runs of one data set by their names, which seeds share."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.name, []).append(run)
+    return found
+
+
+def write_pictures(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Write the page's figures as PNG files; of several data sets each into a folder of its own.
+
+    Raises:
+        ConfigError: a file of a run is there and cannot be read.
+    """
+    parts = by_data(runs)
+    written = []
+    for i, found in enumerate(parts.values(), start=1):
+        place = folder / f"data-{i}" if len(parts) > 1 else folder
+        for name, chart in named_charts(by_experiment(name_runs(found))).items():
+            written.append(save_figure(chart.figure, place / f"{name}.png"))
+    return written
+
+
 def _title(runs: Sequence[Run], data_sets: int) -> str:
     """'digits, imbalance 20: 2 runs'; data of one name may be several sets, of other images per class."""
     names = list(dict.fromkeys(data_name(run.metrics) for run in runs))
@@ -81,9 +111,7 @@ def _title(runs: Sequence[Run], data_sets: int) -> str:
 def _data_part(slug: str, title: str, runs: Sequence[Run]) -> Part:
     """All runs of one data set, by the names that the templates use."""
     runs = name_runs(runs)
-    experiments: dict[str, list[Run]] = {}
-    for run in runs:
-        experiments.setdefault(run.name, []).append(run)
+    experiments = by_experiment(runs)
     rows = summary_rows(runs)
     main = [row for row in rows if row.token in _MAIN and not row.part.endswith("_ema")]
     more = [row for row in rows if row not in main]
@@ -93,6 +121,7 @@ def _data_part(slug: str, title: str, runs: Sequence[Run]) -> Part:
         "title": title,
         "classes": data_size(runs[0].metrics),
         "sizes": group_sizes_line(runs[0].metrics),
+        "groups": group_chart(experiments),
         "main": _accuracies(main, len(experiments) > 1, f"{protocols[:1].upper()}{protocols[1:]}."),
         "more": _accuracies(more, len(experiments) > 1) if more else None,
         "changed": _changes_in_words(changed_recipes(runs)) if len(runs) > 1 else [],
@@ -235,7 +264,10 @@ def results_in_words(runs: Sequence[Run]) -> str:
     """Who of one experiment is right on how much, in order, as means over its seeds; empty where nobody has a tail."""
     said = []
     for group, where in (("tail", "In the tail"), ("all", "Over all test images")):
-        values = {name: [run.accuracy(*answer, group) for run in runs] for name, answer in _ANSWERS.items()}
+        values = {
+            f"the {name}" if name in _WITH_ARTICLE else name: [run.accuracy(*answer, group) for run in runs]
+            for name, answer in ANSWERS.items()
+        }
         known = {name: [v for v in found if v is not None] for name, found in values.items()}
         means = {name: mean(found) for name, found in known.items() if found}
         names = sorted(means, key=lambda name: -means[name])

@@ -2,14 +2,16 @@
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import mean
 from typing import Final
 
 from markupsafe import Markup
+from matplotlib.figure import Figure
 from PIL import Image
 
 from deitlt.reports.class_figures import per_class_accuracy
@@ -19,6 +21,7 @@ from deitlt.reports.figures import (
     DISAGREEMENT,
     RANKS,
     SeriesStyle,
+    bar_panels,
     line_panels,
     series_style,
     spare_style,
@@ -26,7 +29,11 @@ from deitlt.reports.figures import (
 )
 from deitlt.reports.runs import GROUPS, PARTS, STAGES, TOKENS, Points, Run, Sample, dig, on_images
 
-DRAWN: Final = ("teacher", "CLS", "DIST", "AVG", "plain ViT")  # averages' and fusions' bars would hide the experts'
+ANSWERS: Final = {
+    **{"teacher": ("teacher", ""), "CLS": ("student", "cls"), "DIST": ("student", "dist")},
+    **{"AVG": ("student", "avg"), "plain ViT": ("baseline", "cls")},
+}
+DRAWN: Final = tuple(ANSWERS)  # averages' and fusions' bars would hide the experts'
 _EXPERIMENTS: Final = 6  # looks for experiments that stand beside each other; more experiments are told in words
 _MOST_POINTS: Final = 240  # of a line that are drawn
 _SPLITS: Final = {"val": "validation", "test": "test"}
@@ -35,11 +42,17 @@ _SMALL, _WIDEST, _QUALITY = 150_000, 1400, 82  # a picture of more bytes is enco
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with its words. svg: also says what it shows, for who cannot see it. note: a sentence under it."""
+    """A figure with its words. alt: what it shows, for who cannot see it. note: a sentence under it."""
 
     title: str
-    svg: Markup
+    figure: Figure
+    alt: str
     note: str = ""
+
+    @cached_property
+    def svg(self) -> Markup:
+        """The figure as an element of a page."""
+        return svg_of(self.figure, self.alt)
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ def chart(
     thin = {name: _thinned(points) for name, points in lines.items()}
     said = " ".join(_in_words(name, points, x_name) for name, points in lines.items())
     figure = line_panels({"": thin}, x_name, looks=looks, mark=mark, named=named)
-    return Chart(f"{title[0].upper()}{title[1:]}", svg_of(figure, f"{title}. {said}"), note)
+    return Chart(f"{title[0].upper()}{title[1:]}", figure, f"{title}. {said}", note)
 
 
 def _thinned(points: Points) -> Points:
@@ -95,7 +108,33 @@ def class_chart(runs: Sequence[Run]) -> Chart | None:
     over = f", mean over {len(runs)} seeds" if len(runs) > 1 else ""
     means = ", ".join(f"{name} {value:.1f} %" for name in series if (value := _mean(recalls[name])) is not None)
     title = f"Share of each class's test images that is answered right, in percent{over}"
-    return Chart(f"{title}.", svg_of(figure, f"{title}, from the most to the least frequent class. Means: {means}."))
+    return Chart(f"{title}.", figure, f"{title}, from the most to the least frequent class. Means: {means}.")
+
+
+def group_chart(experiments: Mapping[str, Sequence[Run]]) -> Chart | None:
+    """Bars of each group of classes, means over the seeds; None where no group was measured.
+
+    One experiment's answers stand beside each other; of several, the mean of the tokens, or the only one, of each.
+
+    Args:
+        experiments: name -> its runs, of one data set.
+    """
+    chosen = list(experiments.items())[:_EXPERIMENTS]
+    if len(chosen) == 1:
+        answers = {name: (chosen[0][1], [answer]) for name, answer in ANSWERS.items()}
+    else:
+        answers = {name: (runs, [("student", "avg"), ("student", "cls")]) for name, runs in chosen}
+    panels: dict[str, dict[str, float]] = {}
+    for name, (runs, tried) in answers.items():
+        for group in GROUPS:
+            values = [v for answer in tried if (v := _mean([run.accuracy(*answer, group) for run in runs])) is not None]
+            if values:
+                panels.setdefault(group, {})[name] = values[0]
+    if not panels.keys() - {"all"}:
+        return None
+    title = "Share of each group's test images that is answered right, in percent"
+    said = ". ".join(f"{group}: {', '.join(f'{n} {v:.1f}' for n, v in bars.items())}" for group, bars in panels.items())
+    return Chart(f"{title}.", bar_panels({"": panels}, percent=True), f"{title}. {said}.")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -209,6 +248,26 @@ def analysis_charts(experiments: Mapping[str, Sequence[Run]]) -> list[Chart]:
         if line.beside:
             charts += _drawn(line.beside, {name: (line, runs) for name, runs in chosen.items()}, looks, named=True)
     return charts
+
+
+def named_charts(experiments: Mapping[str, Sequence[Run]]) -> dict[str, Chart]:
+    """All figures of one data set's runs by names for files; the curves are of the first of several seeds.
+
+    Args:
+        experiments: name -> its runs.
+    """
+    found = {"groups": group_chart(experiments)}
+    for name, runs in experiments.items():
+        found[f"{name} classes"] = class_chart(runs)
+        for stage, charts in training_charts(runs[0]).items():
+            found |= {f"{name} {stage} {chart.title}": chart for chart in charts}
+    found |= {f"inside {chart.title}": chart for chart in analysis_charts(experiments)}
+    return {_slug(name): chart for name, chart in found.items() if chart is not None}
+
+
+def _slug(name: str) -> str:
+    """'DeiT-LT student Test accuracy, %' -> 'deit-lt-student-test-accuracy'."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
 
 
 _Found = Mapping[str, tuple[_Line, Sequence[Run]]]  # name in the legend -> what is drawn, of which runs
