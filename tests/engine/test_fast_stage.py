@@ -81,6 +81,53 @@ def test_a_gpus_student_is_compiled(stage_of):
     assert not module.network._forward_pre_hooks
 
 
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ([], "graphs"),
+        (["student.batch_size=8"], True),  # its gradient waits for the next micro-batch
+        (["trainer.devices=2"], True),
+        (["trainer.accelerator=cpu"], False),
+    ],
+)
+def test_cuda_graphs_are_for_one_gpu_without_accumulation(compose_train, tiny, monkeypatch, tmp_path, words, found):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr("deitlt.engine.stage_config._missing_to_compile", lambda accelerator: None)
+    config = compose_train(*tiny, "trainer=gpu", "trainer.compile=graphs", *words)
+    assert make_stage(config, RunFolder(tmp_path), "student").trainer["compile"] == found
+
+
+def test_where_cuda_graphs_fail_a_stage_goes_on_from_its_last_epoch_without_them(
+    tiny_vit, monkeypatch, tmp_path, capsys
+):
+    calls = {"reduce-overhead": 0, None: 0}
+
+    def backend(graph, inputs, mode=None):
+        def run(*args):
+            calls[mode] += 1
+            if calls["reduce-overhead"] == 8:  # in the second epoch
+                calls["reduce-overhead"] = -1000
+                raise RuntimeError("overwritten by a subsequent run. Stack trace:\nand so on")
+            return graph.forward(*args)
+
+        return run
+
+    monkeypatch.setattr("deitlt.engine.stage_config.choose_compile", lambda compile_, accelerator: "graphs")
+    monkeypatch.setattr(building, "compile_network", partial(compile_network, backend=backend))
+    words = [word for word in tiny_vit if not word.startswith("student.epochs")]
+    assert main(["train", *words, "student.epochs=3", f"paths.output_dir={tmp_path / 'run'}"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert (
+        said.count(
+            "student: CUDA graphs failed (overwritten by a subsequent run. Stack trace:); it goes on without them"
+        )
+        == 1
+    )
+    assert calls[None] > 0
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
 def test_both_encoders_of_paco_are_prepared(compose_train, tmp_path):
     stage = make_stage(compose_train("experiment=digits_paco"), RunFolder(tmp_path), "teacher")
     stage.trainer.update(accelerator="gpu", compile=True)

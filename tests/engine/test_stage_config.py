@@ -163,6 +163,8 @@ def test_auto_compiles_for_a_gpu_alone(monkeypatch):
     assert choose_compile("auto", "cpu") is False
     assert choose_compile(True, "cpu") is choose_compile("true", "cpu") is True
     assert choose_compile(False, "gpu") is choose_compile("false", "gpu") is False
+    assert choose_compile("graphs", "gpu") == "graphs"
+    assert choose_compile("graphs", "cpu") is False
 
 
 def test_a_machine_without_a_compiler_is_told_so(monkeypatch):

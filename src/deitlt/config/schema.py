@@ -97,7 +97,9 @@ class Trainer(Node, is_open=True):
         choices=("auto", "32-true", "bf16-mixed", "16-mixed"),
     )
     compile: bool | str = key(
-        "compile the networks that learn or teach, at their first step; auto: on a GPU", choices=("auto",)
+        "compile the networks that learn or teach, at their first step; auto: on a GPU; graphs: as auto, and launched "
+        "as CUDA graphs, on one GPU and without accumulation",
+        choices=("auto", "graphs"),
     )
     threads: int | None = key("of torch on the CPU; null: one a core, or as OMP_NUM_THREADS says", at_least=1)
     deterministic: bool = key("ask torch for deterministic kernels on the GPU, at some cost")

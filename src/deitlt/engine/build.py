@@ -32,7 +32,7 @@ from deitlt.checkpoints import AtomicCheckpointIO, ModelSpec, check_teacher, ini
 from deitlt.data import LongTailDataModule
 from deitlt.engine.launch import find_environment
 from deitlt.engine.objective import build_pruning
-from deitlt.engine.stage_config import StageConfig
+from deitlt.engine.stage_config import GRAPHS, StageConfig
 from deitlt.errors import ConfigError, nearest
 from deitlt.models import (
     StudentNetwork,
@@ -119,8 +119,8 @@ def _make_fast(stage: StageConfig, network: nn.Module) -> None:
         keep_channels_last(network)
     if stage.trainer["accelerator"] == "cpu" and "bf16" in stage.trainer["precision"]:
         attend_by_products(network)
-    if stage.trainer["compile"]:
-        compile_network(network)
+    if compiles := stage.trainer["compile"]:
+        compile_network(network, mode="reduce-overhead" if compiles == GRAPHS else None)
 
 
 def initialise_student(stage: StageConfig, module: ClassifierModule, datamodule: LongTailDataModule) -> str | None:

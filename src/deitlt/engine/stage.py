@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from deitlt.engine.build import (
 )
 from deitlt.engine.examples import draw_views
 from deitlt.engine.run_folder import write_json
-from deitlt.engine.stage_config import StageConfig
+from deitlt.engine.stage_config import GRAPHS, StageConfig
 from deitlt.errors import Preempted, TrainingError
 from deitlt.models import StudentNetwork
 from deitlt.modules import RAW, ClassifierModule
@@ -47,6 +47,7 @@ from deitlt.tracking import (
     StageNames,
     drawing,
     finished,
+    first_line,
     forgiving,
     log_checkpoints,
     log_findings,
@@ -63,6 +64,8 @@ _ROLLOUTS = 6  # images of a stage's
 def run_stage(stage: StageConfig, console: Console) -> None:
     """Train one stage, from its last checkpoint if there is one, and write its result.json.
 
+    Where CUDA graphs fail, it goes on compiled without them.
+
     Args:
         stage: it.
         console: where the first rank says how it goes.
@@ -71,6 +74,17 @@ def run_stage(stage: StageConfig, console: Console) -> None:
         UserError: what cannot be done.
         Preempted, KeyboardInterrupt: it was stopped.
     """
+    try:
+        _run_stage(stage, console)
+        return
+    except RuntimeError as error:  # that a graph cannot hold a step shows when it is recorded, or played again
+        if stage.trainer["compile"] != GRAPHS:
+            raise
+        console.out(f"{stage.name}: CUDA graphs failed ({first_line(error)}); it goes on without them", highlight=False)
+    _run_stage(replace(stage, trainer={**stage.trainer, "compile": True}), console)
+
+
+def _run_stage(stage: StageConfig, console: Console) -> None:
     use_threads(stage)
     torch.compiler.reset()  # graphs of an earlier stage's networks would count towards the limit of this one's
     folder = Path(stage.folder)
@@ -104,22 +118,28 @@ def _in_words(stage: StageConfig, trainer: L.Trainer) -> Iterator[None]:
     """Raise TrainingError for networks that cannot be compiled and a batch that does not fit; Ctrl-C stays Ctrl-C."""
     try:
         yield
-    except BackendCompilerFailed as error:
-        lines = str(error.inner_exception).strip().splitlines() or [type(error.inner_exception).__name__]
-        reason = lines[0].rstrip(".:")
-        raise TrainingError(f"The networks cannot be compiled ({reason}); type trainer.compile=false.") from error
-    except torch.OutOfMemoryError as error:
-        images = stage.batches.batch_size
-        raise TrainingError(
-            f"The {stage.name}'s batch of {images} images does not fit into the GPU's memory; type "
-            f"{stage.kind}.batch_size={max(1, images // 2)}: images per update stay, by accumulation."
-        ) from error
+    except (BackendCompilerFailed, torch.OutOfMemoryError) as error:
+        if stage.trainer["compile"] == GRAPHS:
+            raise
+        raise _in_a_sentence(stage, error) from error
     except Preempted:
         raise
     except SystemExit as leaving:  # Lightning answers Ctrl-C with exit(1)
         if trainer.interrupted:
             raise KeyboardInterrupt from leaving
         raise
+
+
+def _in_a_sentence(stage: StageConfig, error: RuntimeError) -> TrainingError:
+    if isinstance(error, BackendCompilerFailed):
+        lines = str(error.inner_exception).strip().splitlines() or [type(error.inner_exception).__name__]
+        reason = lines[0].rstrip(".:")
+        return TrainingError(f"The networks cannot be compiled ({reason}); type trainer.compile=false.")
+    images = stage.batches.batch_size
+    return TrainingError(
+        f"The {stage.name}'s batch of {images} images does not fit into the GPU's memory; type "
+        f"{stage.kind}.batch_size={max(1, images // 2)}: images per update stay, by accumulation."
+    )
 
 
 def _conclude(stage: StageConfig, trainer: L.Trainer, module: ClassifierModule, datamodule: LongTailDataModule) -> None:

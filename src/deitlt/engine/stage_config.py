@@ -19,6 +19,7 @@ from deitlt.errors import ConfigError
 STAGES = ("teacher", "student", "baseline")  # that conf/train.yaml has; a configuration may have others
 STAGE_FILE = "stage.yaml"  # in a stage's folder: its configuration, with nothing of it 'auto' any more
 EXTENDS = "extends"  # in a node: the one that it changes
+GRAPHS = "graphs"  # of trainer.compile: compiled, and launched as CUDA graphs
 Plain = dict[str, Any]
 # What makes half precision fast on a CPU, as Linux calls it.
 CPU_FEATURES = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
@@ -155,7 +156,7 @@ def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
     trainer |= _devices(trainer)
     trainer["precision"] = choose_precision(trainer["precision"], trainer["accelerator"])
     trainer["compile"] = choose_compile(trainer.get("compile", False), trainer["accelerator"])  # older runs have none
-    return StageConfig(
+    stage = StageConfig(
         name=name,
         folder=str(run.stage(name)),
         seed=config.seed,
@@ -171,6 +172,10 @@ def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
         run=plain(config),
         group=run.group,
     )
+    # A gradient that waits for the next micro-batch, or for other ranks, lies where the next pass writes.
+    if trainer["compile"] == GRAPHS and (stage.ranks > 1 or stage.batches.accumulate > 1):
+        trainer["compile"] = True
+    return stage
 
 
 def _devices(trainer: Mapping[str, Any]) -> Plain:
@@ -261,12 +266,15 @@ def slow_precision(trainer: Mapping[str, Any]) -> str | None:
     )
 
 
-def choose_compile(compile_: bool | str, accelerator: str) -> bool:
+def choose_compile(compile_: bool | str, accelerator: str) -> bool | str:
     """Resolve 'auto': compile for a GPU, where it can be done; a CPU gains less than a short run pays for it.
 
     Args:
-        compile_: auto | true | false.
+        compile_: auto | graphs | true | false.
         accelerator: cpu | gpu.
+
+    Returns:
+        Whether to compile; `GRAPHS` where that was asked for and 'auto' would compile.
 
     Raises:
         ConfigError: compiling was asked for, and something that it needs is missing.
@@ -278,7 +286,10 @@ def choose_compile(compile_: bool | str, accelerator: str) -> bool:
             f"trainer.compile=true needs {missing}, which this machine does not have; install it, or type "
             "trainer.compile=false."
         )
-    return asked == "true" or (asked == "auto" and accelerator == "gpu" and missing is None)
+    if asked == "true":
+        return True
+    compiles = asked != "false" and accelerator == "gpu" and missing is None
+    return GRAPHS if compiles and asked == GRAPHS else compiles
 
 
 def _missing_to_compile(accelerator: str) -> str | None:

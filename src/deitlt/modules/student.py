@@ -54,10 +54,13 @@ class FrozenTeacher:
 
     @torch.no_grad()
     def output(self, images: Tensor) -> Tensor:
-        """images: [B, 3, h, w] -> the network's own output [B, C], not scaled, in the order of the data's classes."""
+        """images: [B, 3, h, w] -> the network's own output [B, C], not scaled, in the order of the data's classes.
+
+        It is a copy: a CUDA graph's own output lies where its next one will.
+        """
         self._follow(images.device)
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return in_class_order(self.network(images.float()), self.class_order)
+            return in_class_order(self.network(images.float()), self.class_order).clone()
 
     def _follow(self, device: torch.device) -> None:
         """Move to the images' device, once: even a move to where a network is walks through all its weights."""
