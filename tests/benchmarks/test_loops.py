@@ -4,9 +4,10 @@ from timm.models.vision_transformer import Block
 from torch import nn
 
 from deitlt.benchmarks.bare_loop import BareLoop
-from deitlt.benchmarks.machine import count_operations, matrix_peak
+from deitlt.benchmarks.machine import matrix_peak
 from deitlt.benchmarks.timm_loop import TimmLoop, has_timm_loop
 from deitlt.benchmarks.training import RoundTimer, step_operations
+from deitlt.models import count_operations
 
 PACO = (
     *("experiment=digits_paco", "data.num_workers=0", "data.max_count=20", "data.imbalance_factor=0.1"),

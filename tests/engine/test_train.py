@@ -47,6 +47,10 @@ def test_the_metrics_say_what_the_run_was(trained):
     assert metrics["groups"] == {"head": [0, 1, 2], "mid": [3, 4, 5, 6], "tail": [7, 8, 9]}
     assert metrics["class_names"] == [str(digit) for digit in range(10)]
     assert set(metrics["seconds"]) == {"teacher", "student", "baseline"}
+    assert set(metrics["cost"]) == {"teacher", "student", "baseline"}
+    epochs = OmegaConf.load(trained / "config.yaml").student.epochs
+    assert metrics["cost"]["student"]["images_seen"] == epochs * sum(metrics["counts"])
+    assert 0 < metrics["cost"]["baseline"]["parameters"] < metrics["cost"]["student"]["parameters"]
     assert metrics["checkpoints"]["student"] == str(trained / "student" / "last.ckpt")
 
 

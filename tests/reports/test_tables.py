@@ -13,6 +13,7 @@ from deitlt.reports.tables import (
     analysis_lines,
     analysis_table,
     by_data,
+    cost_table,
     csv_text,
     data_title,
     markdown,
@@ -30,6 +31,21 @@ def test_every_writer_gives_the_same_cells():
     assert markdown(table) == ["| run | all | state |", "| --- | ---: | --- |", "| x, a\\|b | 8.0 ± 1.0 | - |"]
     assert list(csv.reader(csv_text(table).splitlines())) == [["run", "all", "state"], ["x, a|b", "8.0 ± 1.0", ""]]
     assert row(rendered(terminal(table)), "x, a|b")[1:] == ["8.0 ± 1.0", "-"]
+
+
+def test_what_networks_cost_stands_once_for_the_seeds_of_an_experiment(make_run):
+    cost = {
+        "teacher": {"parameters": 463_504, "macs": 69_125_834, "images_seen": 2_481_200, "machine": "2 threads of X"}
+    }
+    runs = [make_run("0", cost=cost), make_run("1", cost=cost, seed=1)]
+    table = cost_table(runs)
+    ((name, *cells),) = [[line.label, *map(str, line.cells)] for line in table.rows]
+    assert [name, *cells[1:]] == ["teacher", "0.464", "69.1", "2.48", "20 s"]
+    assert "depth 4" in cells[0]
+    assert "on 2 threads of X." in table.note
+    assert markdown(table)[2] in summary_markdown(runs)
+    older = make_run("2")
+    assert cost_table([older]) is None
 
 
 def test_the_table_by_class_has_a_gap_where_nothing_was_tested(metrics):

@@ -1,4 +1,4 @@
-"""What measured figures depend on: the machine, clocks, memory, and how many operations are counted."""
+"""What measured figures depend on: the machine, clocks and memory."""
 
 import os
 import platform
@@ -11,8 +11,6 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from deitlt.engine.stage_config import cpu_told
 
@@ -69,20 +67,6 @@ def peak_memory(device: torch.device) -> Plain:
     unit = 2**20 if sys.platform == "darwin" else 2**10
     own, workers = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {"of": "the process since its start", "mib": own / unit, "largest_worker_mib": workers / unit}
-
-
-def count_operations(work: Work) -> int:
-    """Operations of the matrix products and convolutions in one call: a multiply-add counts as two.
-
-    Attention counts as its two products, without what fused kernels compute twice to save memory.
-    """
-    with (
-        torch.compiler.set_stance("force_eager"),
-        sdpa_kernel(SDPBackend.MATH),
-        FlopCounterMode(display=False) as counter,
-    ):
-        work()
-    return int(counter.get_total_flops())
 
 
 def matrix_peak(device: torch.device, precision: str, sizes: tuple[int, ...] | None = None, repeats: int = 5) -> float:

@@ -19,7 +19,6 @@ from deitlt.benchmarks.machine import (
     Plain,
     Seconds,
     Work,
-    count_operations,
     matrix_peak,
     peak_memory,
     ratio,
@@ -29,6 +28,7 @@ from deitlt.benchmarks.machine import (
 from deitlt.benchmarks.timm_loop import TimmLoop, has_timm_loop
 from deitlt.callbacks import SharpnessAwareMinimization, Throughput
 from deitlt.errors import ConfigError
+from deitlt.models import count_operations
 
 WHOLE, BARE, INPUT, STEP = "whole", "bare", "input", "step"
 TIMM = "timm_"  # before the name of what timm does

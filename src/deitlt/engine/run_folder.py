@@ -227,6 +227,7 @@ def collect(config: DictConfig, info: DataInfo, results: Mapping[str, Plain], ch
         **_classes(info),
         "recipe_differences": changed,
         "seconds": {stage: result["seconds"] for stage, result in results.items()},
+        "cost": {stage: result["cost"] for stage, result in results.items() if "cost" in result},
         "checkpoints": {stage: result["checkpoint"] for stage, result in results.items()},
         "versions": {name: version(name) for name in ("deitlt", "torch", "lightning", "timm")},
     }

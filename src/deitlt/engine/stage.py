@@ -35,9 +35,9 @@ from deitlt.engine.build import (
 )
 from deitlt.engine.examples import draw_views
 from deitlt.engine.run_folder import write_json
-from deitlt.engine.stage_config import GRAPHS, StageConfig
+from deitlt.engine.stage_config import GRAPHS, StageConfig, cpu_told
 from deitlt.errors import Preempted, TrainingError
-from deitlt.models import StudentNetwork
+from deitlt.models import StudentNetwork, count_macs, count_parameters
 from deitlt.modules import RAW, ClassifierModule
 from deitlt.reports.analysis_figures import ANALYSIS_FOLDER, draw_analysis, draw_rollouts
 from deitlt.reports.class_figures import MOST_CONFUSED, confusion_picture, per_class_accuracy
@@ -154,7 +154,7 @@ def _conclude(stage: StageConfig, trainer: L.Trainer, module: ClassifierModule, 
     trainer.test(module, datamodule=datamodule, ckpt_path=chosen, verbose=False)
     if trainer.is_global_zero:
         reported = chosen or folder / LAST
-        write_json(folder / "result.json", _result(module, trainer, reported))
+        write_json(folder / "result.json", {**_result(module, trainer, reported), "cost": _cost(stage, module)})
         _draw_analysis(stage, module, datamodule, reported)
         views, seen = folder / "views.png", stage.name == "baseline" and "student" in stage.run["stages"]
         if stage.run.get("report", True) and not views.exists() and not seen:  # older runs have no such key
@@ -174,6 +174,21 @@ def _result(module: ClassifierModule, trainer: L.Trainer, reported: Path) -> dic
         "checkpoint": str(reported),
         "seconds": round(timer.time_elapsed("train"), 1),
         "first_step_seconds": None if first is None else round(first, 2),
+    }
+
+
+def _cost(stage: StageConfig, module: ClassifierModule) -> dict[str, Any]:
+    """What was trained, and on how many images: what an accuracy is worth nothing without."""
+    trainer = stage.trainer
+    devices, is_gpu = trainer["devices"] * trainer["num_nodes"], trainer["accelerator"] == "gpu"
+    model = torch.cuda.get_device_name() if is_gpu else cpu_told()[0] or "a CPU"
+    threads = devices * torch.get_num_threads()
+    on_cpu = f"{threads} {'thread' if threads == 1 else 'threads'} of {model}"
+    return {
+        "parameters": count_parameters(module.network),
+        "macs": count_macs(module.network, stage.recipe["image_size"]),
+        "images_seen": stage.recipe["epochs"] * sum(module.info.counts),
+        "machine": f"{devices} x {model}" if is_gpu else on_cpu,
     }
 
 

@@ -1,5 +1,6 @@
 """Networks: CNN teachers and transformer students."""
 
+from deitlt.models.cost import count_macs, count_operations, count_parameters
 from deitlt.models.factory import (
     as_logits,
     check_local_size,
@@ -27,6 +28,9 @@ __all__ = [
     "check_local_size",
     "check_queue_size",
     "compile_network",
+    "count_macs",
+    "count_operations",
+    "count_parameters",
     "create_paco_teacher",
     "create_student",
     "create_teacher",

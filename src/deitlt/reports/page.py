@@ -30,6 +30,7 @@ from deitlt.reports.runs import (
     dig,
     epochs_in_words,
     name_runs,
+    network_in_words,
     protocols_in_words,
 )
 from deitlt.reports.tables import (
@@ -37,8 +38,10 @@ from deitlt.reports.tables import (
     Table,
     analysis_table,
     by_data,
+    cost_table,
     data_name,
     data_size,
+    duration,
     group_sizes_line,
     hessian_lines,
     per_class_table,
@@ -124,6 +127,7 @@ def _data_part(slug: str, title: str, runs: Sequence[Run]) -> Part:
         "groups": group_chart(experiments),
         "main": _accuracies(main, len(experiments) > 1, f"{protocols[:1].upper()}{protocols[1:]}."),
         "more": _accuracies(more, len(experiments) > 1) if more else None,
+        "cost": cost_table(runs),
         "changed": _changes_in_words(changed_recipes(runs)) if len(runs) > 1 else [],
         "findings": findings(runs),
         "charts": analysis_charts(experiments),
@@ -236,17 +240,7 @@ def _student(recipe: Plain) -> str:
         else "which nobody teaches"
     )
     drw = f"; from epoch {start} on its loss is re-weighted for the tail" if start is not None else ""
-    model = recipe.get("model") or {}
-    sizes = {
-        "depth": "depth {}",
-        "width": "width {}",
-        "patch_size": "patches of {} pixels",
-        "image_size": "images of {}",
-    }
-    parts = ", ".join(words.format(model[key]) for key, words in sizes.items() if model.get(key))
-    parts += ", behind a stem of convolutions" if model.get("stem") == "conv" else ""
-    name = f"{model.get('name')} ({parts})" if parts else model.get("name")
-    return f"A student, {name}, {taught}, was trained for {_epochs(recipe)}{drw}."
+    return f"A student, {network_in_words(recipe)}, {taught}, was trained for {_epochs(recipe)}{drw}."
 
 
 def _baseline(recipe: Plain) -> str:
@@ -309,17 +303,11 @@ def facts(run: Run) -> dict[str, str]:
         "Method": metrics.get("method"),
         "Seed": None if metrics.get("seed") is None else str(metrics["seed"]),
         "Reported epoch": protocols_in_words([metrics.get("protocol")]),
-        "Time": "; ".join(f"{PARTS[stage]} {_duration(time)}" for stage, time in seconds if time is not None),
+        "Time": "; ".join(f"{PARTS[stage]} {duration(time)}" for stage, time in seconds if time is not None),
         "Machine": "; ".join(dict.fromkeys(map(_machine, trainers))),
         "Versions": ", ".join(f"{name} {version}" for name, version in (metrics.get("versions") or {}).items()),
     }
     return {name: str(words) for name, words in found.items() if words}
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _machine(trainer: Mapping[str, Any]) -> str:

@@ -288,6 +288,20 @@ def accuracy_rows(metrics: Plain) -> list[AccuracyRow]:
     return rows
 
 
+def network_in_words(recipe: Plain) -> str:
+    """'deit_tiny_patch16_224 (depth 6, width 64, patches of 4 pixels, images of 32)' of a stage's recipe."""
+    model = recipe.get("model") or {}
+    sizes = {
+        "depth": "depth {}",
+        "width": "width {}",
+        "patch_size": "patches of {} pixels",
+        "image_size": "images of {}",
+    }
+    parts = [words.format(model[key]) for key, words in sizes.items() if model.get(key)]
+    parts += ["behind a stem of convolutions"] if model.get("stem") == "conv" else []
+    return f"{model.get('name')} ({', '.join(parts)})" if parts else str(model.get("name"))
+
+
 def in_group_order(names: Sequence[str]) -> list[str]:
     """'all', then head, mid and tail, then any other group in its own order, each once."""
     return [*(group for group in GROUPS if group in names), *(n for n in dict.fromkeys(names) if n not in GROUPS)]

@@ -13,6 +13,8 @@ from rich.table import Table as RichTable
 
 from deitlt.reports.runs import (
     GROUPS,
+    PARTS,
+    STAGES,
     TOKENS,
     AccuracyRow,
     Plain,
@@ -22,6 +24,8 @@ from deitlt.reports.runs import (
     dig,
     in_group_order,
     name_runs,
+    network_in_words,
+    number_in,
     protocols_in_words,
 )
 
@@ -220,6 +224,48 @@ def summary_table(rows: Sequence[SummaryRow], note: str = "", seeds: bool = True
     return Table(columns, lines, note=note)
 
 
+def cost_table(runs: Sequence[Run]) -> Table | None:
+    """What each experiment's networks cost, of the first of its seeds; None where no run says so.
+
+    Args:
+        runs: of one data set.
+    """
+    firsts: dict[str, Run] = {}
+    for run in name_runs(runs):
+        firsts.setdefault(run.name, run)
+    rows, machines = [], []
+    for name, run in firsts.items():
+        for stage in STAGES:
+            cost, seconds = dig(run.metrics, "cost", stage), number_in(run.metrics, "seconds", stage)
+            if cost is None:
+                continue
+            numbers = [millions(cost["parameters"]), millions(cost["macs"]), millions(cost["images_seen"])]
+            time = NOTHING if seconds is None else duration(seconds)
+            cells = [Cell(text) for text in (network_in_words(run.recipe(stage)), *numbers, time)]
+            rows.append(Row(PARTS[stage], cells, name))
+            machines.append(str(cost["machine"]))
+    if not rows:
+        return None
+    note = (
+        "Millions of parameters, of multiply-adds (MACs) for one image, and of training images seen, repeats counted; "
+        f"time of training on {', '.join(dict.fromkeys(machines))}"
+    )
+    columns = ["run", "network", "parameters", "MACs", "images seen", "time"]
+    return Table(columns, rows, note=f"{note}.", left=("network",))
+
+
+def millions(number: float) -> str:
+    """'0.5' of 500,000, in three digits."""
+    return f"{number / 1e6:.3g}" if number < 1e9 else f"{number / 1e6:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """'45 min'."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def by_data(runs: Sequence[Run]) -> dict[str, list[Run]]:
     """The runs of each data set under its title, in the order in which they were given.
 
@@ -272,8 +318,10 @@ def _summary(runs: Sequence[Run]) -> str:
     protocols = protocols_in_words([run.protocol for run in runs])
     note = f"Top-1 accuracy in percent, mean ± sample standard deviation over seeds. Protocol: {protocols}."
     changed = [f"- changed recipe {i}: {'; '.join(c)}" for i, c in enumerate(changed_recipes(runs), start=1)]
-    lines = markdown(summary_table(summary_rows(runs)))
-    return "\n".join([*lines, "", note, *(["", *changed] if changed else []), ""])
+    lines = [*markdown(summary_table(summary_rows(runs))), "", note, *(["", *changed] if changed else []), ""]
+    if (cost := cost_table(runs)) is not None:
+        lines += [*markdown(cost), "", cost.note, ""]
+    return "\n".join(lines)
 
 
 def analysis_table(analyses: Mapping[str, Sequence[Plain]], title: str = "", note: str = "") -> Table | None:
