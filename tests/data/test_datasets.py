@@ -11,7 +11,7 @@ import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import calculate_md5
 
-from deitlt.data import datasets
+from deitlt.data import datasets, folder
 from deitlt.data.datasets import DataRequest, DataSplits, get_dataset, list_datasets, read_digits, register_dataset
 from deitlt.data.folder import read_folder, read_image_lists
 from deitlt.data.images import ArrayImages
@@ -327,3 +327,37 @@ def test_missing_and_unreadable_lists(image_folder):
     (image_folder / "c.csv").write_bytes(b"path,label\n\xff\xfe,\x00\n")
     with pytest.raises(DataError, match=r"c\.csv cannot be read as a CSV file in UTF-8"):
         read_image_lists(image_folder / "a.csv", image_folder / "c.csv", image_folder)
+
+
+# Folders that a recipe expects to be a data set
+
+
+def expected_folder(tmp_path, names, train, test, monkeypatch):
+    monkeypatch.setitem(folder.EXPECTED, "cifar10", ("CIFAR-10", ("ant", "bee"), (3, 2)))
+    for split, counts in (("train", train), ("test", test)):
+        for name, count in zip(names, counts, strict=True):
+            (tmp_path / split / name).mkdir(parents=True)
+            for i in range(count):
+                (tmp_path / split / name / f"{i}.png").touch()
+    return DataRequest(name="folder", root=tmp_path, expects="cifar10")
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "test", "said"),
+    [
+        (("ant", "cow"), (3, 3), (2, 2), "it lacks the class 'bee'"),
+        (("ant", "bee", "cow"), (3, 3, 3), (2, 2, 2), "it has the class 'cow'"),
+        (("ant", "bee"), (3, 4), (2, 2), "it has 4 train images of 'bee', not 3"),
+        (("ant", "bee"), (3, 3), (1, 2), "it has 1 test images of 'ant', not 2"),
+    ],
+)
+def test_a_folder_of_other_classes_or_counts_than_expected_is_refused(names, train, test, said, tmp_path, monkeypatch):
+    request = expected_folder(tmp_path, names, train, test, monkeypatch)
+    with pytest.raises(DataError, match=f"is not CIFAR-10, which the recipe is for: {said}; type data.root=FOLDER"):
+        read_folder(request)
+    assert read_folder(replace(request, expects=None)).class_names == tuple(names)
+
+
+def test_a_folder_that_is_what_is_expected_is_read(tmp_path, monkeypatch):
+    request = expected_folder(tmp_path, ("ant", "bee"), (3, 3), (2, 2), monkeypatch)
+    assert read_folder(request).train.labels.tolist() == [0, 0, 0, 1, 1, 1]

@@ -11,9 +11,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from deitlt.data import loading
 from deitlt.data.images import ArrayImages, FileImages, Relabelled, Subset
 from deitlt.data.loading import (
     EvaluationImages,
+    StreamedImages,
     TrainingImages,
     isolated_rng,
     load_cache,
@@ -207,6 +209,7 @@ def test_on_a_gpu_a_quarter_of_the_memory_is_taken_unless_more_is_asked_for(monk
     def memory(size):
         made = type("Properties", (), {"total_memory": size})
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: made)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (size, size))
 
     needed = 3 * 60
     memory(4 * needed)
@@ -214,9 +217,24 @@ def test_on_a_gpu_a_quarter_of_the_memory_is_taken_unless_more_is_asked_for(monk
     memory(4 * needed - 1)
     assert not should_cache(dataset, "auto", gpu)
     assert should_cache(dataset, True, gpu)
-    memory(needed - 1)
-    with pytest.raises(ConfigError, match=r"the GPU has 0\.0 GiB; type data\.cache_on_device=false"):
-        should_cache(dataset, True, gpu)
+
+
+@pytest.mark.parametrize(("device", "whose"), [(torch.device("cuda", 0), "the GPU"), (CPU, "this machine")])
+def test_images_too_large_for_free_memory_are_streamed_which_is_said_once(
+    monkeypatch, caplog, see_through, device, whose
+):
+    needed = 4 * 3 * 8 * 10
+    monkeypatch.setattr(loading, "free_memory", lambda asked: needed * 5 // 4 if asked == device else 0)
+    assert should_cache(ARRAYS, True, device)
+    monkeypatch.setattr(loading, "free_memory", lambda asked: needed * 5 // 4 - 1 if asked == device else 0)
+    for _ in range(2):
+        assert isinstance(make_delivery(ARRAYS, see_through(), True, device, 0, 0), StreamedImages)
+    said = f"the images need 8.9e-07 GiB, too much for what {whose} has free: they are streamed, as with"
+    assert [said in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_this_machine_has_free_memory_where_it_is_known():
+    assert sys.platform != "linux" or 2**20 < loading.free_memory(CPU) < 2**50
 
 
 def test_a_program_ends_though_a_loader_of_its_is_still_being_read():

@@ -2,11 +2,16 @@
 
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 import torchvision
 
 from deitlt.cli import main
+from deitlt.config import config_dir
+from deitlt.engine import checks
+from deitlt.models import create_teacher
 
 # Override (or several) -> words that the sentence must have: the value, and what to type.
 PACO = "teacher=cifar_paco teacher/model=paco_resnet8"
@@ -74,6 +79,48 @@ def test_a_broken_image_is_named(complain, tiny_vit, image_folder):
     sentence = complain("train", *tiny_vit, "data=folder", f"data.root={image_folder}", "data.imbalance_factor=null")
     assert str(broken) in sentence
     assert "data.on_broken=skip" in sentence
+
+
+def test_a_folder_that_is_not_cifar10_is_refused_by_a_recipe_for_it(complain, tiny_vit, image_folder):
+    words = [word for word in tiny_vit if not word.startswith("experiment=")]
+    sentence = complain("train", "experiment=cifar10_cpu", *words, f"data.root={image_folder}")
+    assert (
+        f"data.root={image_folder} is not CIFAR-10, which the recipe is for: it lacks the class 'airplane'" in sentence
+    )
+    assert sentence.endswith("or data.expects=null for any folder.")
+
+
+def test_days_on_a_cpu_are_refused_with_a_recipe_for_it_unless_a_cpu_is_asked_for(
+    complain, tiny_vit, image_folder, monkeypatch, tmp_path, capfd
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    words = ["experiment=cifar10_gpu_10min", *(word for word in tiny_vit if not word.startswith("experiment="))]
+    words += ["data=folder", f"data.root={image_folder}", "data.expects=null", "student.batch_size=16"]
+    words += ["student.image_size=16", "data/sampler=shuffled", "data.imbalance_factor=null"]
+    monkeypatch.setattr(checks, "_cpu_hours", lambda stage, network, images: 51.2 * (images == 24))
+    said = "experiment=cifar10_gpu_10min would take about 2 days on this machine's CPU, for there is no GPU; type "
+    sentence = complain("train", *words)
+    assert said + "experiment=folder_cpu data.root=FOLDER, or trainer=cpu to train it here all the same." in sentence
+    monkeypatch.setattr(checks, "_cpu_hours", lambda stage, network, images: 7.9)
+    assert main(["train", *words, f"paths.output_dir={tmp_path / 'auto'}"]) == 0
+    assert "trainer: there is no GPU, and this machine's CPU will take about 8 hours" in capfd.readouterr().out
+    monkeypatch.setattr(checks, "_cpu_hours", None)  # not asked
+    assert main(["train", *words, "trainer=cpu", f"paths.output_dir={tmp_path / 'cpu'}"]) == 0
+
+
+def test_hours_on_a_cpu_follow_from_epochs_images_and_passes(monkeypatch):
+    monkeypatch.setattr(checks.time, "perf_counter", iter([0.0, 9.0, 10.0, 12.0] * 2).__next__)
+    network = create_teacher(4, "cifar_resnet8")
+    stage = lambda sam: SimpleNamespace(recipe={"image_size": 32, "epochs": 50, "sam": {"enabled": sam}})  # noqa: E731
+    assert checks._cpu_hours(stage(False), network, 288) == 2 / 16 * 288 * 50 / 3600  # 16 images of 32 pixels in 2 s
+    assert checks._cpu_hours(stage(True), network, 288) == 2 * 2 / 16 * 288 * 50 / 3600
+
+
+@pytest.mark.parametrize("words", checks.FOR_CPUS.values())
+def test_the_recipes_that_are_named_for_a_cpu_are_there_and_run_on_one(words):
+    recipe = words.split()[0].removeprefix("experiment=")
+    text = (config_dir() / "experiment" / f"{recipe}.yaml").read_text()
+    assert "override /trainer: cpu" in text or "- folder_cpu" in text
 
 
 def test_a_label_of_a_csv_file_that_is_no_class(complain, tiny, image_folder, tmp_path):

@@ -55,6 +55,10 @@ class Data(Node, target="deitlt.data.LongTailDataModule"):
         "looked up in any case"
     )
     exclude: list[str] = key("image files to leave out")
+    expects: str | None = key(
+        "the data set whose classes and images the folder has to hold, or it is refused; null: any folder",
+        choices=("cifar10",),
+    )
     class_order: str | None = key(
         "class ids: label (as published) | count (falling training images, stable) | authors (ties as their code has "
         "them) | FILE, a file of labels in the wanted order; null: count for lists, else label",

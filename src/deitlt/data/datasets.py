@@ -37,6 +37,7 @@ class DataRequest:
         name: one of `list_datasets()`.
         class_order: 'label', 'count' or 'authors', or a file (see `sort_classes`); None for the data set's own.
         exclude: image files to leave out (those that a check found broken).
+        expects: the data set, 'cifar10', that name='folder' has to find in its folder, or refuses it; None for any.
     """
 
     root: Path = Path("data")
@@ -48,6 +49,7 @@ class DataRequest:
     name: str = "digits"
     class_order: str | None = None
     exclude: Sequence[str] = ()
+    expects: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))

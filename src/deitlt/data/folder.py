@@ -7,11 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, register_dataset
 from deitlt.data.images import FileImages
 from deitlt.errors import ConfigError, DataError
 from deitlt.transforms import IMAGENET
 
+# The classes of a data set that a folder may be expected to hold, and each one's training and test images.
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+EXPECTED = {"cifar10": ("CIFAR-10", CIFAR10, (5000, 1000))}
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
 LAYOUT = "type data.root=FOLDER, where FOLDER holds train/ and test/ (or val/) with a folder of images per class"
 
@@ -24,8 +29,33 @@ def read_folder(request: DataRequest) -> DataSplits:
 
     Raises:
         ConfigError: only one of the two CSV files is given.
-        DataError: a folder, a class or an image is missing, or a CSV file is not as it should be.
+        DataError: a folder, a class or an image is missing, a CSV file is not as it should be, or the images are not
+            those of the data set that the request expects.
     """
+    found = _read_any(request)
+    if request.expects is not None:
+        _refuse_other(found, request)
+    return found
+
+
+def _refuse_other(found: DataSplits, request: DataRequest) -> None:
+    """Raise DataError where class names or counts are not those of the expected data set."""
+    name, classes, counts = EXPECTED[str(request.expects)]
+    strange = sorted({*found.class_names} ^ {*classes})
+    differs = [f"{'has' if cls in found.class_names else 'lacks'} the class {cls!r}" for cls in strange]
+    for split, source, expected in (("train", found.train, counts[0]), ("test", found.test, counts[1])):
+        there_are = np.bincount(source.labels, minlength=len(found.class_names))
+        pairs = zip(found.class_names, there_are, strict=True)
+        differs += [f"has {n} {split} images of {cls!r}, not {expected}" for cls, n in pairs if n != expected]
+    if differs:
+        raise DataError(
+            f"data.root={request.root} is not {name}, which the recipe is for: it {differs[0]}; type data.root=FOLDER "
+            f"with all of {name}'s images, of which data.max_count and data.imbalance_factor choose, or "
+            "data.expects=null for any folder."
+        )
+
+
+def _read_any(request: DataRequest) -> DataSplits:
     root = request.root.expanduser()
     if request.train_csv is not None and request.test_csv is not None:
         return read_image_lists(request.train_csv, request.test_csv, root)

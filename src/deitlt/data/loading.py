@@ -5,6 +5,7 @@ in uint8 there and normalises the whole batch on its device. A batch transform g
 there, or sent by the workers, whole or, where images differ in size, as random crops.
 """
 
+import logging
 import multiprocessing
 import os
 import random
@@ -15,6 +16,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache as once
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -34,7 +37,9 @@ ImageTransform = Callable[[Image.Image], Images]
 Cache = Literal["auto"] | bool
 Loader = DataLoader[tuple[Tensor, Tensor]]
 
+_log = logging.getLogger(__name__)
 CACHE_SHARE = 0.25  # of a GPU's memory, which cached images may take without being asked to
+FREE_SHARE = 0.8  # of the memory that is free, which they may take in any case; training needs some, too
 _AT_ONCE = 1024  # images
 _DIFFER = (
     "data.cache_on_device=true needs images of one size, and these differ; type data.cache_on_device=false, "
@@ -257,30 +262,50 @@ def should_cache(dataset: ImageDataset, cache: Cache, device: torch.device) -> b
     Args:
         dataset: the images.
         cache: 'auto' keeps images that lie in memory anyway; files only on a GPU, where they are of one size and take
-            at most a quarter of its memory. True keeps them or fails; False never does. The choice depends on the kind
-            of device, not on what is free there, so that a resumed run chooses alike.
+            at most a quarter of its memory. True keeps them; False never does. The choice depends on the kind of
+            device, not on what is free there, so that a resumed run chooses alike, but where they cannot be kept.
         device: where they would live.
 
+    Returns:
+        Whether to keep them. Where too little memory is free they are streamed, and a warning says so.
+
     Raises:
-        ConfigError: with True, images that differ in size or do not fit.
+        ConfigError: with True, images that differ in size.
     """
     are_files, on_gpu = path_of(dataset) is not None, device.type == "cuda"
     if cache is False or (cache == "auto" and are_files and not on_gpu):
         return False
-    if on_gpu:
-        needed = levels_of(dataset, 0).numel() * len(dataset)
-        memory = torch.cuda.get_device_properties(device).total_memory
-        if needed > (memory if cache is True else CACHE_SHARE * memory):
-            if cache is True:
-                raise ConfigError(
-                    f"data.cache_on_device=true needs {needed / 2**30:.1f} GiB for the images, and the GPU has "
-                    f"{memory / 2**30:.1f} GiB; type data.cache_on_device=false, which streams them."
-                )
-            return False
+    needed = levels_of(dataset, 0).numel() * len(dataset)
+    if on_gpu and cache == "auto" and needed > CACHE_SHARE * torch.cuda.get_device_properties(device).total_memory:
+        return False
     alike = not are_files or _of_one_size(dataset)
     if cache is True and not alike:
         raise ConfigError(_DIFFER)
+    if alike and (free := free_memory(device)) is not None and needed > FREE_SHARE * free:
+        whose = "the GPU" if on_gpu else "this machine"
+        _warn_once(
+            f"data: the images need {needed / 2**30:.2g} GiB, too much for what {whose} has free: they are streamed, "
+            "as with data.cache_on_device=false"
+        )
+        return False
     return alike
+
+
+@once
+def _warn_once(line: str) -> None:
+    """Say so on the terminal, of several stages once."""
+    _log.warning(line)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a device, for a CPU those that Linux could make so; None on other systems."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def load_cache(dataset: ImageDataset, device: torch.device) -> Tensor:

@@ -1,6 +1,7 @@
 """Everything that can be wrong with a run is looked for before anything is written or trained."""
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from inspect import Parameter, signature
 from pathlib import Path
@@ -47,8 +48,17 @@ from deitlt.engine.stage_config import (
     stage_recipe,
 )
 from deitlt.errors import ConfigError, UserError, nearest
+from deitlt.models import entrances, uncompiled
 from deitlt.tracking import settle_mode
 from deitlt.types import DataInfo
+
+# Where no GPU is: data set -> recipes of it that a CPU trains.
+FOR_CPUS = {
+    "cifar10": "experiment=cifar10_cpu data.root=FOLDER (half an hour)",
+    "folder": "experiment=folder_cpu data.root=FOLDER",
+    "digits": "experiment=digits",
+}
+TOLD, REFUSED = 1.0, 24.0  # hours on a CPU that nobody asked for
 
 
 @dataclass(frozen=True)
@@ -84,6 +94,8 @@ def check_whole(config: DictConfig, folder: RunFolder) -> Checked:
     networks = [rehearse(stage, datamodule.info, node_of(config, stage.name)) for stage in stages]
     changed = [line for stage, network in zip(stages, networks, strict=True) for line in _shared_out(stage, network)]
     doubts = _doubts(config, stages, datamodule)
+    if config.trainer.accelerator == "auto" and stages[0].trainer["accelerator"] == "cpu":
+        doubts += _without_gpu(config, zip(stages, networks, strict=True), datamodule.info)
     return Checked(config, _with_mode(stages), datamodule.info, doubts, changed)
 
 
@@ -151,6 +163,45 @@ def _doubts(config: DictConfig, stages: list[StageConfig], datamodule: LongTailD
     if (student := given_checkpoint(config, "student")) is not None:
         read_spec(find_checkpoint(student, ("student",)))
     return [doubt for doubt in dict.fromkeys(doubts) if doubt is not None]  # student and baseline start alike
+
+
+def _without_gpu(config: DictConfig, networks: Iterable[tuple[StageConfig, nn.Module]], info: DataInfo) -> list[str]:
+    """What a machine without a GPU is told of its stages and their networks, where these take hours.
+
+    Raises:
+        ConfigError: they take days.
+    """
+    left = [(stage, network) for stage, network in networks if not _is_begun(stage)]
+    hours = sum(_cpu_hours(stage, network, sum(info.counts)) for stage, network in left)
+    taken = f"about {hours:.0f} hours" if hours < 2 * REFUSED else f"about {hours / 24:,.0f} days"
+    smaller = FOR_CPUS.get(config.data.get("expects") or config.data.name)
+    if hours >= REFUSED:
+        recipe = (config.get("recipe") or {}).get("experiment")
+        what = "This run" if recipe is None else f"experiment={recipe}"
+        raise ConfigError(
+            f"{what} would take {taken} on this machine's CPU, for there is no GPU; type "
+            f"{'' if smaller is None else f'{smaller}, or '}trainer=cpu to train it here all the same."
+        )
+    advice = "" if smaller is None else f"; {smaller} is made for CPUs"
+    return [f"trainer: there is no GPU, and this machine's CPU will take {taken}{advice}"] if hours >= TOLD else []
+
+
+def _cpu_hours(stage: StageConfig, network: nn.Module, images: int) -> float:
+    """Hours of a stage's passes through its network on this CPU, from a timed one; input and teacher are extra."""
+    size, entrance = stage.recipe["image_size"], entrances(network)[0]
+    batch = torch.rand(max(1, 16 * 32**2 // size**2), 3, size, size)
+
+    def one_pass() -> float:
+        began = time.perf_counter()
+        answers = entrance(batch)
+        given = [answers] if isinstance(answers, torch.Tensor) else [logits for logits in answers if logits is not None]
+        torch.autograd.backward([logits.sum() for logits in given])
+        return time.perf_counter() - began
+
+    with uncompiled():
+        taken = min(one_pass(), one_pass()) / len(batch)
+    passes = 2 if stage.recipe["sam"]["enabled"] else 1
+    return float(passes * taken * images * stage.recipe["epochs"] / 3600)
 
 
 def _with_mode(stages: list[StageConfig]) -> list[StageConfig]:
