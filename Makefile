@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo benchmark-gpu test test-all check format docs clean
+.PHONY: help install demo benchmark-gpu evidence-gpu test test-all check format docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ demo: $(INSTALLED) ## train teacher, DeiT-LT student and a plain ViT on embedded
 
 benchmark-gpu: $(INSTALLED) ## measure the paper's CIFAR recipe on this machine's GPU, beside timm, into benchmark-gpu.json
 	$(BIN)/deitlt benchmark experiment=cifar10_lt_if100 generated=50000 trainer=gpu compare=timm output=benchmark-gpu.json
+
+evidence-gpu: $(INSTALLED) ## ten minutes of CIFAR-10-LT on this machine's GPU, and its speed, into evidence-gpu/; DATA="data.root=FOLDER"
+	$(BIN)/python -m deitlt.benchmarks.evidence evidence-gpu $(DATA)
 
 test: check ## check, then the tests (under 8 minutes on 2 cores)
 	$(BIN)/pytest -m 'not slow' -n 2

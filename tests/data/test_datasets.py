@@ -167,12 +167,14 @@ def test_download_moves_whole_files_into_place(tmp_path, monkeypatch):
     assert [path.name for path in root.iterdir()] == [CIFAR10.base_folder]
 
 
-def test_archive_beside_needs_no_network(tmp_path, monkeypatch):
+@pytest.mark.parametrize("named", [False, True])
+def test_archive_needs_no_network(tmp_path, monkeypatch, named):
     folder = write_cifar10(tmp_path / "other", monkeypatch)
     with tarfile.open(tmp_path / CIFAR10.filename, "w:gz") as archive:
         archive.add(folder, CIFAR10.base_folder)
     monkeypatch.setattr(CIFAR10, "download", no_network)
-    splits = get_dataset("cifar10").read(DataRequest(tmp_path, download=True))
+    root = tmp_path / CIFAR10.filename if named else tmp_path
+    splits = get_dataset("cifar10").read(DataRequest(root, download=True))
     assert len(splits.test) == 20
 
 

@@ -253,6 +253,11 @@ def _speed(name: str) -> Cell:
     return lambda stage: f"{stage['images_per_second'][name]:,.0f}"
 
 
+def _waiting(stage: Plain) -> str:
+    """What of the whole's time is no step: waiting for images, in the main."""
+    return f"{max(0.0, 1 - stage['images_per_second'][WHOLE] / stage['images_per_second'][STEP]):.1%}"
+
+
 def _over_timm(name: str) -> Cell:
     return lambda stage: f"{stage['over_timm'][name]:.2f}"
 
@@ -263,6 +268,7 @@ ROWS: list[tuple[str, Cell]] = [
     ("input alone, images/s", _speed(INPUT)),
     ("step alone, images/s", _speed(STEP)),
     ("the whole, images/s", _speed(WHOLE)),
+    ("share of the whole beside the step", _waiting),
     ("the whole in a bare loop, images/s", _speed(BARE)),
     ("Lightning over bare loop, time", lambda stage: f"{stage['lightning_over_bare']:.3f}"),
     ("input over timm's, images/s", _over_timm(INPUT)),

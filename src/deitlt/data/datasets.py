@@ -184,7 +184,7 @@ def read_cifar(num_classes: int, request: DataRequest) -> DataSplits:
     Args:
         num_classes: 10 or 100.
         request: root is the folder that holds torchvision's folder (cifar-10-batches-py or
-            cifar-100-python), or that folder itself.
+            cifar-100-python) or archive, or one of the two itself.
 
     Raises:
         DataError: the files are absent and were not or could not be downloaded, or are damaged.
@@ -193,7 +193,7 @@ def read_cifar(num_classes: int, request: DataRequest) -> DataSplits:
 
     reader = {10: datasets.CIFAR10, 100: datasets.CIFAR100}[num_classes]
     root = request.root.expanduser()
-    root = root.parent if root.name == reader.base_folder else root
+    root = root.parent if root.name in (reader.base_folder, reader.filename) else root
     if not (root / reader.base_folder).exists():
         _download(reader, root, request.download)
     try:
