@@ -108,6 +108,17 @@ def test_days_on_a_cpu_are_refused_with_a_recipe_for_it_unless_a_cpu_is_asked_fo
     assert main(["train", *words, "trainer=cpu", f"paths.output_dir={tmp_path / 'cpu'}"]) == 0
 
 
+@pytest.mark.parametrize("recipe", ["10min", "30min", "2h", "evening"])
+def test_a_gpus_recipe_is_refused_before_its_data_are_fetched(complain, monkeypatch, recipe, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", None)
+    monkeypatch.setattr(checks, "_cpu_hours", lambda stage, network, images: 100 * (images == 12406))
+    monkeypatch.setattr(checks, "build_module", lambda stage, info: SimpleNamespace(network=None))
+    sentence = complain("train", f"experiment=cifar10_gpu_{recipe}", f"data.root={tmp_path / 'nowhere'}")
+    assert f"experiment=cifar10_gpu_{recipe} would take about 8 days" in sentence
+    assert "type experiment=cifar10_cpu data.root=FOLDER (half an hour), or trainer=cpu" in sentence
+
+
 def test_hours_on_a_cpu_follow_from_epochs_images_and_passes(monkeypatch):
     monkeypatch.setattr(checks.time, "perf_counter", iter([0.0, 9.0, 10.0, 12.0] * 2).__next__)
     network = create_teacher(4, "cifar_resnet8")

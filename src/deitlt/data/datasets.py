@@ -92,6 +92,7 @@ class DatasetSpec:
         description: one line for lists.
         class_order: 'label' keeps the data set's class ids, 'count' sorts classes by training images, unless
             the user asks for another order.
+        shape: classes, and training images of each, where that is known; (0, 0) where the files tell.
     """
 
     name: str
@@ -101,6 +102,7 @@ class DatasetSpec:
     group_cuts: tuple[int, int] | None
     description: str
     class_order: str = "label"
+    shape: tuple[int, int] = (0, 0)
 
 
 _SPECS: dict[str, DatasetSpec] = {}
@@ -272,5 +274,6 @@ for _classes, _cuts in ((10, (3, 7)), (100, (36, 71))):
             normalisation=CIFAR_NORMALISATION,
             group_cuts=_cuts,
             description=f"CIFAR-{_classes}: 60,000 photographs of 32x32 pixels in {_classes} classes",
+            shape=(_classes, 50_000 // _classes),
         )
     )

@@ -25,6 +25,7 @@ from deitlt.checkpoints import (
 )
 from deitlt.config.compose import difference
 from deitlt.data import LongTailDataModule
+from deitlt.data.datasets import get_dataset
 from deitlt.data.file_checks import SeenFiles, broken_of
 from deitlt.engine.build import (
     LAST,
@@ -48,6 +49,7 @@ from deitlt.engine.stage_config import (
     stage_recipe,
 )
 from deitlt.errors import ConfigError, UserError, nearest
+from deitlt.longtail import class_counts
 from deitlt.models import entrances, uncompiled
 from deitlt.tracking import settle_mode
 from deitlt.types import DataInfo
@@ -85,6 +87,7 @@ def check_whole(config: DictConfig, folder: RunFolder) -> Checked:
     """
     check_run(config)
     check_objective(config)
+    told = _without_gpu_nor_data(config, folder)
     datamodule = check_data(config, folder)
     stages = [make_stage(config, folder, name) for name in config.stages if given_checkpoint(config, name) is None]
     if not stages:
@@ -93,9 +96,9 @@ def check_whole(config: DictConfig, folder: RunFolder) -> Checked:
         refuse_changed(Path(stage.folder) / LAST, datamodule)
     networks = [rehearse(stage, datamodule.info, node_of(config, stage.name)) for stage in stages]
     changed = [line for stage, network in zip(stages, networks, strict=True) for line in _shared_out(stage, network)]
-    doubts = _doubts(config, stages, datamodule)
-    if config.trainer.accelerator == "auto" and stages[0].trainer["accelerator"] == "cpu":
-        doubts += _without_gpu(config, zip(stages, networks, strict=True), datamodule.info)
+    if told is None:
+        told = _without_gpu(config, folder, zip(stages, networks, strict=True), datamodule.info)
+    doubts = _doubts(config, stages, datamodule) + told
     return Checked(config, _with_mode(stages), datamodule.info, doubts, changed)
 
 
@@ -165,17 +168,21 @@ def _doubts(config: DictConfig, stages: list[StageConfig], datamodule: LongTailD
     return [doubt for doubt in dict.fromkeys(doubts) if doubt is not None]  # student and baseline start alike
 
 
-def _without_gpu(config: DictConfig, networks: Iterable[tuple[StageConfig, nn.Module]], info: DataInfo) -> list[str]:
+def _without_gpu(
+    config: DictConfig, folder: RunFolder, networks: Iterable[tuple[StageConfig, nn.Module]], info: DataInfo
+) -> list[str]:
     """What a machine without a GPU is told of its stages and their networks, where these take hours.
 
     Raises:
-        ConfigError: they take days.
+        ConfigError: they take days, and the run was not begun elsewhere.
     """
+    if config.trainer.accelerator != "auto" or torch.cuda.device_count():
+        return []
     left = [(stage, network) for stage, network in networks if not _is_begun(stage)]
     hours = sum(_cpu_hours(stage, network, sum(info.counts)) for stage, network in left)
     taken = f"about {hours:.0f} hours" if hours < 2 * REFUSED else f"about {hours / 24:,.0f} days"
     smaller = FOR_CPUS.get(config.data.get("expects") or config.data.name)
-    if hours >= REFUSED:
+    if hours >= REFUSED and not folder.config.exists():
         recipe = (config.get("recipe") or {}).get("experiment")
         what = "This run" if recipe is None else f"experiment={recipe}"
         raise ConfigError(
@@ -184,6 +191,22 @@ def _without_gpu(config: DictConfig, networks: Iterable[tuple[StageConfig, nn.Mo
         )
     advice = "" if smaller is None else f"; {smaller} is made for CPUs"
     return [f"trainer: there is no GPU, and this machine's CPU will take {taken}{advice}"] if hours >= TOLD else []
+
+
+def _without_gpu_nor_data(config: DictConfig, folder: RunFolder) -> list[str] | None:
+    """The same before data are fetched, where it is known what they will be; None where it is not."""
+    data, (classes, most) = config.data, get_dataset(config.data.name).shape
+    if not classes or config.trainer.accelerator != "auto" or torch.cuda.device_count():
+        return None
+    try:
+        factor, most = data.imbalance_factor or 1.0, min(data.max_count or most, most)
+        counts = class_counts(classes, most, factor, data.imbalance_kind)
+        info = DataInfo(classes, tuple(counts), tuple(map(str, range(classes))), {})
+        stages = [make_stage(config, folder, name) for name in config.stages if given_checkpoint(config, name) is None]
+        networks = [(stage, build_module(stage, info).network) for stage in stages]
+    except Exception:  # what is wrong with the settings is said when all of a stage is rehearsed
+        return None
+    return _without_gpu(config, folder, networks, info)
 
 
 def _cpu_hours(stage: StageConfig, network: nn.Module, images: int) -> float:
