@@ -49,7 +49,7 @@ def test_digits_are_compared_where_both_have_them():
 
 def test_a_refused_training_ends_it_with_the_sentence_alone(tmp_path, capfd):
     words = ["trainer=cpu", "data=folder", f"data.root={tmp_path / 'nowhere'}"]
-    assert evidence.main([str(tmp_path / "out"), *words]) == 2
+    assert evidence.main([str(tmp_path / "out"), "--minutes", "5", *words]) == 2
     said = capfd.readouterr()
     assert said.err.startswith(f"deitlt: data.root={tmp_path / 'nowhere'} is not a folder")
     assert not said.out

@@ -233,6 +233,12 @@ def test_images_too_large_for_free_memory_are_streamed_which_is_said_once(
     assert [said in record.getMessage() for record in caplog.records] == [True]
 
 
+def test_what_torch_holds_of_a_gpu_and_does_not_use_is_free(monkeypatch):
+    for name, found in {"mem_get_info": (5, 100), "memory_reserved": 40, "memory_allocated": 10}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, found=found: found)
+    assert loading.free_memory(torch.device("cuda")) == 5 + 40 - 10
+
+
 def test_this_machine_has_free_memory_where_it_is_known():
     assert sys.platform != "linux" or 2**20 < loading.free_memory(CPU) < 2**50
 

@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("overrides", nargs="*", help="of deitlt train, such as data=folder data.root=FOLDER")
     parser.add_argument("--minutes", type=float, default=12.0, help="for all of it")
-    asked = parser.parse_args(argv)
+    asked = parser.parse_intermixed_args(argv)
     parts, run = Parts(60 * asked.minutes), asked.folder / "run"
     words = merged(RECIPE, asked.overrides)
     is_trained = parts.run("train", ["train", "resume=auto", f"paths.output_dir={run}", *words], TRAIN)

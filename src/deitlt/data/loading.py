@@ -5,6 +5,7 @@ in uint8 there and normalises the whole batch on its device. A batch transform g
 there, or sent by the workers, whole or, where images differ in size, as random crops.
 """
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -300,7 +301,9 @@ def _warn_once(line: str) -> None:
 def free_memory(device: torch.device) -> int | None:
     """Bytes that are free on a device, for a CPU those that Linux could make so; None on other systems."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        gc.collect()  # the images of the stage before; what it leaves stays torch's own
+        own = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + own
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
