@@ -98,34 +98,39 @@ def test_cuda_graphs_are_for_one_gpu_without_accumulation(compose_train, tiny, m
     assert make_stage(config, RunFolder(tmp_path), "student").trainer["compile"] == found
 
 
+@pytest.mark.parametrize("is_gpu_lost", [False, True])
 def test_where_cuda_graphs_fail_a_stage_goes_on_from_its_last_epoch_without_them(
-    tiny_vit, monkeypatch, tmp_path, capsys
+    tiny_vit, monkeypatch, tmp_path, capsys, is_gpu_lost
 ):
     calls = {"reduce-overhead": 0, None: 0}
 
     def backend(graph, inputs, mode=None):
         def run(*args):
             calls[mode] += 1
-            if calls["reduce-overhead"] == 8:  # in the second epoch
-                calls["reduce-overhead"] = -1000
-                raise RuntimeError("overwritten by a subsequent run. Stack trace:\nand so on")
+            if calls["reduce-overhead"] == 8:  # in the second epoch; of a lost GPU each call fails from then on
+                calls["reduce-overhead"] += not is_gpu_lost
+                raise RuntimeError("overwritten by a subsequent run.\nStack trace:")
             return graph.forward(*args)
 
         return run
 
     monkeypatch.setattr("deitlt.engine.stage_config.choose_compile", lambda compile_, accelerator: "graphs")
     monkeypatch.setattr(building, "compile_network", partial(compile_network, backend=backend))
-    words = [word for word in tiny_vit if not word.startswith("student.epochs")]
-    assert main(["train", *words, "student.epochs=3", f"paths.output_dir={tmp_path / 'run'}"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert (
-        said.count(
-            "student: CUDA graphs failed (overwritten by a subsequent run. Stack trace:); it goes on without them"
-        )
-        == 1
-    )
-    assert calls[None] > 0
-    assert (tmp_path / "run" / "metrics.json").exists()
+    run = tmp_path / "run"
+    words = [*(word for word in tiny_vit if not word.startswith("student.epochs")), "student.epochs=3"]
+    if is_gpu_lost:
+        with pytest.raises(RuntimeError, match="overwritten"):
+            main(["train", *words, f"paths.output_dir={run}"])
+        calls.update({"reduce-overhead": 9, None: 0})
+        words = [f"resume={run}"]
+    else:
+        words += [f"paths.output_dir={run}"]
+    assert main(["train", *words]) == 0
+    line = "student: CUDA graphs failed (overwritten by a subsequent run); it goes on without them"
+    assert capsys.readouterr().out.splitlines().count(line) == 1
+    assert calls == {"reduce-overhead": 9, None: 10}  # two epochs of five updates
+    assert (run / "student" / "graphs_failed.txt").read_text() == "overwritten by a subsequent run\n"
+    assert (run / "metrics.json").exists()
 
 
 def test_both_encoders_of_paco_are_prepared(compose_train, tmp_path):

@@ -59,12 +59,13 @@ from deitlt.tracking import (
 )
 
 _ROLLOUTS = 6  # images of a stage's
+GRAPHS_FAILED = "graphs_failed.txt"  # in a stage's folder: why it goes on without CUDA graphs
 
 
 def run_stage(stage: StageConfig, console: Console) -> None:
     """Train one stage, from its last checkpoint if there is one, and write its result.json.
 
-    Where CUDA graphs fail, it goes on compiled without them.
+    Where CUDA graphs fail, it goes on compiled without them, in this process or, if the GPU is lost to it, in the next.
 
     Args:
         stage: it.
@@ -74,14 +75,18 @@ def run_stage(stage: StageConfig, console: Console) -> None:
         UserError: what cannot be done.
         Preempted, KeyboardInterrupt: it was stopped.
     """
-    try:
-        _run_stage(stage, console)
-        return
-    except RuntimeError as error:  # that a graph cannot hold a step shows when it is recorded, or played again
-        if stage.trainer["compile"] != GRAPHS:
-            raise
-        console.out(f"{stage.name}: CUDA graphs failed ({first_line(error)}); it goes on without them", highlight=False)
-    _run_stage(replace(stage, trainer={**stage.trainer, "compile": True}), console)
+    if stage.trainer["compile"] == GRAPHS:
+        failed = Path(stage.folder) / GRAPHS_FAILED
+        if not failed.exists():
+            try:
+                _run_stage(stage, console)
+                return
+            except RuntimeError as error:  # that a graph cannot hold a step shows when it is recorded, or played again
+                reason = first_line(error)
+            failed.write_text(f"{reason}\n")
+            console.out(f"{stage.name}: CUDA graphs failed ({reason}); it goes on without them", highlight=False)
+        stage = replace(stage, trainer={**stage.trainer, "compile": True})
+    _run_stage(stage, console)
 
 
 def _run_stage(stage: StageConfig, console: Console) -> None:
