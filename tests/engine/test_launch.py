@@ -19,6 +19,7 @@ from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
 from deitlt.engine.launch import failing_late
 from deitlt.errors import TrainingError
+from deitlt.reports.comparison import Hits
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a CPU device is a core, and there is one")
 GUIDE = Path(__file__).parents[2] / "docs" / "clusters.md"
@@ -120,6 +121,10 @@ def test_two_ranks_train_all_stages_and_count_each_image_once(two, tiny, tmp_pat
         assert (two / stage / "metrics.csv").read_text().count("\n0,") <= 3  # one rank writes
         assert main(["evaluate", f"checkpoint={two}", f"stage={stage}", f"paths.output_dir={stage}"]) == 0
         alone = json.loads((tmp_path / stage / "metrics.json").read_text())[stage]
+        found, hits = (Hits.load(run / "test_hits.npz") for run in (tmp_path / stage, two))
+        assert found.key == hits.key
+        assert found.right.keys() <= hits.right.keys()
+        assert all(right.tolist() == hits.right[series].tolist() for series, right in found.right.items())
         assert metrics[stage]["all" if stage == "teacher" else "cls"] == alone["all" if stage == "teacher" else "cls"]
     assert {"rank 0", "rank 1"} <= {" ".join(line.split()[2:4]) for line in (two / "run.log").read_text().splitlines()}
 

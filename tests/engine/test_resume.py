@@ -11,7 +11,9 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from same_runs import losses, same, same_end
@@ -20,9 +22,10 @@ from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
 from deitlt.data import LongTailDataModule
 from deitlt.engine import run as run_module
-from deitlt.engine.run_folder import RunFolder
+from deitlt.engine.run_folder import RunFolder, keep_hits
 from deitlt.errors import Preempted
-from deitlt.modules import StudentModule, TeacherModule
+from deitlt.modules import RAW, StudentModule, TeacherModule
+from deitlt.reports.comparison import Hits
 
 # Seven updates an epoch, of two micro-batches for the student; SAM in both stages, an average, and evaluations.
 WORDS = (
@@ -197,6 +200,28 @@ def test_a_run_that_was_killed_before_its_test_is_tested(tiny, teacher, tmp_path
     same(after["state_dict"], before["state_dict"])
     assert after["global_step"] == before["global_step"]
     assert (run / "metrics.json").exists()
+
+
+def test_a_resumed_run_keeps_the_hits_of_stages_that_had_finished(begun, trained):
+    shutil.copy(trained / "baseline" / "result.json", begun / "baseline")
+    whole = Hits.load(trained / "test_hits.npz")
+    finished = replace(whole, right={s: right for s, right in whole.right.items() if not s.startswith("student")})
+    with (begun / "test_hits.npz").open("wb") as file:
+        finished.save(file)
+    assert main(["train", f"resume={begun}"]) == 0
+    found = Hits.load(begun / "test_hits.npz")
+    assert found.key == whole.key
+    assert {s: right.tolist() for s, right in found.right.items()} == {s: r.tolist() for s, r in whole.right.items()}
+
+
+def test_hits_of_other_test_images_or_in_a_broken_file_are_replaced(tmp_path):
+    run, data = RunFolder(tmp_path), LongTailDataModule()
+    right = np.arange(len(data.splits.test)) % 2 == 0
+    for before in (Hits("others", data.splits.test.labels, {"student/cls": right}), None):
+        with (tmp_path / "test_hits.npz").open("wb") as file:
+            before.save(file) if before else file.write(b"broken")
+        keep_hits(run, "teacher", {RAW: {"cls": right}}, data)
+        assert Hits.load(tmp_path / "test_hits.npz").right.keys() == {"teacher"}
 
 
 def test_a_run_that_was_killed_while_it_was_written_is_written(tiny_vit, tmp_path):

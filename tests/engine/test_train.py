@@ -1,11 +1,14 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
 from deitlt.checkpoints import read_checkpoint
 from deitlt.cli import main
+from deitlt.reports.comparison import Hits, series_name
+from deitlt.reports.runs import accuracy_rows
 
 GROUPS = {"all", "balanced", "head", "mid", "tail", "top5"}
 TOKENS = {"cls", "dist", "avg", "mean_prob"}
@@ -21,7 +24,7 @@ def rows_of(run, stage):
 
 
 def test_a_runs_folder_holds_what_the_design_says(trained):
-    written = {"config.yaml", "metrics.json", "per_class.csv", "per_class.png", "report.html"}
+    written = {"config.yaml", "metrics.json", "per_class.csv", "per_class.png", "report.html", "test_hits.npz"}
     assert written <= {path.name for path in trained.iterdir()}
     for stage in ("teacher", "student", "baseline"):
         names = {path.name for path in (trained / stage).iterdir()}
@@ -37,6 +40,19 @@ def test_the_metrics_hold_each_part_that_was_trained_and_no_other(trained):
     assert set(metrics["baseline"]) == {"cls"}
     assert "baseline_ema" not in metrics
     assert "teacher_ema" not in metrics
+
+
+@pytest.mark.parametrize("run", ["trained", "trained_in_bf16"])
+def test_the_share_of_each_answers_hits_is_its_accuracy_to_the_last_digit(run, request):
+    folder = request.getfixturevalue(run)
+    metrics, hits = metrics_of(folder), Hits.load(folder / "test_hits.npz")
+    rows = {series_name(row.part, row.token): row.accuracy for row in accuracy_rows(metrics)}
+    assert hits.right.keys() == rows.keys()
+    for series, accuracy in rows.items():
+        assert 100 * int(hits.right[series].sum()) / len(hits.targets) == accuracy["all"]
+        for group, classes in metrics["groups"].items():
+            recalls = [100 * hits.right[series][hits.targets == c].mean() for c in classes]
+            assert np.mean(recalls) == pytest.approx(accuracy[group], rel=1e-12)
 
 
 def test_the_metrics_say_what_the_run_was(trained):

@@ -17,6 +17,7 @@ from deitlt.checkpoints import TrainedNetwork, load_student, load_teacher, read_
 from deitlt.cli import main
 from deitlt.data.datasets import DataRequest, get_dataset, read_digits
 from deitlt.engine import run_folder
+from deitlt.reports.comparison import Hits
 from deitlt.transforms import evaluation_transform
 
 DIGITS = ("experiment=digits", "data=digits", "data.max_count=20", "data.imbalance_factor=0.1", "num_workers=0")
@@ -77,7 +78,13 @@ def test_a_stage_is_found_as_good_as_its_run_found_it(stage, part, words, traine
     assert found[kind] == near(expected[part])
     assert (found["counts"], found["groups"]) == (expected["counts"], expected["groups"])
     assert found["checkpoints"] == {kind: str(trained / stage / "last.ckpt")}
-    assert {"metrics.json", "per_class.csv", "per_class.png"} == {p.name for p in (tmp_path / "found").iterdir()}
+    assert {"metrics.json", "per_class.csv", "per_class.png", "test_hits.npz"} == {
+        path.name for path in (tmp_path / "found").iterdir()
+    }
+    ours, theirs = Hits.load(tmp_path / "found" / "test_hits.npz"), Hits.load(trained / "test_hits.npz")
+    assert ours.key == theirs.key
+    for series, right in ours.right.items():
+        assert right.tolist() == theirs.right[series.replace(kind, part)].tolist()
     assert "top5" in capfd.readouterr().out
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
+from tests.modules.device_waits import Waits
+from torch.nn import functional as F
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from deitlt.metrics import Confusions, GroupedAccuracy, TokenAccuracy
@@ -142,6 +144,34 @@ def test_a_student_without_a_distillation_token_has_one_accuracy():
     accuracy = TokenAccuracy(3, {"head": (0,), "tail": (1, 2)}, ("cls",))
     accuracy.update(TokenLogits(CLS, None), torch.tensor([0, IGNORED]))
     assert accuracy.compute() == {"cls": {"all": 100.0, "balanced": 100.0, "head": 100.0, "top5": 100.0}}
+
+
+def test_hits_are_in_the_order_of_the_data_set_however_many_ranks_share_it():
+    """Five images, dealt to two ranks in batches of two; the sixth only fills up."""
+    targets, cls = torch.tensor([0, 1, 2, 0, 1]), torch.tensor([0, 2, 2, 1, 1])
+    order = torch.arange(6) % 5
+    rights = []
+    for rank in (0, 1):
+        accuracy = TokenAccuracy(3, {}, ("cls", "dist"), {"never": lambda logits: -logits.dist}, by_image=True)
+        places = torch.arange(rank, 6, 2)
+        for part in (places[:2], places[2:]):
+            logits = TokenLogits(F.one_hot(cls[order[part]], 3).float(), F.one_hot(targets[order[part]], 3).float())
+            accuracy.update(logits, targets[order[part]].where(part < 5, IGNORED))
+        rights.append(accuracy.rights())
+    found = accuracy.hits(torch.stack(rights))
+    assert {token: hits.tolist() for token, hits in found.items()} == {
+        "cls": [True, False, True, False, True],
+        "dist": [True] * 5,
+        "never": [False] * 5,
+    }
+
+
+def test_hits_wait_for_no_device():
+    accuracy = TokenAccuracy(3, {"head": [0]}, ("cls", "dist", "avg"), by_image=True).to("meta")
+    logits = torch.empty(4, 3, device="meta")
+    with Waits("meta") as waits:
+        accuracy.update(TokenLogits(logits, logits), torch.empty(4, dtype=torch.int64, device="meta"))
+    assert waits.found == {}
 
 
 def test_the_confusion_matrix_is_torchmetrics():

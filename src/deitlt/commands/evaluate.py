@@ -9,7 +9,7 @@ def main(config: DictConfig) -> None:
     """Evaluate one checkpoint; write metrics.json and the per-class picture, print the table."""
     from rich.console import Console
 
-    from deitlt.engine.run_folder import RunFolder, collect_evaluation, is_dated, show, write_results
+    from deitlt.engine.run_folder import RunFolder, collect_evaluation, is_dated, keep_hits, show, write_results
     from deitlt.engine.trained import chosen_recipe, measure, open_data, open_trained
     from deitlt.modules import RAW
 
@@ -25,5 +25,6 @@ def main(config: DictConfig) -> None:
     if not trained.spec.protocol and not config.ema and (experiment := chosen_recipe()) is not None:
         metrics["experiment"] = experiment  # a published file: the row of the table that its numbers belong beside
     run = run.claim() if is_dated(config) else run
+    keep_hits(run, trained.spec.kind, {RAW: found["hits"]}, datamodule)
     write_results(metrics, results, run)
     show(metrics, run, Console())

@@ -1,20 +1,23 @@
 """A run's folder: what lies where, who trains it, and what the run found: metrics.json, the table, the page."""
 
 import fcntl
+import hashlib
 import itertools
 import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from socket import gethostname
 from typing import Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
@@ -23,6 +26,7 @@ from deitlt.data import LongTailDataModule
 from deitlt.errors import CheckpointError, ConfigError
 from deitlt.modules import RAW
 from deitlt.reports.class_figures import per_class_accuracy
+from deitlt.reports.comparison import TEST_HITS, Hits, series_name
 from deitlt.reports.figures import save_figure
 from deitlt.reports.page import report_html
 from deitlt.reports.page_figures import DRAWN
@@ -252,6 +256,30 @@ def _classes(info: DataInfo) -> Plain:
         "counts": list(info.counts),
         "class_names": list(info.class_names),
     }
+
+
+def keep_hits(
+    run: RunFolder, stage: str, hits: Mapping[str, Mapping[str, NDArray[np.bool_]]], data: LongTailDataModule
+) -> None:
+    """Write which test images a stage answered right beside what the run's other stages did, whole or not at all.
+
+    Args:
+        run: whose file it is.
+        stage: whose answers they are.
+        hits: network -> token -> [N], in the order of the test set.
+        data: they were asked about its test set.
+    """
+    images = hashlib.blake2b("\n".join(data.images["test"]).encode(), digest_size=8).hexdigest()
+    right = {
+        series_name(_part(stage, network), "" if stage == "teacher" else token): found
+        for network, tokens in hits.items()
+        for token, found in tokens.items()
+    }
+    fresh = Hits(images, data.splits.test.labels, right)
+    with suppress(ConfigError):  # what cannot be read is written anew
+        if (before := Hits.load(run.path / TEST_HITS)) is not None and before.same_images(fresh):
+            fresh = replace(fresh, right={**before.right, **right})
+    write_atomically(run.path / TEST_HITS, fresh.save)
 
 
 def series(results: Mapping[str, Plain]) -> dict[str, list[float | None]]:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from deitlt.engine.build import (
     use_threads,
 )
 from deitlt.engine.examples import draw_views
-from deitlt.engine.run_folder import write_json
+from deitlt.engine.run_folder import RunFolder, keep_hits, write_json
 from deitlt.engine.stage_config import GRAPHS, StageConfig, cpu_told
 from deitlt.errors import Preempted, TrainingError
 from deitlt.models import StudentNetwork, count_macs, count_parameters
@@ -159,6 +159,8 @@ def _conclude(stage: StageConfig, trainer: L.Trainer, module: ClassifierModule, 
     trainer.test(module, datamodule=datamodule, ckpt_path=chosen, verbose=False)
     if trainer.is_global_zero:
         reported = chosen or folder / LAST
+        hits = {name: results.hits for name, results in module.results["test"].items()}
+        keep_hits(RunFolder(folder.parent), stage.name, hits, datamodule)
         write_json(folder / "result.json", {**_result(module, trainer, reported), "cost": _cost(stage, module)})
         _draw_analysis(stage, module, datamodule, reported)
         views, seen = folder / "views.png", stage.name == "baseline" and "student" in stage.run["stages"]
@@ -174,7 +176,10 @@ def _result(module: ClassifierModule, trainer: L.Trainer, reported: Path) -> dic
     timer, first = found[Timer], found[Throughput].first_step_seconds
     held_out = module.results.get("val", {})
     return {
-        "networks": {name: asdict(results) for name, results in module.results["test"].items()},
+        "networks": {
+            name: {"accuracy": results.accuracy, "per_class": results.per_class}
+            for name, results in module.results["test"].items()
+        },
         "val": {name: results.accuracy for name, results in held_out.items()},
         "checkpoint": str(reported),
         "seconds": round(timer.time_elapsed("train"), 1),

@@ -102,7 +102,7 @@ def open_data(config: DictConfig, spec: ModelSpec) -> LongTailDataModule:
 
 
 def measure(trained: TrainedNetwork, datamodule: LongTailDataModule, owned: bool) -> dict[str, Any]:
-    """Accuracies and per-class recalls of each token on the test set; groups are those of the training data.
+    """Accuracies, per-class recalls and hits of each token on the test set; groups are those of the training data.
 
     Args:
         trained: the network.
@@ -117,10 +117,11 @@ def measure(trained: TrainedNetwork, datamodule: LongTailDataModule, owned: bool
         held_out = datamodule.whole_val_dataloader() if owned else None
         tokens = ("cls", "dist", "avg")
         fusions = fusions_for(trained.logits, held_out, info.groups)
-    accuracy = TokenAccuracy(info.num_classes, info.groups, tokens, fusions)
+    accuracy = TokenAccuracy(info.num_classes, info.groups, tokens, fusions, by_image=True)
     for images, targets in datamodule.test_dataloader():
         accuracy.update(trained.logits(images), targets)
-    return {"accuracy": accuracy.compute(), "per_class": accuracy.per_class()}
+    hits = accuracy.hits(accuracy.rights()[None])
+    return {"accuracy": accuracy.compute(), "per_class": accuracy.per_class(), "hits": hits}
 
 
 def image_files(place: Path, on_broken: str) -> tuple[list[str], int]:

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, NamedTuple, TypeVar, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -31,6 +33,7 @@ class GroupedAccuracy(Metric):
         num_classes: C.
         groups: group -> its class ids.
         top_k: k of the last entry, ``top{k}``.
+        by_image: also keep whether each image was classified correctly, a byte an image (`rights`).
     """
 
     full_state_update = False
@@ -40,9 +43,12 @@ class GroupedAccuracy(Metric):
     hits_top5: Tensor
     seen: Tensor
 
-    def __init__(self, num_classes: int, groups: Mapping[str, Iterable[int]], top_k: int = 5) -> None:
+    def __init__(
+        self, num_classes: int, groups: Mapping[str, Iterable[int]], top_k: int = 5, by_image: bool = False
+    ) -> None:
         super().__init__()
-        self.num_classes, self.top_k = num_classes, top_k
+        self.num_classes, self.top_k, self.by_image = num_classes, top_k, by_image
+        self.rights: list[Tensor] = []  # of this rank's batches, [B] each: 1, 0, or `IGNORED`; no state to be summed
         self.groups = {name: [int(c) for c in classes] for name, classes in groups.items()}
         for state in ("hits", "hits_top5", "seen"):
             self.add_state(state, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
@@ -62,6 +68,8 @@ class GroupedAccuracy(Metric):
         self.seen = self.seen.index_add(0, classes, counted.long())
         self.hits = self.hits.index_add(0, classes, (right & counted).long())
         self.hits_top5 = self.hits_top5.index_add(0, classes, (among & counted).long())
+        if self.by_image:
+            self.rights.append(right.to(torch.int8).where(counted, IGNORED))
 
     def compute(self) -> dict[str, Tensor]:
         """Accuracies in percent, scalars; empty before the first image."""
@@ -137,6 +145,7 @@ class TokenAccuracy(TokenMetrics[GroupedAccuracy]):
         tokens: of ``cls``, ``dist`` and ``avg`` those to measure; ``("cls",)`` for a student without a
             distillation token.
         fusions: as in `TokenMetrics`.
+        by_image: as in `GroupedAccuracy`.
     """
 
     def __init__(
@@ -145,10 +154,12 @@ class TokenAccuracy(TokenMetrics[GroupedAccuracy]):
         groups: Mapping[str, Iterable[int]],
         tokens: Sequence[str],
         fusions: Mapping[str, Fusion] | None = None,
+        by_image: bool = False,
     ) -> None:
         classes = {name: list(members) for name, members in groups.items()}
         names = [*tokens, *(fusions or {})]
-        super().__init__({name: GroupedAccuracy(num_classes, classes) for name in names}, fusions)
+        metrics = {name: GroupedAccuracy(num_classes, classes, by_image=by_image) for name in names}
+        super().__init__(metrics, fusions)
 
     def per_class(self) -> dict[str, list[float | None]]:
         """Token -> each class's recall in percent, over all ranks; None where no image was seen."""
@@ -156,6 +167,23 @@ class TokenAccuracy(TokenMetrics[GroupedAccuracy]):
             token: [None if recall != recall else recall for recall in accuracy.per_class().tolist()]
             for token, accuracy in self.by_token().items()
         }
+
+    def rights(self) -> Tensor:
+        """Of each token, in the order of `by_token`, what became of each image that this rank saw, in their order.
+
+        Returns:
+            [T, n] int8: 1 is right, 0 is wrong, `IGNORED` does not count.
+        """
+        return torch.stack([torch.cat(accuracy.rights) for accuracy in self.by_token().values()])
+
+    def hits(self, rights: Tensor) -> dict[str, NDArray[np.bool_]]:
+        """Token -> whether each image was classified correctly, [N], in the order of the data set.
+
+        Args:
+            rights: [R, T, n], those of each rank, of which rank r was dealt the images r, r + R, r + 2R, ...
+        """
+        rows = rights.permute(1, 2, 0).flatten(1).cpu().numpy()
+        return {token: row[row != IGNORED] == 1 for token, row in zip(self.by_token(), rows, strict=True)}
 
 
 class ClassPairs(NamedTuple):

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -27,10 +29,12 @@ class Results:
 
     accuracy: token -> name ('all', 'balanced', 'head', 'mid', 'tail', 'top5') -> percent; undefined ones are absent.
     per_class: token -> recall of each class, None for a class without an image.
+    hits: token -> whether each image was answered right, [N], in the order of the test set; empty of other splits.
     """
 
     accuracy: dict[str, dict[str, float]]
     per_class: dict[str, list[float | None]]
+    hits: dict[str, NDArray[np.bool_]] = field(default_factory=dict, compare=False)
 
 
 class ClassifierModule(L.LightningModule):
@@ -137,11 +141,16 @@ class ClassifierModule(L.LightningModule):
         """Put the spec beside the weights: what is needed to use them without any configuration."""
         checkpoint["deitlt"] = self.spec
 
+    def _everyones(self, tensor: Tensor) -> Tensor:
+        """The tensor of each rank, [ranks, ...]."""
+        return cast(Tensor, self.all_gather(tensor)).reshape(-1, *tensor.shape)
+
     def _count(self, split: str, batch: ImageBatch) -> None:
         for name, network in self.evaluated.items():
             if (split, name) not in self._accuracy:
                 fusions = self.fusions.get(name) if split == "test" and not self.trainer.training else None
-                fresh = TokenAccuracy(self.info.num_classes, self.info.groups, self.tokens, fusions)
+                classes = self.info.num_classes, self.info.groups
+                fresh = TokenAccuracy(*classes, self.tokens, fusions, by_image=self.trainer.testing)
                 self._accuracy[split, name] = fresh.to(self.device)
             answers = self.answers(network, batch.images)
             self._accuracy[split, name].update(answers, batch.targets)
@@ -154,7 +163,8 @@ class ClassifierModule(L.LightningModule):
     @torch.no_grad()
     def _conclude(self) -> None:
         for (split, name), accuracy in self._accuracy.items():
-            results = Results(accuracy.compute(), accuracy.per_class())
+            hits = accuracy.hits(self._everyones(accuracy.rights())) if self.trainer.testing else {}
+            results = Results(accuracy.compute(), accuracy.per_class(), hits)
             self.results.setdefault(split, {})[name] = results
             prefix = split if name == RAW else f"{split}/{name}"
             for token, values in results.accuracy.items():

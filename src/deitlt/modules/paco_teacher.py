@@ -1,7 +1,7 @@
 """The PaCo teacher's training: queries against keys, a queue and class centres."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -91,10 +91,6 @@ class PaCoTeacherModule(ClassifierModule):
         labels = torch.cat([keys.labels for keys in self._window.values()])
         self._window.clear()
         self.network.enqueue(self._everyones(rows).reshape(-1, rows.shape[1]), self._everyones(labels).flatten())
-
-    def _everyones(self, tensor: Tensor) -> Tensor:
-        """The tensor of each rank, [ranks, ...]; one rank's own comes back as it is."""
-        return cast(Tensor, self.all_gather(tensor))
 
     def _keys(self, batch: Batch) -> Keys:
         images = len(batch.images) // 2

@@ -11,6 +11,7 @@ from typing import Final
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from deitlt.reports.comparison import Interval, compare
 from deitlt.reports.runs import (
     GROUPS,
     PARTS,
@@ -35,15 +36,19 @@ _SAME: Final = 0.05  # percent; a balanced accuracy this near to `all` is the sa
 
 @dataclass(frozen=True)
 class Cell:
-    """A value as text; spread: its standard deviation; best: of its column; share: in percent, for a meter under it."""
+    """A value as text.
+
+    spread: its standard deviation. interval: in brackets. best: of its column. share: in percent, for a meter under it.
+    """
 
     text: str = NOTHING
     spread: str = ""
     best: bool = False
     share: float | None = None
+    interval: str = ""
 
     def __str__(self) -> str:
-        return f"{self.text} ± {self.spread}" if self.spread else self.text
+        return f"{self.text} ± {self.spread}" if self.spread else f"{self.text} {self.interval}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -318,10 +323,29 @@ def _summary(runs: Sequence[Run]) -> str:
     protocols = protocols_in_words([run.protocol for run in runs])
     note = f"Top-1 accuracy in percent, mean ± sample standard deviation over seeds. Protocol: {protocols}."
     changed = [f"- changed recipe {i}: {'; '.join(c)}" for i, c in enumerate(changed_recipes(runs), start=1)]
-    lines = [*markdown(summary_table(summary_rows(runs))), "", note, *(["", *changed] if changed else []), ""]
+    lines = markdown(summary_table(summary_rows(runs)))
+    lines += ["", note, *(["", *changed] if changed else []), ""]
+    if (paired := paired_table(runs)) is not None:
+        lines += [*([paired.title + ":", "", *markdown(paired), ""] if paired.rows else []), paired.note, ""]
     if (cost := cost_table(runs)) is not None:
         lines += [*markdown(cost), "", cost.note, ""]
     return "\n".join(lines)
+
+
+def paired_table(runs: Sequence[Run]) -> Table | None:
+    """What `compare` finds, a group of rows an answer; without rows only its note says something."""
+    if (found := compare(runs)) is None:
+        return None
+    rows = [Row(f"against {row.against}", [_paired_cell(row.intervals.get(group)) for group in GROUPS], row.answer)
+            for row in found.rows]  # fmt: skip
+    return Table(["", *GROUPS], rows, found.title, found.note)
+
+
+def _paired_cell(interval: Interval | None) -> Cell:
+    if interval is None:
+        return Cell()
+    text = "none" if interval.holds_zero else f"{interval.difference:+.1f}"
+    return Cell(text, interval=f"[{interval.low:+.1f}, {interval.high:+.1f}]")
 
 
 def analysis_table(analyses: Mapping[str, Sequence[Plain]], title: str = "", note: str = "") -> Table | None:
