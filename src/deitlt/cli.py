@@ -138,7 +138,7 @@ def _run(verb: str, config_name: str, overrides: list[str]) -> int:
 
     def task(config: "DictConfig") -> float | None:
         try:
-            return _do(verb, config_name, config)
+            return perform(verb, config_name, config)
         except (UserError, OSError, HydraException, OmegaConfBaseException) as error:
             complaints.append(complain_of(error))
         return None
@@ -150,8 +150,8 @@ def _run(verb: str, config_name: str, overrides: list[str]) -> int:
     return USER_ERROR if complaints else OK
 
 
-def _do(verb: str, config_name: str, config: "DictConfig") -> float | None:
-    """The verb's task; a job of a sweep returns what the sweep compares."""
+def perform(verb: str, config_name: str, config: "DictConfig") -> float | None:
+    """Do what a verb does with its composed configuration; a job of a sweep returns what the sweep compares."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 

@@ -1,6 +1,7 @@
 """`deitlt inspect`: pictures of what the student and the teacher will see, the long tail, and what its files are."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
@@ -26,6 +27,11 @@ _SHOWN_CLASSES = 100  # of more, the most and the least frequent, and those with
 
 
 def main(config: DictConfig) -> None:
+    """Print the table of the classes, and where the pictures of what the networks will see lie."""
+    look(config, Console())
+
+
+def look(config: DictConfig, console: Console) -> tuple[Table, list[Path]]:
     """Write the pictures of what the run's stages will see into the output folder.
 
     views.png: the student's training views, and what its teacher, if it has one, is asked about; of the
@@ -34,10 +40,18 @@ def main(config: DictConfig) -> None:
     operations.png: RandAugment on the device beside timm's, where the student's views are made there.
     classes.png: the classes' counts, always. Every file is looked at as `train` does, and a table says what of each
     class was found, before a broken file is an error.
+
+    Returns:
+        The table, and the pictures' files.
     """
     check_run(config)
-    run, console = RunFolder.of_job(config), Console()
-    check_data(config, run, lambda data, seen: console.print(terminal(class_table(data, seen))))
+    run, tables = RunFolder.of_job(config), []
+
+    def tell(data: LongTailDataModule, seen: SeenFiles) -> None:
+        tables.append(class_table(data, seen))
+        console.print(terminal(tables[0]))
+
+    check_data(config, run, tell)
     stages = [make_stage(config, run, name) for name in config.stages]
     students = sorted((stage for stage in stages if stage.kind == "student"), key=lambda stage: stage.name != "student")
     data, pages, teacher = build_data([*students, *stages][0]), {}, None
@@ -58,6 +72,7 @@ def main(config: DictConfig) -> None:
     figures["classes.png"] = class_histogram(data.info.counts, data.info.class_names, data.info.groups)
     pictures = [save_figure(figure, run.path / name) for name, figure in figures.items()]
     console.out(*pictures, sep="\n", highlight=False)
+    return tables[0], pictures
 
 
 def class_table(data: LongTailDataModule, seen: SeenFiles) -> Table:

@@ -89,6 +89,12 @@ def _run_plainly(config_name: str, overrides: list[str], task: Callable[[DictCon
             HydraConfig.instance().cfg = None
 
 
+def quoted(value: object) -> str:
+    """A value as Hydra reads it back, whatever is in it."""
+    text = str(value).replace("'", "\\'")
+    return f"'{text}'"
+
+
 def runs_a_sweep(words: list[str]) -> bool:
     """Whether the words behind `deitlt train` run a sweep, and do not only show something."""
     flags = {word.split("=")[0] for word in words}

@@ -30,7 +30,7 @@ from rich.console import Console
 
 from deitlt.config import config_dir
 from deitlt.config.checks import check_values, explain
-from deitlt.config.compose import SWEEP_JOB
+from deitlt.config.compose import SWEEP_JOB, quoted
 from deitlt.engine.objective import accuracies_at, check_objective, logged_as, objective_metric, objective_value
 from deitlt.errors import FAILED, INTERRUPTED, OK, ConfigError, Preempted, TrainingError
 from deitlt.reports.sweep import FINISHED, JOB_FILE, PRUNED, RUNNING, SweepJob, read_job, read_jobs
@@ -59,7 +59,7 @@ def run_sweep(words: list[str], run: Callable[[list[str]], int]) -> int:
     flags, overrides = _sorted(words)
     again = f"type the same command with paths.sweep_dir={quote(str(folder))} to go on"
     try:
-        code = run([*flags, *overrides, f"hydra.sweep.dir={_quoted(folder)}"])  # as Hydra's parser wants them
+        code = run([*flags, *overrides, f"hydra.sweep.dir={quoted(folder)}"])  # as Hydra's parser wants them
     except (KeyboardInterrupt, Preempted):
         conclude_sweep(folder, direction, Console())
         sys.stderr.write(f"deitlt: stopped; {again}\n")
@@ -83,7 +83,7 @@ def check_sweep(words: list[str]) -> tuple[Path, str]:
     """
     flags, overrides = _sorted(words)
     places = [Path(place).absolute() for flag, place in pairwise(flags) if flag == "--config-dir"]
-    searched = [f"hydra.searchpath=[{','.join(_quoted(f'file://{place}') for place in places)}]"] if places else []
+    searched = [f"hydra.searchpath=[{','.join(quoted(f'file://{place}') for place in places)}]"] if places else []
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             return _check(overrides, searched)
@@ -154,12 +154,6 @@ def _sorted(words: list[str]) -> tuple[list[str], list[str]]:
     return flags, overrides
 
 
-def _quoted(value: object) -> str:
-    """A value as Hydra reads it back, whatever is in it."""
-    text = str(value).replace("'", "\\'")
-    return f"'{text}'"
-
-
 def run_job(config: DictConfig) -> float | None:
     """Train the job that Hydra has composed, go on with it, or find it done.
 
@@ -204,7 +198,7 @@ def _command(overrides: list[str], folder: Path) -> list[str]:
     """What to type for the job alone: it goes on, if an epoch of it was finished."""
     sources = HydraConfig.get().runtime.config_sources
     added = [word for source in sources if source.provider == "command-line" for word in ("--config-dir", source.path)]
-    place = [f"paths.output_dir={_quoted(folder)}", "resume=auto"]
+    place = [f"paths.output_dir={quoted(folder)}", "resume=auto"]
     return [sys.executable, "-m", "deitlt", "train", *added, *overrides, *place]
 
 

@@ -153,13 +153,18 @@ def predict(
     order = EvaluationSampler(source, 1, 0)
     rows: list[dict[str, str]] = []
     for batch, _ in DataLoader(images, batch_size=batch_size, sampler=order, num_workers=num_workers):
-        found = {name: logits.softmax(dim=1) for name, logits in logits_by_token(trained.logits(batch)).items()}
+        found = probabilities(trained, batch)
         for i in range(len(batch)):
-            rows.append(_row(files[len(rows)], {name: shares[i] for name, shares in found.items()}, spec, top))
+            rows.append(as_row(files[len(rows)], {name: shares[i] for name, shares in found.items()}, spec, top))
     return rows
 
 
-def _row(file: str, tokens: dict[str, Tensor], spec: ModelSpec, top: int) -> dict[str, str]:
+def probabilities(trained: TrainedNetwork, images: Tensor) -> dict[str, Tensor]:
+    """images: [B, 3, H, W], normalised -> token, AVG last, or 'cls' alone -> [B, C], whose rows sum to 1."""
+    return {name: logits.softmax(dim=1) for name, logits in logits_by_token(trained.logits(images)).items()}
+
+
+def as_row(file: str, tokens: dict[str, Tensor], spec: ModelSpec, top: int) -> dict[str, str]:
     """tokens: name -> probabilities [C]; the last token, AVG where there is one, decides."""
     names, decisive = spec.class_names, list(tokens.values())[-1]
     row = {"file": file, "class": names[int(decisive.argmax())], "probability": f"{float(decisive.max()):.4f}"}
