@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.distributed as dist
 from torch.utils.data import Sampler
 
 from deitlt.data.images import ImageDataset
@@ -28,8 +29,8 @@ class EpochSampler(Sampler[int]):
 
     Args:
         data: anything that has a length, N.
-        num_replicas: number of ranks.
-        rank: this rank.
+        num_replicas: number of ranks; None: torch.distributed's, or one where it was not begun.
+        rank: this rank; None: as above.
         shuffle: False keeps the images in ascending order.
         num_repeats: how often an image comes, over all ranks.
         seed: mixed with the epoch; with 0 the epoch alone seeds the order.
@@ -38,16 +39,17 @@ class EpochSampler(Sampler[int]):
     def __init__(
         self,
         data: Sized,
-        num_replicas: int,
-        rank: int,
+        num_replicas: int | None = None,
+        rank: int | None = None,
         shuffle: bool = True,
         num_repeats: int = 1,
         seed: int = 0,
     ) -> None:
-        assert 0 <= rank < num_replicas
+        is_shared = dist.is_available() and dist.is_initialized()
         self.data = data
-        self.num_replicas = num_replicas
-        self.rank = rank
+        self.num_replicas = (dist.get_world_size() if is_shared else 1) if num_replicas is None else num_replicas
+        self.rank = (dist.get_rank() if is_shared else 0) if rank is None else rank
+        assert 0 <= self.rank < self.num_replicas
         self.shuffle = shuffle
         self.num_repeats = num_repeats
         self.seed = seed
@@ -86,8 +88,8 @@ class RepeatedAugmentationSampler(EpochSampler):
     def __init__(
         self,
         data: Sized,
-        num_replicas: int,
-        rank: int,
+        num_replicas: int | None = None,
+        rank: int | None = None,
         shuffle: bool = True,
         num_repeats: int = 3,
         seed: int = 0,
@@ -104,8 +106,8 @@ class FullRepeatedAugmentationSampler(EpochSampler):
     def __init__(
         self,
         data: Sized,
-        num_replicas: int,
-        rank: int,
+        num_replicas: int | None = None,
+        rank: int | None = None,
         shuffle: bool = True,
         num_repeats: int = 3,
         seed: int = 0,
@@ -116,7 +118,7 @@ class FullRepeatedAugmentationSampler(EpochSampler):
 class ShuffledSampler(EpochSampler):
     """Every image once an epoch, shuffled."""
 
-    def __init__(self, data: Sized, num_replicas: int, rank: int, seed: int = 0) -> None:
+    def __init__(self, data: Sized, num_replicas: int | None = None, rank: int | None = None, seed: int = 0) -> None:
         super().__init__(data, num_replicas, rank, seed=seed)
 
 
@@ -164,8 +166,8 @@ class EvaluationSampler(Sampler[tuple[int, bool]]):
 
     Args:
         data: anything that has a length.
-        num_replicas: number of ranks.
-        rank: this rank.
+        num_replicas: number of ranks; None: torch.distributed's, or one where it was not begun.
+        rank: this rank; None: as above.
     """
 
     def __init__(self, data: Sized, num_replicas: int, rank: int) -> None:
@@ -197,9 +199,9 @@ class ClassBalancedSampler(EpochSampler):
     deals its order.
 
     Args:
-        data: the images, with the class of each.
-        num_replicas: number of ranks.
-        rank: this rank.
+        data: the images, with the class of each in their `labels`, or the class ids alone, [N].
+        num_replicas: number of ranks; None: torch.distributed's, or one where it was not begun.
+        rank: this rank; None: as above.
         shuffle: False puts the draws into ascending order.
         seed: mixed with the epoch.
         power: q, from 0 to 1.
@@ -207,15 +209,16 @@ class ClassBalancedSampler(EpochSampler):
 
     def __init__(
         self,
-        data: ImageDataset,
-        num_replicas: int,
-        rank: int,
+        data: ImageDataset | npt.NDArray[np.int64],
+        num_replicas: int | None = None,
+        rank: int | None = None,
         shuffle: bool = True,
         seed: int = 0,
         power: float = 0.0,
     ) -> None:
         super().__init__(data, num_replicas, rank, shuffle, seed=seed)
-        self.probabilities = image_probabilities(data.labels, power)
+        labels = data if isinstance(data, np.ndarray) else data.labels
+        self.probabilities = image_probabilities(labels, power)
 
     def _order(self) -> npt.NDArray[np.int64]:
         """The epoch's draws, [N] with repeats, equal on all ranks."""

@@ -1,7 +1,7 @@
 """Accuracy by token and by group of classes (head, mid, tail), and sparse confusion counts."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from torchmetrics.utilities import dim_zero_cat
 from deitlt.losses.classification import at_least_float32
 from deitlt.metrics.fusion import Fusion
 from deitlt.types import IGNORED, TokenLogits
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 M = TypeVar("M", bound=Metric)
 
@@ -34,19 +37,26 @@ class GroupedAccuracy(Metric):
         groups: group -> its class ids.
         top_k: k of the last entry, ``top{k}``.
         by_image: also keep whether each image was classified correctly, a byte an image (`rights`).
+        **options: torchmetrics', such as `sync_on_compute`.
     """
 
     full_state_update = False
     higher_is_better = True
     is_differentiable = False
+    plot_lower_bound, plot_upper_bound = 0.0, 100.0
     hits: Tensor
     hits_top5: Tensor
     seen: Tensor
 
     def __init__(
-        self, num_classes: int, groups: Mapping[str, Iterable[int]], top_k: int = 5, by_image: bool = False
+        self,
+        num_classes: int,
+        groups: Mapping[str, Iterable[int]],
+        top_k: int = 5,
+        by_image: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(**options)
         self.num_classes, self.top_k, self.by_image = num_classes, top_k, by_image
         self.rights: list[Tensor] = []  # of this rank's batches, [B] each: 1, 0, or `IGNORED`; no state to be summed
         self.groups = {name: [int(c) for c in classes] for name, classes in groups.items()}
@@ -83,6 +93,18 @@ class GroupedAccuracy(Metric):
             **{name: mean for name, mean in means.items() if not mean.isnan()},
             f"top{self.top_k}": 100 * self.hits_top5.sum().cpu().double() / images,
         }
+
+    def plot(self, val: dict[str, Tensor] | Sequence[dict[str, Tensor]] | None = None, ax: "Axes | None" = None) -> Any:
+        """Draw the accuracies, or several of their values one after the other, as torchmetrics' metrics do.
+
+        Args:
+            val: what `compute` or the metric's call gave; None computes it.
+            ax: where to draw; None makes a figure.
+
+        Returns:
+            matplotlib's figure and axes.
+        """
+        return self._plot(val, ax)  # as torchmetrics' guide for metrics of one's own has it
 
     def per_class(self) -> Tensor:
         """Each class's recall in percent, over all ranks, [C]; NaN for a class of which no image was seen."""
