@@ -32,7 +32,7 @@ NEEDED = {
     **{verb: {"checkpoint": "RUN"} for verb in ("evaluate", "export", "analyze")},
     "predict": {"checkpoint": "RUN", "images": "FOLDER"},
 }
-NOT_OURS = ("weights_only",)  # nor environment variables, in capitals
+NOT_OURS = ("weights_only", "use_distributed_sampler")  # nor environment variables, in capitals
 STAND_INS = {"VERB": "train", "experiment=NAME": "experiment=folder_cpu", "sweep=NAME": "sweep=alpha"}
 WORD = re.compile(r"\+{0,2}~?[a-zA-Z_][\w./]*=\S+")
 
