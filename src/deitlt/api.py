@@ -4,7 +4,7 @@ import base64
 import importlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,7 +23,7 @@ from deitlt.config.checks import check_overrides, check_values, explain, is_grou
 from deitlt.config.compose import quoted, run_hydra
 from deitlt.data.images import decode
 from deitlt.engine.run_folder import PICTURE, RunFolder
-from deitlt.engine.trained import as_row, image_files, probabilities
+from deitlt.engine.trained import as_row, image_files, open_trained, probabilities
 from deitlt.errors import ConfigError
 from deitlt.models import count_parameters
 from deitlt.reports.runs import PAGE, Run, accuracy_rows, read_runs
@@ -254,21 +254,38 @@ def inspect(*words: str, out: str | Path | None = None, **choices: Any) -> Inspe
 
 
 def load(
-    source: str | Path, *, stage: str | None = None, ema: bool = False, device: str | torch.device = "cpu"
+    source: str | Path,
+    *words: str,
+    stage: str | None = None,
+    ema: bool = False,
+    device: str | torch.device = "cpu",
+    **choices: Any,
 ) -> Model:
     """A trained network.
 
     Args:
-        source: a run's folder, or a checkpoint.
+        source: a run's folder, or a checkpoint, also of the authors or of timm.
+        *words: overrides of `deitlt evaluate`, for a file that does not say what its data are, such as
+            "experiment=cifar10_lt_if100" and "data_root=FOLDER".
         stage: 'student' or 'teacher' of a run; None: the student, or what there is.
         ema: of a student, the moving average of the weights.
         device: where it lies.
+        **choices: the same overrides as arguments.
 
     Raises:
         CheckpointError: the file is missing, unsafe or broken, or says too little of itself.
     """
     path = find_checkpoint(source, ("student", "teacher") if stage is None else (stage,), "stage")
-    return Model(load_trained(path, ema, torch.device(device)))
+    if not (words or choices):
+        return Model(load_trained(path, ema, torch.device(device)))
+    found: list[TrainedNetwork] = []
+
+    def task(config: DictConfig) -> None:
+        found.append(open_trained(config, path, ema, accelerator="cpu"))
+
+    _perform("evaluate", [*as_words({"checkpoint": str(path), **choices}), *words], task)
+    found[0].network.to(device)
+    return Model(replace(found[0], device=torch.device(device)))
 
 
 def as_words(choices: Mapping[str, Any], prefix: str = "") -> list[str]:

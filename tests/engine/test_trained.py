@@ -13,10 +13,12 @@ from external_files import ORIGINAL, authors_student, ldam_teacher, linear_teach
 from PIL import Image
 from safetensors.torch import load_file
 
+import deitlt
 from deitlt.checkpoints import TrainedNetwork, load_student, load_teacher, read_checkpoint, read_spec
 from deitlt.cli import main
 from deitlt.data.datasets import DataRequest, get_dataset, read_digits
 from deitlt.engine import run_folder
+from deitlt.errors import CheckpointError
 from deitlt.reports.comparison import Hits
 from deitlt.transforms import evaluation_transform
 
@@ -141,6 +143,17 @@ def test_a_picture_that_cannot_be_drawn_costs_no_numbers(trained, monkeypatch, c
     assert set(evaluate(f"checkpoint={trained}", "stage=teacher")) > {"teacher", "groups"}
     assert Path("found/per_class.csv").exists()
     assert caplog.messages[-1] == "The picture per_class.png could not be drawn, and the run goes on without: no font"
+
+
+def test_a_file_of_the_authors_is_loaded_in_python_by_its_recipe(trained):
+    path = authors_student(trained, "theirs.pth")
+    images = torch.rand(3, 3, 16, 16)
+    expected = deitlt.load(trained).predict(images).probabilities["avg"]
+    found = deitlt.load(path, *DIGITS)
+    torch.testing.assert_close(found.predict(images).probabilities["avg"], expected)
+    assert found.classes == [str(digit) for digit in range(10)]
+    with pytest.raises(CheckpointError, match="type experiment=NAME"):
+        deitlt.load(path)
 
 
 def test_a_student_and_a_teacher_of_the_authors_are_as_good_as_ours(trained):
