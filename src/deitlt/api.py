@@ -17,9 +17,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from deitlt.checkpoints import ModelSpec, TrainedNetwork, find_checkpoint, load_trained
-from deitlt.cli import HYDRA_VERBS, perform, wait_politely
+from deitlt.cli import HYDRA_VERBS, admit, perform, wait_politely
 from deitlt.commands.inspect import look
-from deitlt.config.checks import check_overrides, check_values, explain, is_group
+from deitlt.config.checks import check_overrides, explain, is_group
 from deitlt.config.compose import quoted, run_hydra
 from deitlt.data.images import decode
 from deitlt.engine.run_folder import PICTURE, RunFolder
@@ -332,7 +332,7 @@ def _perform(verb: str, words: list[str], task: Callable[[DictConfig], object] |
         if task is None:
             perform(verb, name, config)
         else:
-            check_values(config, name)
+            admit(config, name)
             task(config)
 
     try:

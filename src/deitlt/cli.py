@@ -155,7 +155,6 @@ def perform(verb: str, config_name: str, config: "DictConfig") -> float | None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from deitlt.config.checks import check_values
     from deitlt.config.compose import SWEEP_JOB, refuse_unflagged_sweep
 
     if verb == "train" and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -167,9 +166,23 @@ def perform(verb: str, config_name: str, config: "DictConfig") -> float | None:
         from deitlt.engine.sweep import end_with_parent
 
         end_with_parent()
-    check_values(config, config_name)  # before torch is loaded
+    admit(config, config_name)
     importlib.import_module(f"deitlt.commands.{verb}").main(config)
     return None
+
+
+def admit(config: "DictConfig", config_name: str) -> None:
+    """Raise ConfigError where a composed configuration is wrong, or calls what it may not; before torch is loaded."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from deitlt.config.checks import check_values
+    from deitlt.config.trust import refuse_strange_targets, trust
+
+    check_values(config, config_name)
+    sources = HydraConfig.get().runtime.config_sources
+    trust(config.trust, [source.path for source in sources if source.provider == "command-line"])
+    refuse_strange_targets(OmegaConf.to_container(config, resolve=False), "The configuration")
 
 
 def _complete(line: str) -> int:

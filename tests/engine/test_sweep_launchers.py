@@ -14,7 +14,13 @@ needs_two = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a CPU device i
 quiet = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 pytestmark = [needs_two, pytest.mark.slow, quiet]
 
-TWO = ("trainer=cpu", "trainer.devices=2", "student.optimizer._target_=sweep_witness.optimizer", "report=false")
+TWO = (
+    "trainer=cpu",
+    "trainer.devices=2",
+    "student.optimizer._target_=sweep_witness.optimizer",
+    "trust=[sweep_witness]",
+    "report=false",
+)
 RATES = (0.001, 0.01)
 SWEPT = f"student.optimizer.lr={','.join(map(str, RATES))}"
 

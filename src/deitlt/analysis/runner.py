@@ -154,18 +154,19 @@ class _StudentHooks:
 
 
 class _TeacherHook:
-    """The rank of what goes into a teacher's classifier, [B, D]."""
+    """The rank of what goes into a teacher's classifier, [B, D]; of a network that names none, nothing."""
 
     def __init__(self, network: nn.Module) -> None:
         self.classifier, self.covariance = _classifier(network), FeatureCovariance()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        hook = self.classifier.register_forward_pre_hook(self._add)
+        hook = None if self.classifier is None else self.classifier.register_forward_pre_hook(self._add)
         try:
             yield
         finally:
-            hook.remove()
+            if hook is not None:
+                hook.remove()
 
     def findings(self) -> dict[str, Any]:
         rank = self.covariance.rank()
@@ -176,7 +177,9 @@ class _TeacherHook:
         self.covariance.update(features if features.ndim == 2 else features.flatten(2).mean(dim=2))
 
 
-def _classifier(network: nn.Module) -> nn.Module:
+def _classifier(network: nn.Module) -> nn.Module | None:
+    if hasattr(network, "tokens") or not hasattr(network, "get_classifier"):  # a student of one's own, or a teacher
+        return None
     head = cast(Any, network).get_classifier()
     return cast(nn.Module, head[0] if isinstance(head, tuple) else head)  # a distilled transformer has two
 

@@ -13,7 +13,6 @@ from deitlt.analysis import STUDENT_PARTS, analyse, finite, scalars, split_of
 from deitlt.checkpoints import write_atomically
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import choose_evenly
-from deitlt.models import StudentNetwork
 from deitlt.modules import ClassifierModule
 from deitlt.tracking import first_line, warn_once
 
@@ -111,5 +110,5 @@ class AnalysisWhileTraining(L.Callback):
         found = analyse(module.network, batches, module.info, self.parts)
         if len(chosen) < 2:
             found.pop("rank", None)  # one image varies in no direction
-        kind = "student" if isinstance(module.network, StudentNetwork) else "teacher"
+        kind = "student" if hasattr(module.network, "tokens") else "teacher"
         return {"kind": kind, "epoch": epoch, "images": len(chosen), "split": split, **found}

@@ -20,6 +20,7 @@ from deitlt.checkpoints.spec import (
     external_order,
     order_by_name,
     read_spec,
+    refuse_strange_network,
     spec_of,
 )
 from deitlt.data import DataRequest, LongTailDataModule, SplitOptions
@@ -70,7 +71,7 @@ def read_stored(path: str | Path) -> StoredNetwork:
         return recognise(checkpoint, path)
     spec = spec_of(checkpoint, path)
     if TARGETS.get(spec.target) != spec.kind:
-        raise CheckpointError(f"{path} asks for {spec.target!r}, which makes no {spec.kind}; update deitlt.")
+        refuse_strange_network(spec, path)
     stored = checkpoint.get("state_dict")
     if not isinstance(stored, dict):
         raise CheckpointError(f"{path} holds no weights; type the path of another .ckpt file.")

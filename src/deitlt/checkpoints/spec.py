@@ -8,17 +8,21 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from torch import Tensor, nn
 
 import deitlt.models
 from deitlt.checkpoints.io import Checkpoint, read_checkpoint
+from deitlt.config.trust import advice, is_own, refuse_strange_targets
 from deitlt.errors import CheckpointError, ConfigError, nearest
+from deitlt.models import answer_in_float32
 from deitlt.types import DataInfo, Normalisation
 
 KEY = "deitlt"  # where a checkpoint holds its spec
 Weights = dict[str, Tensor]
 Kind = Literal["teacher", "student"]
-# What a file may ask for, and the kind of network that comes of it. Nothing else is called, whatever a file says.
+# What any file may ask for, and the kind of network that comes of it. Else only what `config.trust` lets be called.
 TARGETS: dict[str, Kind] = {
     "deitlt.models.create_teacher": "teacher",
     "deitlt.models.create_paco_teacher": "teacher",
@@ -31,8 +35,8 @@ LABEL_ORDERS = ("auto", "original", "authors", "sorted")
 class ModelSpec:
     """A network's architecture, input, classes and training data: all that is needed to use it.
 
-    kind: 'teacher' or 'student'. target: of `TARGETS`, the function that makes the network. model: its arguments,
-    without the class count. image_size: pixels a side of its input. crop_share: of the evaluation transform.
+    kind: 'teacher' or 'student'. target: of `TARGETS`, or of one's own, what makes the network. model: its
+    arguments, without the class count. image_size: pixels a side of its input. crop_share: of the evaluation transform.
     logit_scale: factor from its outputs to logits (a cosine head gives cosines). protocol: how the epoch of
     'best.ckpt' is chosen; '' where the file does not say. labels, authors_labels: of the classes, as in
     `DataInfo`. data: the configuration of the training data, as plain values. images: of each split, which images it
@@ -152,6 +156,15 @@ def spec_of(checkpoint: Checkpoint, path: str | Path) -> ModelSpec:
     return ModelSpec(**found)
 
 
+def refuse_strange_network(spec: ModelSpec, path: str | Path) -> None:
+    """Raise CheckpointError where a file's network is none of `TARGETS` and not of a trusted module either."""
+    if spec.target in TARGETS or not is_own(spec.target):
+        raise CheckpointError(
+            f"{path} asks for {spec.target!r}, which makes no {spec.kind} that deitlt knows; "
+            f"{advice(spec.target, 'take another file')}"
+        )
+
+
 def _first_of(changes: Sequence[str]) -> str:
     others = len(changes) - 1
     return changes[0] + (f", and there {'is' if others == 1 else 'are'} {others} more such" if others else "")
@@ -171,7 +184,7 @@ def _is(value: Any, kind: Any) -> bool:
 class StoredNetwork:
     """A network as it lies in a file: how to make it, and its weights.
 
-    path: of the file. target: of `TARGETS`. model: its arguments, without the class count. weights: by the
+    path: of the file. target: as in `ModelSpec`. model: its arguments, without the class count. weights: by the
     network's own names. average: their moving average, where the file has one. spec: what our own files say; None
     for external ones. is_paco: whether an external file holds PaCo's pair of encoders.
     """
@@ -188,7 +201,7 @@ class StoredNetwork:
     @property
     def kind(self) -> Kind:
         """'teacher' or 'student'."""
-        return TARGETS[self.target]
+        return TARGETS[self.target] if self.spec is None else self.spec.kind
 
     @property
     def digest(self) -> str:
@@ -207,7 +220,9 @@ class StoredNetwork:
         """
         if ema and self.average is None:
             raise CheckpointError(f"{self.path} holds no moving average; type ema=false.")
-        create = getattr(deitlt.models, self.target.removeprefix("deitlt.models."))  # one of TARGETS
+        if self.target not in TARGETS:
+            return self._build_own(ema)
+        create = getattr(deitlt.models, self.target.removeprefix("deitlt.models."))
         if strange := sorted(set(self.model) - set(signature(create).parameters)):
             asked = f"{self.path} asks for {strange[0]!r}"
             raise CheckpointError(f"{asked}, which this version does not know; update deitlt.")
@@ -219,6 +234,21 @@ class StoredNetwork:
                 f"{self.path} does not hold the weights that it says it holds; take an older one."
             ) from error
         return network.eval()
+
+    def _build_own(self, ema: bool) -> nn.Module:
+        """A network of the user's own, whose code may have changed since."""
+        node = {"_target_": self.target, **self.model}
+        refuse_strange_targets(node, str(self.path))
+        try:
+            network: nn.Module = instantiate(node, num_classes=self.num_classes, _convert_="all")
+            network.load_state_dict(self.average if ema and self.average is not None else self.weights)
+        except (RuntimeError, TypeError, AttributeError, InstantiationException) as error:
+            text = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+            raise CheckpointError(
+                f"{self.path} was written by another {self.target} than is here now ({text}); put its code back as it "
+                "was."
+            ) from error
+        return answer_in_float32(network).eval()
 
 
 def order_by_name(known: Sequence[str], wanted: Sequence[str]) -> list[int] | None:

@@ -18,6 +18,7 @@ def main(config: DictConfig) -> None:
 
     from deitlt.checkpoints.export import export, export_files
     from deitlt.engine.trained import open_trained
+    from deitlt.models import StudentNetwork
 
     formats, folder = list(dict.fromkeys(config.formats)), Path(config.output).expanduser()
     export_files(formats, folder)  # before a checkpoint of gigabytes is read
@@ -26,6 +27,11 @@ def main(config: DictConfig) -> None:
         raise ConfigError(
             f"formats=[authors] is a student's file, and {trained.path} holds a teacher; "
             "type formats=[safetensors,onnx,torch_export], or stage=student."
+        )
+    if "authors" in formats and not isinstance(trained.network, StudentNetwork):
+        raise ConfigError(
+            f"formats=[authors] is for transformers of timm's, and {trained.path} holds a {trained.spec.target}; type "
+            "formats=[safetensors,onnx,torch_export]."
         )
     console = Console()
     for path in export(trained.network, trained.own_spec, formats, folder):

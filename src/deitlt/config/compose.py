@@ -69,9 +69,12 @@ def run_hydra(verb: str, config_name: str, overrides: list[str], task: Callable[
         if not any(word.startswith(("-", "hydra")) for word in overrides):
             _run_plainly(config_name, overrides, task)
             return
-        sys.argv[1:] = sorted(
-            overrides, key=lambda word: word not in SWEEP_FLAGS
-        )  # its parser wants overrides together
+        names_folder = [flag in ("--config-dir", "-cd") for flag in ("", *overrides)]  # of the word before each
+        in_order = sorted(  # its parser wants overrides together
+            zip(overrides, names_folder, strict=False),
+            key=lambda pair: not (pair[1] or pair[0] in (*SWEEP_FLAGS, "--config-dir", "-cd")),
+        )
+        sys.argv[1:] = [word for word, _ in in_order]
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)(task)()
 
 

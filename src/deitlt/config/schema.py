@@ -16,6 +16,10 @@ ORDER_MEANING = (
     "in which order a file that is not deitlt's answers: original (the data set's own labels), authors (by count, with "
     "their ties), sorted (as here), or auto (original for PaCo's teachers, else authors)"
 )
+TRUST_MEANING = (
+    "modules of your own, installed or beside --config-dir, whose parts may be called; typed each time: what a run's "
+    "folder says of itself does not count"
+)
 
 # Words of keys and choices that older versions had -> what they are called now.
 RENAMED = {
@@ -310,6 +314,7 @@ class Train(Node):
     resume: str | None = key(
         "folder of a run to go on with | auto: paths.output_dir, if a run was begun there", path=True
     )
+    trust: list[str] = key(TRUST_MEANING)
     report: bool = key("write report.html at the end: one page with tables, curves, pictures, commands")
     analysis: Analysis = key("what becomes of the network: curves analysis/..., files STAGE/analysis/epoch_NNNN.json")
     baseline: Student = key(

@@ -7,6 +7,7 @@ from deitlt.config.schema import (
     ANALYSES,
     LABEL_ORDERS,
     ORDER_MEANING,
+    TRUST_MEANING,
     Data,
     Logger,
     Paths,
@@ -32,6 +33,7 @@ class Recipe(Node):
     student: Student = key("the transformer that learns")
     checkpoint: str = key(OF_FILES, path=True)
     label_order: str = key(ORDER_MEANING, choices=LABEL_ORDERS)
+    trust: list[str] = key(TRUST_MEANING)
     data_root: str | None = key("folder of the checkpoint's data, if they were moved", path=True)
     stage: str = key(OF_STAGES)
     ema: bool = key("of a student: the moving average instead of the trained weights")

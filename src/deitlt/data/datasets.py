@@ -134,7 +134,10 @@ def get_dataset(name: str) -> DatasetSpec:
         ConfigError: no data set has that name.
     """
     if name not in _SPECS:
-        raise ConfigError(f"data.name={name} is not a known data set; {nearest(name, _SPECS)}")
+        advice = nearest(
+            name, _SPECS, f"type one of {', '.join(sorted(_SPECS))}, or trust=[MODULE] of one of your own."
+        )
+        raise ConfigError(f"data.name={name} is not a known data set; {advice}")
     return _SPECS[name]
 
 

@@ -113,10 +113,14 @@ class Model:
     def lacks(self) -> dict[str, str]:
         """Part -> why this network has none of it."""
         if self.trained.spec.kind == "teacher":
-            return {part: "it is a teacher" for part in PARTS if part not in TEACHER_PARTS}
-        network = self.trained.network
-        assert isinstance(network, StudentNetwork)
-        missing = {} if "dist" in network.tokens else dict.fromkeys(("diversity", "winners"), "it has no DIST token")
+            names_none = {} if hasattr(self.trained.network, "get_classifier") else {"rank": "it names no classifier"}
+            return names_none | {part: "it is a teacher" for part in PARTS if part not in TEACHER_PARTS}
+        network, missing = self.trained.network, dict[str, str]()
+        if not isinstance(network, StudentNetwork):
+            parts = ("attention", "rank", "diversity", "winners", "rollout")
+            missing = dict.fromkeys(parts, "it is no transformer of timm's")
+        elif "dist" not in network.tokens:
+            missing = dict.fromkeys(("diversity", "winners"), "it has no DIST token")
         if self.stage is None:
             missing["agreement"] = f"no {STAGE_FILE} beside it says what its teacher was shown"
         elif not self.stage.distils:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from functools import partial
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
@@ -29,13 +29,16 @@ from deitlt.callbacks import (
 )
 from deitlt.callbacks.stop_and_resume import GRACE
 from deitlt.checkpoints import AtomicCheckpointIO, ModelSpec, check_teacher, initialise
+from deitlt.checkpoints.spec import TARGETS
 from deitlt.data import LongTailDataModule
 from deitlt.engine.launch import find_environment
 from deitlt.engine.objective import build_pruning
 from deitlt.engine.stage_config import GRAPHS, StageConfig
 from deitlt.errors import ConfigError, nearest
+from deitlt.losses import AnyLoss, Reweightable
 from deitlt.models import (
     StudentNetwork,
+    answer_in_float32,
     attend_by_products,
     check_local_size,
     check_queue_size,
@@ -43,6 +46,7 @@ from deitlt.models import (
     keep_channels_last,
 )
 from deitlt.modules import ClassifierModule, FrozenTeacher
+from deitlt.modules.base import OptimizerFactory
 from deitlt.transforms import TeacherInput
 from deitlt.types import DataInfo, Normalisation
 
@@ -86,10 +90,9 @@ def build_data(stage: StageConfig) -> LongTailDataModule:
 def build_module(stage: StageConfig, info: DataInfo, teacher: FrozenTeacher | None = None) -> ClassifierModule:
     """The stage's module with fresh weights, for the classes that were found, and the teacher of a student."""
     recipe = stage.recipe
-    network = make(recipe["model"])(num_classes=info.num_classes)
-    loss = make(recipe["loss"])(counts=info.counts)
+    network = build_network(stage, info.num_classes)
+    loss = _build_loss(recipe["loss"], info)
     if stage.kind == "student":
-        _refuse_tokens(stage, network.tokens)
         _refuse_local_crops(stage.recipe)
         loss = make(recipe["distillation"])(cls_loss=loss)
     if (rows := recipe["model"].get("queue_size")) is not None:
@@ -99,12 +102,44 @@ def build_module(stage: StageConfig, info: DataInfo, teacher: FrozenTeacher | No
         network=network,
         loss=loss,
         info=info,
-        optimizer=make(recipe["optimizer"]),
+        optimizer=_optimizer(recipe["optimizer"]),
         schedule=make(recipe["schedule"]),
         **({} if teacher is None else {"teacher": teacher}),
     )
     _make_fast(stage, network)
     return module
+
+
+def build_network(stage: StageConfig, num_classes: int) -> nn.Module:
+    """The stage's network with fresh weights.
+
+    Raises:
+        ConfigError: a student's answers with other tokens than its training needs.
+    """
+    model = stage.recipe["model"]
+    network: nn.Module = make({**model, "_partial_": False}, num_classes=num_classes)
+    if model["_target_"] not in TARGETS:
+        answer_in_float32(network)
+    if stage.kind == "student":
+        _refuse_tokens(stage, network)
+    return network
+
+
+def _build_loss(node: Mapping[str, Any], info: DataInfo) -> Reweightable:
+    """The loss of the targets; one that knows no class weights gets them around it, and no counts that it lacks."""
+    known = signature(get_object(node["_target_"])).parameters
+    takes = "counts" in known or any(value.kind is Parameter.VAR_KEYWORD for value in known.values())
+    loss = make({**node, "_partial_": False}, **({"counts": info.counts} if takes else {}))
+    return loss if isinstance(loss, Reweightable) else AnyLoss(loss)
+
+
+def _optimizer(node: Mapping[str, Any]) -> OptimizerFactory:
+    """Of a network: a factory takes it whole, as timm's does, a class of torch's kind its parameters."""
+    kind = get_object(node["_target_"])
+    factory = make({**node, "_partial_": True})
+    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
+        return lambda network: factory(network.parameters())
+    return factory  # type: ignore[no-any-return]
 
 
 def use_threads(stage: StageConfig) -> None:
@@ -128,13 +163,24 @@ def initialise_student(stage: StageConfig, module: ClassifierModule, datamodule:
     source: str | None = stage.recipe.get("init")
     if source is None:
         return None
-    assert isinstance(module.network, StudentNetwork)
+    if not isinstance(module.network, StudentNetwork):
+        raise ConfigError(
+            f"student.init={source} is for a student that is a transformer of timm's; type student.init=null."
+        )
     started = initialise(module.network, source, module.info.class_names)
     return f"{stage.name}: starts from {source}; {started.said(datamodule.normalisation)}"
 
 
-def _refuse_tokens(stage: StageConfig, tokens: tuple[str, ...]) -> None:
-    """Raise ConfigError where a teacher would have no token to teach."""
+def _refuse_tokens(stage: StageConfig, network: nn.Module) -> None:
+    """Raise ConfigError where a teacher would have no token to teach, or TransMix no attention to ask."""
+    tokens, target = getattr(network, "tokens", None), stage.recipe["model"]["_target_"]
+    if tokens not in (("cls",), ("cls", "dist")):
+        raise ConfigError(
+            f"{target} has tokens={tokens}, and a student answers with deitlt.types.TokenLogits; give it "
+            "tokens = ('cls', 'dist'), or ('cls',) where nothing is distilled."
+        )
+    if (stage.recipe["transforms"]["mixing"] or {}).get("attention") and not hasattr(network, "forward_with_attention"):
+        raise ConfigError(f"{target} has no attention; type {stage.name}.transforms.mixing.attention=false.")
     if stage.distils and "dist" not in tokens:
         raise ConfigError(
             f"{stage.name}.model has no DIST token to teach; type student.model.distilled=true, "
@@ -172,12 +218,26 @@ def build_spec(stage: StageConfig, datamodule: LongTailDataModule) -> ModelSpec:
         target=stage.recipe["model"]["_target_"],
         model={key: value for key, value in stage.recipe["model"].items() if key not in not_of_it},
         image_size=datamodule.image_size,
-        crop_share=stage.recipe["transforms"]["evaluation"]["crop_share"],
+        crop_share=crop_share(stage.recipe["transforms"]["evaluation"]),
         logit_scale=_logit_scale(stage.recipe),
         protocol=stage.protocol,
         data=stage.data,
         images=datamodule.images,
     )
+
+
+def crop_share(evaluation: Mapping[str, Any]) -> float:
+    """What a checkpoint says of the evaluation's transform.
+
+    Raises:
+        ConfigError: one of the user's own, which nobody who has the checkpoint could make again.
+    """
+    if evaluation["_target_"] != "deitlt.transforms.evaluation_transform":
+        raise ConfigError(
+            f"transforms.evaluation._target_={evaluation['_target_']} cannot be made again from a checkpoint; leave "
+            "deitlt.transforms.evaluation_transform there, and have crop_share and image_size say what it does."
+        )
+    return float(evaluation["crop_share"])
 
 
 def _logit_scale(recipe: Mapping[str, Any]) -> float:
@@ -296,7 +356,9 @@ def _checkpoints(stage: StageConfig, folder: Path) -> list[L.Callback]:
         return [last]
     # The best comes first: what is resumed from the last must know the best score so far.
     split = "val" if stage.protocol == "val" else "test"
-    token = "" if stage.kind == "teacher" else "avg/" if stage.recipe["model"]["distilled"] else "cls/"
+    token = (
+        "" if stage.kind == "teacher" else "avg/" if stage.recipe["model"].get("distilled", stage.distils) else "cls/"
+    )
     every = 1 if stage.protocol == "paper" else stage.evaluate_every  # the authors evaluate each epoch
     drw_start = None if stage.recipe["drw"] is None else stage.recipe["drw"]["start_epoch"]
     return [BestCheckpoint(folder / BEST, f"{split}/{token}balanced", every, drw_start), last]

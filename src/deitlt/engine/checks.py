@@ -23,6 +23,7 @@ from deitlt.checkpoints import (
     read_spec,
     refuse_changed,
 )
+from deitlt.checkpoints.spec import TARGETS
 from deitlt.config.compose import difference
 from deitlt.data import LongTailDataModule
 from deitlt.data.datasets import get_dataset
@@ -33,6 +34,7 @@ from deitlt.engine.build import (
     build_data,
     build_module,
     build_trainer,
+    crop_share,
     initialise_student,
 )
 from deitlt.engine.logs import without_chatter
@@ -50,9 +52,11 @@ from deitlt.engine.stage_config import (
 )
 from deitlt.errors import ConfigError, UserError, nearest
 from deitlt.longtail import class_counts
+from deitlt.losses import AnyLoss, DistillationLoss
 from deitlt.models import entrances, uncompiled
+from deitlt.modules import ClassifierModule
 from deitlt.tracking import settle_mode
-from deitlt.types import DataInfo
+from deitlt.types import DataInfo, TokenLogits
 
 # Where no GPU is: data set -> recipes of it that a CPU trains.
 FOR_CPUS = {
@@ -286,6 +290,7 @@ def rehearse(stage: StageConfig, info: DataInfo, node: str) -> nn.Module:
 
 
 def _build_all(stage: StageConfig, info: DataInfo) -> nn.Module:
+    crop_share(stage.recipe["transforms"]["evaluation"])
     datamodule = build_data(stage)
     datamodule.check_cache(torch.device("cuda" if stage.trainer["accelerator"] == "gpu" else "cpu"))
     datamodule.train_dataloader()
@@ -296,8 +301,36 @@ def _build_all(stage: StageConfig, info: DataInfo) -> nn.Module:
     if not _is_begun(stage):
         initialise_student(stage, module, datamodule)
     module.configure_optimizers()
+    _try_own(stage, module)
     build_trainer(stage, build_callbacks(stage, info, Console(quiet=True)), [], watches=False)
     return module.network
+
+
+def _try_own(stage: StageConfig, module: ClassifierModule) -> None:
+    """Ask a network and a loss that are not ours about two images; raises ConfigError for answers of other shapes."""
+    recipe, network, classes, size = stage.recipe, module.network, module.info.num_classes, stage.recipe["image_size"]
+    if (target := recipe["model"]["_target_"]) not in TARGETS:
+        training = network.training
+        with torch.no_grad(), uncompiled():
+            answer = network.eval()(torch.zeros(2, 3, size, size))
+        network.train(training)
+        tokens = tuple(getattr(network, "tokens", ())) if stage.kind == "student" else ()
+        given = tuple(answer) if isinstance(answer, TokenLogits) else (answer,)
+        shapes = [tuple(one.shape) for one in given if isinstance(one, torch.Tensor)]
+        if isinstance(answer, TokenLogits) != bool(tokens) or shapes != [(2, classes)] * max(1, len(tokens)):
+            wanted = f"TokenLogits, {' and '.join(tokens)} of" if tokens else "logits"
+            raise ConfigError(
+                f"{target} answers {type(answer).__name__} {shapes} to images [2, 3, {size}, {size}]; have it return "
+                f"{wanted} [B, {classes}]."
+            )
+    whole = module.loss
+    loss = whole.cls_loss if isinstance(whole, DistillationLoss) else whole
+    if isinstance(loss, AnyLoss):
+        is_weighed = not isinstance(whole, DistillationLoss) or module.tokens == ("cls",) or whole.weigh_cls
+        logits, weights = torch.zeros(2, classes), torch.ones(classes) if recipe["drw"] and is_weighed else None
+        loss.weighted(logits, torch.tensor([0, 1]), weights)
+        if recipe["transforms"]["mixing"] is not None:
+            loss.weighted(logits, torch.full((2, classes), 1 / classes), weights)
 
 
 def _refuse_left_over(node: Any, key: str) -> None:

@@ -22,7 +22,7 @@ from deitlt.config.compose import (
     leaves,
     make_absolute,
 )
-from deitlt.config.trust import refuse_strange_targets
+from deitlt.config.trust import refuse_strange_targets, trust
 from deitlt.engine.build import LAST
 from deitlt.engine.checks import Checked, check_whole
 from deitlt.engine.launch import from_first_rank, is_first, join
@@ -33,6 +33,7 @@ from deitlt.engine.stage_config import STAGE_FILE, Plain, StageConfig, plain, wi
 from deitlt.errors import CheckpointError, ConfigError
 from deitlt.tracking import WANDB, fetch_checkpoint
 
+RESUME_KEYS = ("resume", "trust", "data.root", "teacher.checkpoint")  # that may be typed for a run that goes on
 _NAMED = 10  # broken files; of more, the run's configuration has the names
 
 
@@ -54,6 +55,7 @@ class Run:
             UserError: what cannot be done.
             Preempted, KeyboardInterrupt: it was stopped.
         """
+        trust(self.config.get("trust", ()))  # in a rank that was started for it, too
         join(self.config["trainer"]["accelerator"])
         console = RunConsole(quiet=not is_first())
         with self.folder.held() as hold:
@@ -194,12 +196,14 @@ def _fresh(config: DictConfig, folder: RunFolder, fetches: bool = True) -> Run:
 def _resumed(config: DictConfig, folder: RunFolder) -> Run:
     """A run with the configuration that it was begun with, where its data and its teacher may have been moved."""
     typed = {word.partition("=")[0].lstrip("+"): word for word in HydraConfig.get().overrides.task}
-    if others := [word for key, word in typed.items() if key not in ("resume", "data.root", "teacher.checkpoint")]:
+    if others := [word for key, word in typed.items() if key not in RESUME_KEYS]:
         raise ConfigError(
             f"A resumed run keeps its own configuration, so {others[0]} has no place; type resume={folder.path} alone, "
             "or with data.root=FOLDER or teacher.checkpoint=FILE where the data or the teacher were moved."
         )
-    content = plain(folder.load_for_resume())
+    content = plain(folder.load_for_resume()) | {
+        "trust": list(config.trust)
+    }  # typed now; what the file says is no proof
     if "data.root" in typed:
         if "root" not in content["data"]:
             raise ConfigError(f"The data {content['data']['name']} have no folder; leave out data.root.")
@@ -233,7 +237,7 @@ def _gone_on(config: DictConfig, folder: RunFolder) -> Run:
     """A run that was begun by the very words that are typed again."""
     stored = OmegaConf.load(folder.config)
     assert isinstance(stored, DictConfig)
-    content = plain(stored)
+    content = plain(stored) | {"trust": list(config.trust)}
     refuse_strange_targets(content, str(folder.config))
     fresh = OmegaConf.create(_fresh(config, folder, fetches=False).config)  # an alias may mean another version now
     ours, theirs = leaves(fresh), leaves(stored)
@@ -241,7 +245,9 @@ def _gone_on(config: DictConfig, folder: RunFolder) -> Run:
         if str(ours.get(key)).startswith(WANDB) and _typed(fresh, key) == _typed(stored, key):
             theirs[key] = ours[key]
     for key in sorted(ours.keys() | theirs.keys()):
-        if not key.startswith(("resume", "recipe", "paths.", "data.exclude")) and ours.get(key) != theirs.get(key):
+        if not key.startswith(("resume", "trust", "recipe", "paths.", "data.exclude")) and ours.get(key) != theirs.get(
+            key
+        ):
             raise ConfigError(
                 f"{folder.path} was begun with {key}={theirs.get(key)}, and {key}={ours.get(key)} cannot go on with "
                 "it; type the same words, or another paths.output_dir=FOLDER."

@@ -1,6 +1,7 @@
 """Losses for long-tailed classes and for distillation: pure functions and thin modules."""
 
 from deitlt.losses.classification import (
+    AnyLoss,
     BalancedSoftmaxLoss,
     BinaryCrossEntropyLoss,
     ClassificationLoss,
@@ -17,6 +18,7 @@ from deitlt.losses.distillation import DistillationLoss, DistillationTerms
 from deitlt.losses.paco import PaCoLoss
 
 __all__ = [
+    "AnyLoss",
     "BalancedSoftmaxLoss",
     "BinaryCrossEntropyLoss",
     "ClassificationLoss",

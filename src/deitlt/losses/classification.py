@@ -124,6 +124,42 @@ class ClassificationLoss(Reweightable, ABC):
         return self.weighted(logits, targets, self.class_weights)
 
 
+class AnyLoss(ClassificationLoss):
+    """A loss of anyone's under class weights.
+
+    Args:
+        loss: logits [B, C] and targets, [B] class ids or [B, C] class probabilities -> a value for each image [B], or
+            their mean, which cannot be weighted.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def adjusted(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The logits, [B, C], unchanged."""
+        return logits
+
+    def weighted(self, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """The mean of the values, each of the weight of its target, divided by these weights."""
+        logits = at_least_float32(logits)
+        values: Tensor = self.loss(logits, targets)
+        if values.shape not in ((), targets.shape[:1]):
+            raise ConfigError(
+                f"{type(self.loss).__name__} answers {tuple(values.shape)} to {len(targets)} images; have it return a "
+                "value for each image, [B], or their mean."
+            )
+        if weights is None:
+            return values.mean()
+        if values.ndim == 0:
+            raise ConfigError(
+                f"{type(self.loss).__name__} returns one number, which no class weights can weigh; have it return a "
+                "value for each image, [B], or type drw=null of its stage."
+            )
+        shares = class_probabilities(targets, logits) @ weights.to(logits)
+        return (values * shares).sum() / shares.sum()
+
+
 class CrossEntropyLoss(ClassificationLoss):
     """Cross-entropy with class ids or class probabilities.
 

@@ -2,6 +2,7 @@
 
 from deitlt.models.cost import count_macs, count_operations, count_parameters
 from deitlt.models.factory import (
+    answer_in_float32,
     as_logits,
     check_local_size,
     compile_network,
@@ -23,6 +24,7 @@ __all__ = [
     "CosineLinear",
     "PaCoNetwork",
     "StudentNetwork",
+    "answer_in_float32",
     "as_logits",
     "attend_by_products",
     "attention_weights",

@@ -222,9 +222,11 @@ def answer_in_float32(network: N) -> N:
     """Have a network's heads compute in float32 under autocast, too, in training as well; the network itself.
 
     In bfloat16 about one image in fifty has equal logits, of which `argmax` takes the first: the class with the most
-    images, where classes are sorted by count. Without autocast nothing changes.
+    images, where classes are sorted by count. Without autocast nothing changes, nor does a network that does not say by
+    `get_classifier()`, as timm's do, which its heads are.
     """
-    found = cast(Any, network).get_classifier()
+    own = getattr(network, "get_classifier", None)
+    found = own() if callable(own) else ()
     for head in found if isinstance(found, tuple) else (found,):  # a distilled transformer has two
         head.__class__ = _outside_autocast(cast(Any, type(head)))
     return network

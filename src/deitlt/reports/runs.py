@@ -299,7 +299,8 @@ def network_in_words(recipe: Plain) -> str:
     }
     parts = [words.format(model[key]) for key, words in sizes.items() if model.get(key)]
     parts += ["behind a stem of convolutions"] if model.get("stem") == "conv" else []
-    return f"{model.get('name')} ({', '.join(parts)})" if parts else str(model.get("name"))
+    name = model.get("name") or str(model.get("_target_")).rpartition(".")[2]  # one of the user's own
+    return f"{name} ({', '.join(parts)})" if parts else str(name)
 
 
 def in_group_order(names: Sequence[str]) -> list[str]:
