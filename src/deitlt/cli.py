@@ -182,7 +182,7 @@ def admit(config: "DictConfig", config_name: str) -> None:
     check_values(config, config_name)
     sources = HydraConfig.get().runtime.config_sources
     trust(config.trust, [source.path for source in sources if source.provider == "command-line"])
-    refuse_strange_targets(OmegaConf.to_container(config, resolve=False), "The configuration")
+    refuse_strange_targets(OmegaConf.to_container(config, resolve=False), "The configuration", resolved=False)
 
 
 def _complete(line: str) -> int:

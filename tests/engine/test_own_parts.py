@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from omegaconf import OmegaConf
 from PIL import Image
 
 import deitlt
@@ -289,10 +291,32 @@ def test_what_a_trusted_network_is_made_of_is_looked_at_too(typed, tiny, tmp_pat
     capfd.readouterr()
     assert main(["evaluate", *typed, f"checkpoint={run}", "stage=teacher"]) == 2
     assert "wants to call 'os.system', and was refused" in capfd.readouterr().err
+    content["deitlt"]["model"] = {"width": f"${{oc.decode:'{{_target_: os.system, command: touch {tmp_path}/ran}}'}}"}
+    torch.save(content, file)
+    assert main(["evaluate", *typed, f"checkpoint={run}", "stage=teacher"]) == 2
+    assert "which deitlt does not write, and was refused" in capfd.readouterr().err
     content["deitlt"]["model"] = {"width": 5}
     torch.save(content, file)
     assert main(["evaluate", *typed, f"checkpoint={run}", "stage=teacher"]) == 2
     assert "was written by another ownparts.Small than is here now" in capfd.readouterr().err
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("escaped", ["", "\\"])
+def test_an_interpolation_that_would_become_a_call_is_refused(escaped, tiny, tmp_path, capfd):
+    run = tmp_path / "run"
+    assert main(["train", *tiny, "stages=[teacher]", f"paths.output_dir={run}"]) == 0
+    interrupted(run, "teacher")
+    call = f"{escaped}${{oc.decode:'{{_target_: os.system, command: touch {tmp_path}/ran}}'}}"
+    for file in (run / "config.yaml", run / "teacher" / "stage.yaml"):
+        config = OmegaConf.to_container(OmegaConf.load(file))
+        config["teacher" if file.name == "config.yaml" else "recipe"]["loss"]["max_margin"] = call
+        file.write_text(yaml.safe_dump(config))
+    capfd.readouterr()
+    assert main(["train", f"resume={run}"]) == 2
+    assert "was refused" in capfd.readouterr().err
+    assert main(["analyze", f"checkpoint={run}", "stage=teacher", "accelerator=cpu"]) == 2
+    assert "was refused" in capfd.readouterr().err
     assert not (tmp_path / "ran").exists()
 
 

@@ -110,15 +110,24 @@ def is_own(target: str) -> bool:
     return (isclass(found) or isfunction(found)) and _is_trusted(f"{found.__module__}.")
 
 
-def refuse_strange_targets(node: Any, where: str) -> None:
-    """Raise ConfigError where the configuration `where`, of a file or of this command, would call what it may not."""
+def refuse_strange_targets(node: Any, where: str, *, resolved: bool = True) -> None:
+    """Raise ConfigError where the configuration `where`, of a file or of this command, would call what it may not.
+
+    Args:
+        node: plain dicts, lists and values.
+        where: for the sentence.
+        resolved: whether nothing is left to resolve in it. Then an interpolation is a stranger's: what it would become
+            when the node is instantiated was not looked at.
+    """
     if isinstance(node, Mapping):
         target = node.get("_target_")
         if target is not None and not is_allowed(str(target)):
             raise ConfigError(f"{where} wants to call {target!r}, and was refused; {advice(str(target))}")
+    elif resolved and isinstance(node, str) and "${" in node:
+        raise ConfigError(f"{where} has {node!r}, which deitlt does not write, and was refused; remove it from there.")
     children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
     for child in children:
-        refuse_strange_targets(child, where)
+        refuse_strange_targets(child, where, resolved=resolved)
 
 
 def advice(target: str, otherwise: str = "remove that line from it") -> str:

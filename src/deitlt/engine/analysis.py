@@ -191,7 +191,7 @@ def _stage_beside(checkpoint: Path, data_root: str | None) -> StageConfig | None
         stage = StageConfig.load(path)
     except (TypeError, AssertionError, YAMLError, OmegaConfBaseException) as error:
         raise CheckpointError(f"{path} is no stage that this version can read; delete it to go on without.") from error
-    refuse_strange_targets(asdict(stage), str(path))
+    refuse_strange_targets(asdict(stage) | {"run": {**stage.run, "recipe": None}}, str(path))
     teacher = stage.teacher
     if teacher is not None and not Path(teacher).exists():  # the whole run was moved
         teacher = str(find_checkpoint(checkpoint.parents[1], ("teacher",)))

@@ -220,7 +220,7 @@ def _resumed(config: DictConfig, folder: RunFolder) -> Run:
             f"The teacher {given} is not there any more; type teacher.checkpoint=FILE, where it was moved, beside "
             f"resume={folder.path}."
         )
-    refuse_strange_targets(content, str(folder.config))
+    refuse_strange_targets(content | {"recipe": None}, str(folder.config))  # of words, which may be any
     return Run(folder, content, content["recipe"]["differences"])  # what was looked at, and no interpolation
 
 
@@ -238,7 +238,7 @@ def _gone_on(config: DictConfig, folder: RunFolder) -> Run:
     stored = OmegaConf.load(folder.config)
     assert isinstance(stored, DictConfig)
     content = plain(stored) | {"trust": list(config.trust)}
-    refuse_strange_targets(content, str(folder.config))
+    refuse_strange_targets(content | {"recipe": None}, str(folder.config))  # of words, which may be any
     fresh = OmegaConf.create(_fresh(config, folder, fetches=False).config)  # an alias may mean another version now
     ours, theirs = leaves(fresh), leaves(stored)
     for key in PATHS:
