@@ -224,6 +224,10 @@ class Optimizer(Node, target="timm.optim.create_optimizer_v2", is_open=True):
     betas: list[float] = key("what the means of the gradient and of its square keep")
     weight_decay: float = key("share of a weight that a step of rate 1 takes away", at_least=0)
     filter_bias_and_bn: bool = key("no weight decay on biases and norms")
+    fallback_list: list[str] = key("parameters, by patterns of their names, that Muon leaves to AdamW")
+    fallback_no_weight_decay: bool = key(
+        "leave those without weight decay to AdamW, too: tokens and position embedding"
+    )
     fused: bool = key("one kernel for all weights, as torch has it of some: on a CPU a sixth of a small network's step")
 
 
