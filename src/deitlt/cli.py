@@ -8,9 +8,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from deitlt import __version__
 from deitlt.errors import INTERRUPTED, OK, USER_ERROR, ConfigError, Preempted, UserError, nearest, refused, sentence
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _dispatch(words: list[str]) -> int:
         _say(_help())
         return OK if verb else USER_ERROR
     if verb == "--version":
-        _say(__version__)
+        _say(version("deitlt"))
         return OK
     if (verb, *rest) == ("completion", "--query"):
         return _complete(os.environ.get("COMP_LINE", ""))

@@ -34,7 +34,7 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from deitlt import errors
+import deitlt.errors as errors
 from deitlt.callbacks.stop_and_resume import taken_signals
 from deitlt.engine.run_folder import RunFolder
 from deitlt.errors import USER_ERROR, ConfigError, Preempted, TrainingError, UserError, refused

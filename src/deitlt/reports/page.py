@@ -3,13 +3,13 @@
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import Any, Final, TypeAlias
 
 import jinja2
 
-from deitlt import __version__
 from deitlt.reports.claims import findings
 from deitlt.reports.figures import save_figure
 from deitlt.reports.page_figures import (
@@ -78,7 +78,7 @@ def report_html(runs: Sequence[Run]) -> str:
     # A number and its percent sign stay in one line.
     environment.filters["together"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     page = environment.get_template("page.html.j2")
-    return page.render(title=_title(runs, len(parts)), parts=parts, version=__version__)
+    return page.render(title=_title(runs, len(parts)), parts=parts, version=version("deitlt"))
 
 
 def by_experiment(runs: Sequence[Run]) -> dict[str, list[Run]]:
