@@ -21,6 +21,8 @@ from deitlt.cli import HYDRA_VERBS, admit, perform, wait_politely
 from deitlt.commands.inspect import look
 from deitlt.config.checks import check_overrides, explain, is_group
 from deitlt.config.compose import quoted, run_hydra
+from deitlt.config.trust import for_this_call
+from deitlt.config.trust import trust as let_call
 from deitlt.data.images import decode
 from deitlt.engine.run_folder import PICTURE, RunFolder
 from deitlt.engine.trained import as_row, image_files, open_trained, probabilities
@@ -39,10 +41,11 @@ _SHOWN = 10  # predictions in a terminal
 class Result:
     """A finished run or evaluation: its folder, and what it found.
 
-    In a notebook it shows its table and its picture by class.
+    In a notebook it shows its table and its picture by class. trusted: the modules that its call was told to trust.
     """
 
     folder: Path
+    trusted: Sequence[str] = ()
 
     @property
     def run(self) -> Run:
@@ -62,7 +65,7 @@ class Result:
 
     def load(self, stage: str | None = None, *, ema: bool = False) -> "Model":
         """The network of a stage; None: of the student, or what there is."""
-        return load(self.folder, stage=stage, ema=ema)
+        return load(self.folder, stage=stage, ema=ema, trust=self.trusted)
 
     def to_pandas(self) -> Any:
         """A pandas.DataFrame, a row an answer: part, token, and its accuracies in percent."""
@@ -144,10 +147,11 @@ class Predictions:
 class Model:
     """A trained network, ready to be asked.
 
-    trained: it, with what its checkpoint says.
+    trained: it, with what its checkpoint says. trusted: the modules that `load` was told to trust.
     """
 
     trained: TrainedNetwork
+    trusted: Sequence[str] = ()
 
     @property
     def network(self) -> nn.Module:
@@ -188,7 +192,7 @@ class Model:
 
     def evaluate(self, *words: str, out: str | Path | None = None, **choices: Any) -> Result:
         """Measure its checkpoint, as `deitlt.evaluate` does."""
-        return evaluate(self.trained.path, *words, out=out, **choices)
+        return evaluate(self.trained.path, *words, out=out, **_trusting(self.trusted), **choices)
 
     def _batches(self, images: Sequence[Picture], batch_size: int) -> Iterator[Tensor]:
         transform = self.transform
@@ -205,6 +209,7 @@ class Model:
         )
 
 
+@for_this_call()
 def train(*words: str, out: str | Path | None = None, **choices: Any) -> Result:
     """Train a teacher, a student, or what is chosen, as `deitlt train` does.
 
@@ -219,9 +224,10 @@ def train(*words: str, out: str | Path | None = None, **choices: Any) -> Result:
     Raises:
         ConfigError: a key or value is wrong; other `UserError`s say what else cannot be done.
     """
-    return Result(_perform("train", [*words, *as_words(choices), *_place(out)]))
+    return Result(*_perform("train", [*words, *as_words(choices), *_place(out)]))
 
 
+@for_this_call()
 def evaluate(checkpoint: str | Path, *words: str, out: str | Path | None = None, **choices: Any) -> Result:
     """Measure a checkpoint on its test set, as `deitlt evaluate` does.
 
@@ -232,9 +238,10 @@ def evaluate(checkpoint: str | Path, *words: str, out: str | Path | None = None,
         **choices: the same overrides as arguments.
     """
     chosen = {"checkpoint": str(checkpoint), **choices}
-    return Result(_perform("evaluate", [*words, *as_words(chosen), *_place(out)]))
+    return Result(*_perform("evaluate", [*words, *as_words(chosen), *_place(out)]))
 
 
+@for_this_call()
 def inspect(*words: str, out: str | Path | None = None, **choices: Any) -> Inspection:
     """Look at the files as `train` does, and draw what the networks would see, as `deitlt inspect` does.
 
@@ -253,12 +260,14 @@ def inspect(*words: str, out: str | Path | None = None, **choices: Any) -> Inspe
     return found[0]
 
 
+@for_this_call()
 def load(
     source: str | Path,
     *words: str,
     stage: str | None = None,
     ema: bool = False,
     device: str | torch.device = "cpu",
+    trust: Sequence[str] = (),
     **choices: Any,
 ) -> Model:
     """A trained network.
@@ -270,6 +279,7 @@ def load(
         stage: 'student' or 'teacher' of a run; None: the student, or what there is.
         ema: of a student, the moving average of the weights.
         device: where it lies.
+        trust: modules of your own that it may be made of; as elsewhere, no other call trusts them for that.
         **choices: the same overrides as arguments.
 
     Raises:
@@ -277,15 +287,17 @@ def load(
     """
     path = find_checkpoint(source, ("student", "teacher") if stage is None else (stage,), "stage")
     if not (words or choices):
-        return Model(load_trained(path, ema, torch.device(device)))
+        let_call(trust)
+        return Model(load_trained(path, ema, torch.device(device)), trust)
     found: list[TrainedNetwork] = []
 
     def task(config: DictConfig) -> None:
         found.append(open_trained(config, path, ema, accelerator="cpu"))
 
-    _perform("evaluate", [*as_words({"checkpoint": str(path), **choices}), *words], task)
+    chosen = {"checkpoint": str(path), **_trusting(trust), **choices}
+    _, trusted = _perform("evaluate", [*as_words(chosen), *words], task)
     found[0].network.to(device)
-    return Model(replace(found[0], device=torch.device(device)))
+    return Model(replace(found[0], device=torch.device(device)), trusted)
 
 
 def as_words(choices: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -319,16 +331,22 @@ def _place(out: str | Path | None) -> list[str]:
     return [] if out is None else [f"paths.output_dir={quoted(out)}"]
 
 
-def _perform(verb: str, words: list[str], task: Callable[[DictConfig], object] | None = None) -> Path:
-    """Do what a verb does, or `task` with its configuration; the folder that it wrote into."""
+def _trusting(modules: Sequence[str]) -> dict[str, list[str]]:
+    return {"trust": list(modules)} if modules else {}
+
+
+def _perform(
+    verb: str, words: list[str], task: Callable[[DictConfig], object] | None = None
+) -> tuple[Path, Sequence[str]]:
+    """Do what a verb does, or `task` with its configuration; the folder that it wrote into, and what it trusts."""
     if flags := [word for word in words if word.startswith("-")]:
         raise ConfigError(f"{flags[0]} is of the command line; type deitlt {verb} {' '.join(flags)} ... in a terminal.")
     wait_politely()
     name, _ = HYDRA_VERBS[verb]
-    folders: list[Path] = []
+    done: list[tuple[Path, Sequence[str]]] = []
 
     def seen(config: DictConfig) -> None:
-        folders.append(RunFolder.of_job(config).path)
+        done.append((RunFolder.of_job(config).path, list(config.trust)))
         if task is None:
             perform(verb, name, config)
         else:
@@ -340,7 +358,7 @@ def _perform(verb: str, words: list[str], task: Callable[[DictConfig], object] |
         run_hydra(verb, name, words, seen)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, name, words)) from error
-    return folders[0]
+    return done[0]
 
 
 def _listed(images: Picture | Sequence[Picture]) -> Sequence[Picture]:

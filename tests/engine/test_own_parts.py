@@ -14,9 +14,10 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 import deitlt
+from deitlt.api import Result
 from deitlt.cli import main
 from deitlt.config import trust as trust_module
-from deitlt.errors import ConfigError
+from deitlt.errors import CheckpointError, ConfigError
 
 MODULE = """
 import os
@@ -195,7 +196,13 @@ def test_own_networks_go_through_every_verb(typed, tiny, tmp_path, capfd):
     assert main(["analyze", *asked, "stage=all", f"folder={tmp_path}/a", *small]) == 0
     assert main(["report", str(run), "--html", str(tmp_path / "page.html")]) == 0
     assert "Two (width 4)" in (tmp_path / "page.html").read_text()
-    assert type(deitlt.load(run, trust=["ownparts"]).network).__name__ == "Two"
+    assert type(Result(run, ["ownparts"]).load().network).__name__ == "Two"
+    with pytest.raises(CheckpointError, match=r"type trust=\[ownparts\] beside it"):  # trusted before, by others
+        deitlt.load(run)
+    again = deitlt.load(run, trust=["ownparts"]).evaluate(out=tmp_path / "again", num_workers=0)
+    assert again.metrics["student"] == json.loads((run / "metrics.json").read_text())["student"]
+    with pytest.raises(CheckpointError, match=r"type trust=\[ownparts\] beside it"):
+        deitlt.evaluate(run, out=tmp_path / "refused")
     analysis = json.loads((tmp_path / "a" / "student" / "analysis.json").read_text())
     assert "calibration" in analysis
     assert "attention_distance" not in analysis

@@ -5,7 +5,8 @@ What a file says of itself never counts, not even its own `trust`. No torch here
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
@@ -66,6 +67,16 @@ def trust(names: Sequence[str], folders: Sequence[str] = ()) -> None:
         _imported(name, f"trust=[{name}]", "or leave it out")
         _typed.append(name)
     plugins()
+
+
+@contextmanager
+def for_this_call() -> Iterator[None]:
+    """Trust nothing of before in the block, and afterwards nothing of what was trusted in it; a decorator, too."""
+    before, _typed[:] = _typed[:], []
+    try:
+        yield
+    finally:
+        _typed[:] = before
 
 
 @cache
