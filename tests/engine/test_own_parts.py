@@ -339,18 +339,28 @@ def plugin(tmp_path, monkeypatch):
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[deitlt.plugins]\n{name} = {package}\n")
+        _forget()
+        return place / package
+
+    def _forget():
         trust_module.plugins.cache_clear()
+        trust_module.plugin_folders.cache_clear()
         importlib.invalidate_caches()
 
     monkeypatch.syspath_prepend(place)
     yield install
-    trust_module.plugins.cache_clear()
+    _forget()
 
 
 def test_an_installed_plugin_needs_no_word(plugin, tiny, tmp_path, capfd):
-    plugin("plugged_loss", MODULE.partition("digits = ")[0])
-    words = ("stages=[teacher]", "teacher.module._target_=plugged_loss.Method", f"paths.output_dir={tmp_path}/run")
-    assert main(["train", *tiny, *words]) == 0, capfd.readouterr()
+    place = plugin("plugged_loss", MODULE.partition("digits = ")[0]) / "conf" / "teacher" / "loss"
+    place.mkdir(parents=True)
+    (place / "plugged.yaml").write_text("# A loss that was installed.\n_target_: plugged_loss.Focal\n")
+    trust_module.plugin_folders.cache_clear()
+    words = ("teacher/loss=plugged", "teacher.module._target_=plugged_loss.Method", f"paths.output_dir={tmp_path}/run")
+    assert main(["train", *tiny, "stages=[teacher]", *words]) == 0, capfd.readouterr()
+    assert main(["list", "losses"]) == 0
+    assert "A loss that was installed" in capfd.readouterr().out
     interrupted(tmp_path / "run", "teacher")
     assert main(["train", f"resume={tmp_path}/run"]) == 0, capfd.readouterr()
 

@@ -58,6 +58,18 @@ def test_rows_stand_in_order_under_their_names(metrics):
     assert in_group_order(["tail", "few", "all", "head", "tail"]) == ["all", "head", "tail", "few"]
 
 
+def test_a_stage_of_ones_own_has_its_rows_behind_ours(metrics):
+    metrics |= {
+        "second": metrics["student"],
+        "second_ema": metrics["student_ema"],
+        "cost": {"teacher": {}, "second": {}},
+    }
+    labels = [row.label for row in accuracy_rows(metrics)]
+    assert labels[-5:] == ["plain ViT", "second CLS", "second DIST", "second AVG", "second (EMA) CLS"]
+    del metrics["cost"]["second"]  # nothing else says that this is a stage
+    assert [row.label for row in accuracy_rows(metrics)] == labels[:-4]
+
+
 def test_a_runs_folder_is_read(make_run):
     run = make_run(analyses={"teacher": {"kind": "teacher"}})
     assert run.curves["teacher"]["train/lr"] == [(1.0, 0.1), (2.0, 0.1), (3.0, 0.01)]

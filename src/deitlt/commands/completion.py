@@ -12,6 +12,7 @@ from deitlt.commands.list import TOPICS
 from deitlt.config.keys import walk
 from deitlt.config.reference import choices_of
 from deitlt.config.schema import Train
+from deitlt.config.trust import plugin_folders
 from deitlt.config.verbs import SCHEMAS
 
 _BASH = """_deitlt() {
@@ -84,7 +85,7 @@ def own_words(words: Sequence[str], verbs: Collection[str]) -> list[str] | None:
         found = [f"{word} " for word in plain[verb] if len(words) == 2]
     elif not is_value:
         return None
-    elif choices := choices_of(name):
+    elif choices := choices_of(name, plugin_folders()):
         found = [choice.override for choice in choices]
     else:
         keys = {key.name: key for key in walk(SCHEMAS.get(verb, Train))}

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from deitlt.commands import Parser
 from deitlt.config.reference import Choice, all_keys, choices_of, groups_of, keys_page
+from deitlt.config.trust import plugin_folders
 from deitlt.errors import ConfigError, nearest
 
 _FEW = 4  # names that stand for a topic in the overview
@@ -71,9 +72,9 @@ def choices_of_topic(name: str) -> list[Choice]:
         ConfigError: there is neither.
     """
     if name in TOPICS:
-        return [choice for group in TOPICS[name][1] for choice in choices_of(group)]
+        return [choice for group in TOPICS[name][1] for choice in choices_of(group, plugin_folders())]
     if name in groups_of():
-        return choices_of(name)
+        return choices_of(name, plugin_folders())
     raise ConfigError(f"{name!r} is no topic of deitlt list; {nearest(name, [*TOPICS, 'keys', *groups_of()])}")
 
 

@@ -18,6 +18,7 @@ from deitlt.config.compose import follows, plain_content
 from deitlt.config.keys import Key, Node, keys_of, walk
 from deitlt.config.reference import choice_with, groups_of
 from deitlt.config.schema import RENAMED, Student, Teacher, Train
+from deitlt.config.trust import plugin_folders
 from deitlt.config.verbs import SCHEMAS
 from deitlt.errors import ConfigError, UserError, nearest, sentence
 
@@ -33,7 +34,8 @@ def check_overrides(words: Sequence[str], config_name: str, *, sweeps: bool) -> 
         sweeps: whether several values of a key are several jobs.
     """
     known = {key.name: key for key in walk(SCHEMAS[config_name])}
-    is_ours = not any(word.startswith(("--config-dir", "-cd")) or "_target_" in word for word in words)
+    own = any(word.startswith(("--config-dir", "-cd")) or "_target_" in word for word in words)
+    is_ours = not own and not plugin_folders()
     for override in _parsed(words):
         key = override.key_or_group
         if key.startswith("hydra"):

@@ -80,11 +80,18 @@ def groups_of(config_name: str = "train") -> list[str]:
     return [name for name in dict.fromkeys([*names, *deltas]) if choices_of(name)]
 
 
-def choices_of(group: str) -> list[Choice]:
-    """The choices of a group, sorted; of a group of changes also those in its folders, as teacher/NAME."""
-    folder = config_dir() / group
-    paths = folder.rglob("*.yaml") if group in DELTAS else folder.glob("*.yaml")
-    named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths if path.stem != "base"}
+def choices_of(group: str, others: Iterable[Path] = ()) -> list[Choice]:
+    """The choices of a group, sorted; of a group of changes also those in its folders, as teacher/NAME.
+
+    Args:
+        group: such as 'student/loss'.
+        others: folders like conf/ whose choices are named, too; ours go before them.
+    """
+    named: dict[str, Path] = {}
+    for folder in (config_dir() / group, *(other / group for other in others)):
+        paths = folder.rglob("*.yaml") if group in DELTAS else folder.glob("*.yaml")
+        found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths if path.stem != "base"}
+        named = found | named
     return [Choice(group, name, named[name]) for name in sorted(named, key=lambda name: ("/" in name, name))]
 
 

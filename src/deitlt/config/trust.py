@@ -80,6 +80,14 @@ def for_this_call() -> Iterator[None]:
 
 
 @cache
+def plugin_folders() -> tuple[Path, ...]:
+    """The folders `conf` of the plugins that have one, whose files are choices like ours; imports no plugin."""
+    specs = [find_spec(point.module.partition(".")[0]) for point in entry_points(group=GROUP)]
+    places = [Path(place) / "conf" for spec in specs if spec for place in spec.submodule_search_locations or ()]
+    return tuple(place for place in places if place.is_dir())
+
+
+@cache
 def plugins() -> tuple[str, ...]:
     """The packages of the plugins that are installed, imported.
 

@@ -22,7 +22,6 @@ from deitlt.reports.page_figures import (
     training_charts,
 )
 from deitlt.reports.runs import (
-    PARTS,
     STAGES,
     Plain,
     Run,
@@ -31,6 +30,8 @@ from deitlt.reports.runs import (
     epochs_in_words,
     name_runs,
     network_in_words,
+    number_in,
+    part_labels,
     protocols_in_words,
 )
 from deitlt.reports.tables import (
@@ -191,7 +192,9 @@ def _experiment_part(name: str, runs: Sequence[Run], pictured: bool) -> Part:
 
 def _inside(runs: Sequence[Run]) -> Table | None:
     """What the analyses found by group of classes, the means over the seeds."""
-    analyses = {PARTS[stage]: [run.analyses[stage] for run in runs if stage in run.analyses] for stage in STAGES}
+    labels = part_labels(runs[0].metrics)
+    stages = runs[0].stage_names
+    analyses = {labels[stage]: [run.analyses[stage] for run in runs if stage in run.analyses] for stage in stages}
     found = {name: measured for name, measured in analyses.items() if measured}
     said = {line: None for measured in found.values() for line in hessian_lines(measured[0].get("sharpness") or {})}
     return analysis_table(found, note="".join(f" {line}." for line in said).lstrip())
@@ -298,14 +301,15 @@ def _listed(words: Sequence[str]) -> str:
 def facts(run: Run) -> dict[str, str]:
     """How the run was made: name -> words. What it did not write down is absent."""
     metrics = run.metrics
-    seconds = [(stage, metrics["seconds"].get(stage)) for stage in STAGES] if metrics.get("seconds") else []
+    labels = part_labels(metrics)
+    seconds = [(labels[stage], number_in(metrics, "seconds", stage)) for stage in run.stage_names]
     trainers = [stage["trainer"] for stage in run.stages.values() if stage.get("trainer")]
     found = {
         "Experiment": metrics.get("experiment"),
         "Method": metrics.get("method"),
         "Seed": None if metrics.get("seed") is None else str(metrics["seed"]),
         "Reported epoch": protocols_in_words([metrics.get("protocol")]),
-        "Time": "; ".join(f"{PARTS[stage]} {duration(time)}" for stage, time in seconds if time is not None),
+        "Time": "; ".join(f"{name} {duration(time)}" for name, time in seconds if time is not None),
         "Machine": "; ".join(dict.fromkeys(map(_machine, trainers))),
         "Versions": ", ".join(f"{name} {version}" for name, version in (metrics.get("versions") or {}).items()),
     }

@@ -27,7 +27,7 @@ from deitlt.reports.figures import (
     spare_style,
     svg_of,
 )
-from deitlt.reports.runs import GROUPS, PARTS, STAGES, TOKENS, Points, Run, Sample, dig, on_images
+from deitlt.reports.runs import GROUPS, PARTS, STAGES, TOKENS, Points, Run, Sample, dig, on_images, part_labels
 
 ANSWERS: Final = {
     **{"teacher": ("teacher", ""), "CLS": ("student", "cls"), "DIST": ("student", "dist")},
@@ -144,12 +144,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def training_charts(run: Run) -> dict[str, list[Chart]]:
     """Stage's name -> its curves: loss, accuracies that were watched, learning rate, rho; without curves absent."""
-    charts = {_named(stage): list(_stage_charts(run, stage)) for stage in STAGES}
+    labels = part_labels(run.metrics)
+    charts = {_capital(labels[stage]): list(_stage_charts(run, stage)) for stage in run.stage_names}
     return {name: found for name, found in charts.items() if found}
 
 
-def _named(stage: str) -> str:
-    return PARTS[stage][0].upper() + PARTS[stage][1:]
+def _capital(words: str) -> str:
+    return words[0].upper() + words[1:]
 
 
 def _stage_charts(run: Run, stage: str) -> Iterator[Chart]:
@@ -182,7 +183,7 @@ def _losses(curves: Mapping[str, Points], stage: str) -> dict[str, Points]:
     if all(any(value for _, value in part) for part in parts.values()):
         return parts
     found = curves.get("train/loss", [])
-    return {_named(stage): found} if len(found) > 1 else {}
+    return {_capital(PARTS.get(stage, stage)): found} if len(found) > 1 else {}
 
 
 @dataclass(frozen=True)

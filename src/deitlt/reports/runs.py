@@ -71,6 +71,17 @@ def on_images(samples: Collection[Sample | None]) -> str:
     return f" on {sample}" if sample is not None and sample.images else ""
 
 
+def stages_of(metrics: Plain) -> tuple[str, ...]:
+    """The stages that a run may have: ours, and those of its own that metrics.json tells the cost of."""
+    return tuple(dict.fromkeys((*STAGES, *(metrics.get("cost") or {}))))
+
+
+def part_labels(metrics: Plain) -> dict[str, str]:
+    """Part of metrics.json, such as 'student_ema' -> its name in tables, stages of the user's own behind ours."""
+    own = [stage for stage in stages_of(metrics) if stage not in STAGES]
+    return PARTS | {f"{stage}{ema}": f"{stage}{said}" for stage in own for ema, said in (("", ""), ("_ema", " (EMA)"))}
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run's folder; what it did not write is empty, and what it wrote is read when it is asked for.
@@ -84,6 +95,11 @@ class Run:
     seed: int | None
     metrics: dict[str, Any]
     name: str = ""
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Of all stages that it may have."""
+        return stages_of(self.metrics)
 
     @property
     def protocol(self) -> str:
@@ -113,7 +129,7 @@ class Run:
     @cached_property
     def stages(self) -> dict[str, Plain]:
         """Stage -> its stage.yaml; of a teacher that was given, the one beside its checkpoint, if it is there."""
-        folders = {stage: [self.folder / stage] for stage in STAGES}
+        folders = {stage: [self.folder / stage] for stage in self.stage_names}
         if (given := dig(self.config, "teacher", "checkpoint")) is not None:  # a run's folder, a stage's, a file in it
             folders["teacher"] += [Path(given) / "teacher", Path(given), Path(given).parent]
         found = {stage: [_content(folder / "stage.yaml") for folder in places] for stage, places in folders.items()}
@@ -122,7 +138,7 @@ class Run:
     @cached_property
     def curves(self) -> dict[str, dict[str, Points]]:
         """Stage -> column of its metrics.csv -> points."""
-        return {stage: _curves(self.folder / stage / "metrics.csv") for stage in STAGES}
+        return {stage: _curves(self.folder / stage / "metrics.csv") for stage in self.stage_names}
 
     @cached_property
     def recalls(self) -> dict[str, list[float | None]]:
@@ -134,13 +150,15 @@ class Run:
     @cached_property
     def history(self) -> dict[str, list[Plain]]:
         """Stage -> its analyses while training, by epoch."""
-        files = {stage: sorted((self.folder / stage).glob("analysis/epoch_*.json")) for stage in STAGES}
+        files = {stage: sorted((self.folder / stage).glob("analysis/epoch_*.json")) for stage in self.stage_names}
         return {stage: [a for a in map(_content, found) if "epoch" in a] for stage, found in files.items()}
 
     @cached_property
     def measured(self) -> dict[str, list[Plain]]:
         """The same with analysis.json at the end."""
-        return {stage: [*self.history[stage], _content(self.folder / stage / "analysis.json")] for stage in STAGES}
+        return {
+            stage: [*self.history[stage], _content(self.folder / stage / "analysis.json")] for stage in self.stage_names
+        }
 
     @cached_property
     def analyses(self) -> dict[str, dict[str, Any]]:
@@ -277,7 +295,7 @@ def accuracy_rows(metrics: Plain) -> list[AccuracyRow]:
         metrics: what metrics.json holds. A part is a dict of accuracies, or of tokens that hold one each.
     """
     rows = []
-    for part, label in PARTS.items():
+    for part, label in part_labels(metrics).items():
         content = metrics.get(part) or {}
         tokens = {"": content} if "all" in content else {t: content[t] for t in TOKENS if t in content}
         for token, accuracy in tokens.items():

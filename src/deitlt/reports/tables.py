@@ -14,8 +14,6 @@ from rich.table import Table as RichTable
 from deitlt.reports.comparison import Interval, compare
 from deitlt.reports.runs import (
     GROUPS,
-    PARTS,
-    STAGES,
     TOKENS,
     AccuracyRow,
     Plain,
@@ -27,6 +25,7 @@ from deitlt.reports.runs import (
     name_runs,
     network_in_words,
     number_in,
+    part_labels,
     protocols_in_words,
 )
 
@@ -240,14 +239,15 @@ def cost_table(runs: Sequence[Run]) -> Table | None:
         firsts.setdefault(run.name, run)
     rows, machines = [], []
     for name, run in firsts.items():
-        for stage in STAGES:
+        labels = part_labels(run.metrics)
+        for stage in run.stage_names:
             cost, seconds = dig(run.metrics, "cost", stage), number_in(run.metrics, "seconds", stage)
             if cost is None:
                 continue
             numbers = [millions(cost["parameters"]), millions(cost["macs"]), millions(cost["images_seen"])]
             time = NOTHING if seconds is None else duration(seconds)
             cells = [Cell(text) for text in (network_in_words(run.recipe(stage)), *numbers, time)]
-            rows.append(Row(PARTS[stage], cells, name))
+            rows.append(Row(labels[stage], cells, name))
             machines.append(str(cost["machine"]))
     if not rows:
         return None
