@@ -248,6 +248,15 @@ def test_a_network_that_has_not_seen_the_held_out_images_passes(ours):
     assert check_start(None, DATA) is None
 
 
+def test_images_of_a_list_are_held_out_from_whatever_was_trained_on_the_training_list():
+    listed = ALL | {"name": "lists", "train_list": "train.txt"}
+    held_out = listed | {"val_list": "val.txt"}
+    assert told(listed, held_out) is None
+    assert NOBODY_KNOWS in told(listed | {"train_list": "other.txt"}, held_out)
+    with pytest.raises(CheckpointError, match=r"was trained with data\.val_fraction=0\.0"):
+        told(held_out, listed | {"val_fraction": 0.2})
+
+
 def test_a_line_says_so_where_nobody_knows_what_a_network_has_seen():
     folder = DATA | {"name": "folder"}
     for known, data in (({}, DATA), (DATA | {"name": "other"}, DATA), (folder | {"root": "elsewhere"}, folder)):

@@ -303,6 +303,43 @@ def test_a_class_may_be_absent_from_the_test_list_and_an_image_may_be_in_both(ro
     assert splits.test.labels.tolist() == [0]  # of b, the larger class
 
 
+def hold_out(root, rows, **options):
+    """Training data of two classes, the larger one first by count, beside a list of held-out images."""
+    write(root, "a/1.jpg 0\nb/2.jpg 1\nb/3.jpg 1\n")
+    (root / "val.txt").write_text(rows)
+    lists = {f"{split}_list": root / f"{split}.txt" for split in ("train", "val", "test")}
+    return opened("lists", root, **lists, **options)
+
+
+def test_held_out_images_come_from_their_list_and_no_training_image_is_given_for_them(root):
+    module = hold_out(root, "b/7.jpg 1\na/8.jpg 0\nc/9.jpg 1\n")
+    assert module.info.counts == (2, 1)
+    assert module.splits.val.labels.tolist() == [0, 1, 0]  # class ids by falling count, as in training
+    assert [path_of(module.splits.val)(i) for i in range(3)] == [
+        str(root / f) for f in ("b/7.jpg", "a/8.jpg", "c/9.jpg")
+    ]
+    assert len(find_missing(module.splits.val)) == 3
+    assert module.watched == ("val",)
+    left = hold_out(root, "b/7.jpg 1\na/8.jpg 0\n", exclude=[str(root / "b/7.jpg")]).splits.val
+    assert left.labels.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            "b/7.jpg 1\nb/3.jpg 1\n",
+            r"val\.txt holds out 'b/3\.jpg', on which .*train\.txt trains \(1 such .* data\.val_list=",
+        ),
+        ("b/7.jpg 2\n", r"val\.txt gives 'b/7\.jpg' the label 2, which the training list lacks"),
+    ],
+)
+def test_held_out_images_that_cannot_be_those_are_refused_in_one_sentence(root, rows, message):
+    with pytest.raises(DataError, match=message) as caught:
+        hold_out(root, rows).setup()
+    assert "\n" not in str(caught.value)
+
+
 def test_missing_images_are_told_all_at_once(root):
     make_imagenet_lt(root, classes=8, largest=8, smallest=4)
     gone = sorted(root.glob("train/*/*.JPEG"))[::3] + sorted(root.glob("val/*/*.JPEG"))[:2]

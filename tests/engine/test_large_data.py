@@ -99,6 +99,23 @@ def test_files_are_remembered_from_the_root_of_the_disk(tmp_path, on):
     assert names == [f"n{1440764 + 971 * c:08d}" for c in (2, 0, 1)]
 
 
+def test_a_run_chooses_by_the_published_held_out_images(tmp_path, on, complain):
+    words = on(make_imagenet_lt(tmp_path / "data", classes=3))
+    listed = (tmp_path / "data" / "ImageNet_LT_train.txt").read_text().splitlines()
+    largest = max("012", key=lambda label: sum(row.endswith(label) for row in listed))
+    held_out = [row for row in listed if row.endswith(largest)][:2]
+    kept = [row for row in listed if row not in held_out]
+    (tmp_path / "data" / "ImageNet_LT_train.txt").write_text("\n".join(kept))
+    (tmp_path / "val.txt").write_text("\n".join(held_out))
+    words += ["data.val_list=val.txt", "protocol=val"]
+    both = complain("train", *words, "data.val_fraction=0.1")
+    assert "data.val_list=val.txt and data.val_fraction=0.1 both say which images are held out; type" in both
+    assert main(["train", *words, "paths.output_dir=run"]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["protocol"], sum(metrics["counts"])) == ("val", len(kept))
+    assert "student" in metrics["val"]
+
+
 def test_missing_images_end_a_run_before_it_begins(tmp_path, on, complain):
     words = on(make_inat18(tmp_path / "inat"))
     gone = sorted((tmp_path / "inat").glob("train_val2018/*/*/*.jpg"))[:3]

@@ -22,6 +22,7 @@ from deitlt.checkpoints.external import INNER
 from deitlt.checkpoints.io import Checkpoint, find_checkpoint, read_checkpoint
 from deitlt.checkpoints.loading import read_stored
 from deitlt.checkpoints.spec import KEY, Kind, ModelSpec, Weights, order_by_name
+from deitlt.config.checks import holds_out
 from deitlt.data import LongTailDataModule
 from deitlt.errors import CheckpointError, ConfigError, nearest
 from deitlt.models import StudentNetwork
@@ -243,7 +244,7 @@ def _positions(theirs: Tensor, ours: Tensor, network: StudentNetwork) -> tuple[T
 
 def check_start(source: str | None, data: Known) -> str | None:
     """`check_unseen` of `student.init`, the weights that a student starts from; None where it starts from nothing."""
-    if source is None or not data["val_fraction"]:
+    if source is None or not holds_out(data):
         return None
     known: Known = {}
     if not source.startswith(TIMM):
@@ -267,10 +268,12 @@ def doubt_images(path: Path, spec: ModelSpec, datamodule: LongTailDataModule, da
     Raises:
         CheckpointError: if some images are held out, as others were when it was trained.
     """
-    if any(spec.data.get(key) != data.get(key) for key in ("name", "root", "val_fraction", *_LISTS, *SPLIT)):
+    if any(
+        spec.data.get(key) != data.get(key) for key in ("name", "root", "val_fraction", "val_list", *_LISTS, *SPLIT)
+    ):
         return None
     changed = spec.changes(datamodule.info, datamodule.images)
-    if changed and data["val_fraction"]:
+    if changed and holds_out(data):
         raise CheckpointError(
             f"The teacher in {path} may have seen images that this run holds out, for the data changed since then: "
             f"{changed}; type {_INSTEAD['teacher']}, or data.val_fraction=0."
@@ -293,11 +296,13 @@ def check_unseen(kind: Kind, path: str | Path, known: Known, data: Known) -> str
     Raises:
         CheckpointError: if it has, or may have.
     """
-    if not data["val_fraction"]:
+    if not holds_out(data):
         return None
     same = ("name", *_LISTS, *(("root",) if data["name"] in _USERS else ()))
     if any(known.get(key) != data.get(key) for key in same):
         return f"{kind}: {path} does not say whether it was trained on images that are held out here"
+    if data.get("val_list"):  # of images outside the training list
+        return None
     changed = [key for key in SPLIT if known.get(key) != data.get(key)]
     if not known.get("val_fraction") or (not changed and known["val_fraction"] < data["val_fraction"]):
         changed = ["val_fraction"]

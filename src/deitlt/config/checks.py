@@ -265,6 +265,11 @@ def _check_rates(name: str, node: Any) -> None:
         )
 
 
+def holds_out(data: Mapping[str, Any] | DictConfig) -> bool:
+    """Whether data of this configuration have a validation split."""
+    return bool(data.get("val_fraction") or data.get("val_list"))
+
+
 def _refuse_unused(run: DictConfig) -> None:
     """Raise ConfigError for words on the data that have no effect beside the others."""
     data: DictConfig = OmegaConf.select(run, "data") or OmegaConf.create()
@@ -272,6 +277,11 @@ def _refuse_unused(run: DictConfig) -> None:
         raise ConfigError(
             "data.imbalance_kind=step makes no tail where data.imbalance_factor=null leaves the classes as they are; "
             "type data.imbalance_factor=0.01, say, with it."
+        )
+    if data.get("val_list") is not None and data.get("val_fraction"):
+        raise ConfigError(
+            f"data.val_list={data.val_list} and data.val_fraction={data.val_fraction} both say which images are held "
+            "out; type data.val_fraction=0 or data.val_list=null with it."
         )
     if data.get("groups") == "shots" and data.get("group_cuts") is not None:
         raise ConfigError(

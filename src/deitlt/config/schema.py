@@ -88,6 +88,10 @@ class Data(Node, target="deitlt.data.LongTailDataModule"):
         path=True,
     )
     test_list: str | None = key("the same file of the test images", path=True)
+    val_list: str | None = key(
+        "the same file of images to hold out for validation, in place of a share of the training images; null: none",
+        path=True,
+    )
 
 
 class Trainer(Node, is_open=True):

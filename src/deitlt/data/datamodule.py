@@ -299,8 +299,9 @@ class LongTailDataModule(L.LightningDataModule):
         whole = sort_classes(self.spec.read(self.data), self.data.class_order or self.spec.class_order)
         if not self.data.exclude:
             return whole
+        val = None if whole.val is None else drop(whole.val, self.data.exclude)
         train, test = (drop(dataset, self.data.exclude) for dataset in (whole.train, whole.test))
-        return replace(whole, train=train, test=test)
+        return replace(whole, train=train, test=test, val=val)
 
     def _evaluated(self, source: ImageDataset, shared: bool = True) -> Loader:
         world, rank = self.ranks if shared else (1, 0)

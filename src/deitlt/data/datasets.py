@@ -34,6 +34,7 @@ class DataRequest:
         train_list: list of the training images, for data sets that are published as lists; None looks for it in
             `root` under its published name.
         test_list: the same of the test set.
+        val_list: the same of images that are held out for validation; None where no list tells them.
         name: one of `list_datasets()`.
         class_order: 'label', 'count' or 'authors', or a file (see `sort_classes`); None for the data set's own.
         exclude: image files to leave out (those that a check found broken).
@@ -46,6 +47,7 @@ class DataRequest:
     test_csv: Path | None = None
     train_list: Path | None = None
     test_list: Path | None = None
+    val_list: Path | None = None
     name: str = "digits"
     class_order: str | None = None
     exclude: Sequence[str] = ()
@@ -53,7 +55,7 @@ class DataRequest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", Path(self.root))
-        for key in ("train_csv", "test_csv", "train_list", "test_list"):
+        for key in ("train_csv", "test_csv", "train_list", "test_list", "val_list"):
             given = getattr(self, key)
             object.__setattr__(self, key, Path(given) if given else None)
 
@@ -64,7 +66,7 @@ class DataSplits:
 
     class_names: name of each class id, so its length is the number of classes. labels: the data set's own
     label of each class id, where classes were put in another order; else 0, 1, ... authors_labels: as in
-    `DataInfo`.
+    `DataInfo`. val: images that were published to be held out; None where the training images have to give some.
     """
 
     train: ImageDataset
@@ -72,6 +74,7 @@ class DataSplits:
     class_names: tuple[str, ...]
     labels: tuple[int, ...] = ()
     authors_labels: tuple[int, ...] = ()
+    val: ImageDataset | None = None
 
     def __post_init__(self) -> None:
         if not self.labels:

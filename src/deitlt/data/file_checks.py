@@ -209,7 +209,7 @@ class FileCheck:
             return {}
         if self.on_broken == "skip":
             published = whole()
-            used = (published.train, published.test)
+            used = [source for source in (published.train, published.val, published.test) if source is not None]
         return {path: one for source in used for path, one in decode_all(source).items()}
 
     def left_out(self, seen: SeenFiles, listing: Path) -> list[str]:

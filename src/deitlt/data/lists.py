@@ -54,7 +54,8 @@ def read_lists(train: Names, test: Names, request: DataRequest) -> DataSplits:
 
     Raises:
         ConfigError: a list is neither named nor published.
-        DataError: a list is not there, or not as it should be, or both list the same images.
+        DataError: a list is not there, or not as it should be, or both list the same images, or a held-out one is
+            trained on.
     """
     root = request.root.expanduser()
     train_file = _find("train", request.train_list, train, root)
@@ -69,7 +70,18 @@ def read_lists(train: Names, test: Names, request: DataRequest) -> DataSplits:
     _refuse_unknown(test_file, tested, num_classes)
     names = trained.names or tuple(map(str, range(num_classes)))
     images, test_images = (FileImages(listing.paths, listing.labels, str(root)) for listing in (trained, tested))
-    return DataSplits(images, test_images, names)
+    if request.val_list is None:
+        return DataSplits(images, test_images, names)
+    val_file = request.val_list.expanduser()
+    held_out = read_list(val_file)
+    _refuse_unknown(val_file, held_out, num_classes)
+    if shared := set(held_out.paths) & set(trained.paths):
+        path = min(shared).decode(errors="replace")
+        raise DataError(
+            f"{val_file} holds out {path!r}, on which {train_file} trains ({len(shared):,} such images); type "
+            "data.val_list=FILE with a list of other images, or data.val_list=null data.val_fraction=0.1."
+        )
+    return DataSplits(images, test_images, names, val=FileImages(held_out.paths, held_out.labels, str(root)))
 
 
 def read_list(file: Path) -> Listing:
@@ -83,7 +95,7 @@ def read_list(file: Path) -> Listing:
     except OSError as error:
         raise DataError(
             f"The list {file} cannot be read ({error.strerror}); type data.train_list=FILE data.test_list=FILE with "
-            "the files that list the training and the test images."
+            "the files that list the training and the test images, or data.val_list=FILE with those held out."
         ) from error
     return parse_inat_json(file, content) if file.suffix.lower() == ".json" else parse_text(file, content)
 
@@ -297,7 +309,7 @@ def _count_classes(file: Path, listing: Listing) -> int:
 
 
 def _refuse_unknown(file: Path, listing: Listing, num_classes: int) -> None:
-    """Raise DataError where a test list has a label that the training list lacks."""
+    """Raise DataError where another list has a label that the training list lacks."""
     strange = np.flatnonzero(listing.labels >= num_classes)
     if len(strange):
         row = int(strange[0])

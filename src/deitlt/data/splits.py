@@ -59,7 +59,7 @@ def long_tailed(splits: DataSplits, options: SplitOptions, default_cuts: tuple[i
 
     Class c keeps the number of images that its place in the profile asks for or, where it has fewer, all.
     A class gives about `val_fraction` of its images to the validation split: at least one if it has two or
-    more, never its last one.
+    more, never its last one. Without a share the validation split is the published one, if there is one.
 
     Args:
         splits: the data set as published.
@@ -71,8 +71,7 @@ def long_tailed(splits: DataSplits, options: SplitOptions, default_cuts: tuple[i
         DataError: there are fewer than two classes, or a class has no training image.
     """
     _require_images(splits)
-    train = _subsampled(splits, options)
-    val: ImageDataset | None = None
+    train, val = _subsampled(splits, options), splits.val
     if options.val_fraction > 0:
         kept, held_out = _held_out(train.labels, options.val_fraction, options.split_seed)
         train, val = Subset(train, kept), Subset(train, held_out)
@@ -182,7 +181,8 @@ def sort_classes(splits: DataSplits, order: str) -> DataSplits:
     names = tuple(splits.class_names[c] for c in by)
     labels, authors = (tuple(splits.labels[c] for c in ids) for ids in (by, _order(splits, "authors")))
     train, test = (Relabelled(source, places) for source in (splits.train, splits.test))
-    return DataSplits(train, test, names, labels, authors)
+    val = None if splits.val is None else Relabelled(splits.val, places)
+    return DataSplits(train, test, names, labels, authors, val)
 
 
 def _order(splits: DataSplits, order: str) -> Order:

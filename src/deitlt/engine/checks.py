@@ -24,6 +24,7 @@ from deitlt.checkpoints import (
     refuse_changed,
 )
 from deitlt.checkpoints.spec import TARGETS
+from deitlt.config.checks import holds_out
 from deitlt.config.compose import difference
 from deitlt.data import LongTailDataModule
 from deitlt.data.datasets import get_dataset
@@ -142,7 +143,7 @@ def check_run(config: DictConfig) -> None:
             raise ConfigError(f"stages has {name!r}, which is no stage; {nearest(str(name), known)}")
     if not stages or len(set(stages)) != len(stages):
         raise ConfigError(f"stages={stages} must name each stage once; type stages=[teacher,student], say.")
-    if config.protocol == "val" and not config.data.val_fraction:
+    if config.protocol == "val" and not holds_out(config.data):
         raise ConfigError("protocol=val needs a validation split; type data.val_fraction=0.1, say.")
     for place, name in enumerate(stages):
         distillation = stage_recipe(config, name).get("distillation")

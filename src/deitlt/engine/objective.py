@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from deitlt.config.checks import holds_out
 from deitlt.errors import ConfigError, nearest
 from deitlt.reports.sweep import read_job
 
@@ -37,9 +38,9 @@ def check_objective(config: DictConfig) -> None:
     named: str | None = OmegaConf.select(config, "objective.metric")
     if named is None:
         return
-    if named.startswith("val/") and not config.data.val_fraction:
+    if named.startswith("val/") and not holds_out(config.data):
         raise ConfigError(f"objective.metric={named} needs a validation split; type data.val_fraction=0.1, say.")
-    if not config.data.val_fraction and (fitted := [word for word in named.split("/") if word in FITTED]):
+    if not holds_out(config.data) and (fitted := [word for word in named.split("/") if word in FITTED]):
         raise ConfigError(
             f"objective.metric={named}: {fitted[0]} is fitted on held-out images, and there are none; type "
             "data.val_fraction=0.1, say."
@@ -109,7 +110,7 @@ def _measured(config: DictConfig) -> Iterator[str]:
         for stage in _trained(config):
             for network in ("", EMA) if stage == "student" and config.student.ema is not None else ("",):
                 tokens = _tokens(config, stage) or ("",)
-                fusions = (*FREE, *FITTED) if config.data.val_fraction else FREE
+                fusions = (*FREE, *FITTED) if holds_out(config.data) else FREE
                 beside = fusions if not split and len(tokens) > 1 else ()
                 for token in (*tokens, *beside):
                     path = f"{split}{stage}{network}{'/' if token else ''}{token}"
@@ -118,7 +119,7 @@ def _measured(config: DictConfig) -> Iterator[str]:
 
 def _splits(config: DictConfig) -> tuple[str, ...]:
     """The paths' beginnings; the last is what chooses where nothing else is said."""
-    return ("", "val/") if config.data.val_fraction else ("",)
+    return ("", "val/") if holds_out(config.data) else ("",)
 
 
 def _trained(config: DictConfig) -> list[str]:

@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from deitlt.config import config_dir
-from deitlt.config.checks import check_values, explain
+from deitlt.config.checks import check_values, explain, holds_out
 from deitlt.config.compose import SWEEP_JOB, quoted
 from deitlt.engine.objective import accuracies_at, check_objective, logged_as, objective_metric, objective_value
 from deitlt.errors import FAILED, INTERRUPTED, OK, ConfigError, Preempted, TrainingError
@@ -110,7 +110,7 @@ def _check(overrides: list[str], searched: list[str]) -> tuple[Path, str]:
     searches = "optuna" in str(job.hydra.sweeper._target_)
     if searches and find_spec("optuna") is None:
         raise ConfigError("A search needs Optuna, which is not installed; type pip install 'deitlt[sweep]'.")
-    if searches and not config.data.val_fraction and not config.objective.metric:
+    if searches and not holds_out(config.data) and not config.objective.metric:
         raise ConfigError(
             "A search by Optuna chooses on the validation split, and there is none; type data.val_fraction=0.1, or "
             "objective.metric=student/avg/balanced to choose on the TEST set."

@@ -59,8 +59,9 @@ _OWN_METHOD: Final = "deit_lt"  # the recipe as it is
 # Changes after which a number still belongs beside the published one: the table has a column for either tail and one
 # for the protocol; the rest is where files lie, and how a recipe's images per update are shared among devices.
 _FREE: Final = (
-    *("data.imbalance_factor ", "data.train_list ", "data.test_list ", "data.on_broken ", "data.exclude ", "protocol "),
-    *("teacher.batch_size ", "student.batch_size ", "teacher.checkpoint ", "teacher: images a device "),
+    *("data.imbalance_factor ", "data.train_list ", "data.test_list ", "data.val_list ", "data.on_broken "),
+    *("data.exclude ", "protocol ", "teacher.batch_size ", "student.batch_size ", "teacher.checkpoint "),
+    "teacher: images a device ",
 )
 _PARTS: Final = ("teacher", "student", "baseline")  # the trained weights; the table has no moving averages
 _HEADER: Final = ("", "score", "published", "ours", "difference", "seeds", "protocol")
