@@ -61,7 +61,7 @@ from deitlt.types import DataInfo, TokenLogits
 
 # Where no GPU is: data set -> recipes of it that a CPU trains.
 FOR_CPUS = {
-    "cifar10": "experiment=cifar10_cpu data.root=FOLDER (half an hour)",
+    "cifar10": "experiment=cifar10_cpu data.root=FOLDER (half an hour; cifar10_cpu_evening: two hours)",
     "folder": "experiment=folder_cpu data.root=FOLDER",
     "digits": "experiment=digits",
 }
