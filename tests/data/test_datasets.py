@@ -37,10 +37,12 @@ SPECS = {
     "cifar100": (32, (36, 71), CIFAR),
     "digits": (8, (3, 7), None),
     "folder": (224, None, None),
+    "hf": (224, None, IMAGENET),
     "imagenet_lt": (224, (390, 835), IMAGENET),
     "inat18": (224, (842, 4543), INAT18_NORMALISATION),
     "lists": (224, None, None),
     "places_lt": (224, None, IMAGENET),
+    "torchvision": (224, None, IMAGENET),
 }
 
 

@@ -99,7 +99,7 @@ def test_every_colour_mode_becomes_rgb(tmp_path, mode):
 def crop_of(path, size=32, seed=3, **options):
     crop = transforms.RandomResizedCrop(size, interpolation=InterpolationMode.BICUBIC, **options)
     with isolated_rng(seed):
-        return decode_crop(path, crop, size)
+        return decode_crop(FileImages([path], [0]), 0, crop, size)
 
 
 def test_a_crop_is_that_of_the_decoded_image(tmp_path):
@@ -110,7 +110,7 @@ def test_a_crop_is_that_of_the_decoded_image(tmp_path):
     assert np.abs(crop_of(path).permute(1, 2, 0).numpy().astype(int) - expected).max() <= 2
     shift = transforms.Compose([transforms.Resize((16, 16)), transforms.RandomCrop(16, 2)])  # takes the whole image
     with isolated_rng(1):
-        found = decode_crop(path, shift, 16)
+        found = decode_crop(FileImages([path], [0]), 0, shift, 16)
     with isolated_rng(1):
         assert torch.equal(found, shift(levels_of(FileImages([path], [0]), 0)))
 

@@ -215,7 +215,7 @@ def test_of_many_classes_the_table_shows_both_ends_and_what_is_broken():
     names = [f"{c:03}" for c in range(300)]
     info = DataInfo(300, tuple(range(400, 100, -1)), tuple(names), {"head": tuple(range(300))})
     images = ArrayImages(np.zeros((300, 4, 4, 3), np.uint8), range(300))
-    data = SimpleNamespace(info=info, spec=SimpleNamespace(name="many"))
+    data = SimpleNamespace(info=info, title="many")
     data.splits = SimpleNamespace(train=images, val=None, test=images)
     table = inspect.class_table(data, {"broken.png": Seen(150, None)})
     assert [row.label for row in table.rows] == [*names[:50], "150", *names[250:]]

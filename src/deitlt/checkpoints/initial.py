@@ -38,7 +38,8 @@ _NO_PART = ("decoder_", "mask_token", "head.", "head_dist.")  # of a student, bu
 _SIZES = {"cls_token": "width", "patch_embed.proj.weight": "patch_size"}
 # What says which images are held out, beside their share: one seed holds out the same images first.
 SPLIT = ("split_seed", "imbalance_factor", "imbalance_kind", "max_count", "class_order")
-_LISTS = ("train_csv", "train_list")  # may name other images
+# May name other images.
+_LISTS = ("train_csv", "train_list", "path", "subset", "dataset", "train_split", "image_column", "label_column")
 _USERS = ("folder", "lists")  # data whose folder may be anything
 # What to type to do without a network that has seen them.
 _INSTEAD = {"teacher": "teacher.checkpoint=null to train one", "student": "student.init=null as in the paper"}

@@ -102,7 +102,7 @@ def class_table(data: LongTailDataModule, seen: SeenFiles) -> Table:
         rows.append(Row(info.class_names[c], [*cells, Cell(_extremes(sizes[c])), found]))
     notes = [] if len(shown) == len(order) else [f"{len(shown)} of {len(order)} classes: both ends, and what is broken"]
     notes += [] if in_memory or seen else ["data.verify=true finds sizes and broken files"]
-    return Table(("class", *parts, "sizes", "broken"), rows, f"{data.spec.name}: images", "; ".join(notes))
+    return Table(("class", *parts, "sizes", "broken"), rows, f"{data.title}: images", "; ".join(notes))
 
 
 def _extremes(sizes: Sequence[tuple[int, int]]) -> str:

@@ -148,6 +148,7 @@ def missing(key: str) -> str:
     """The sentence on a key that has no value."""
     last = key.rpartition(".")[2]
     known = {"checkpoint": "RUN", "images": "FOLDER", "root": "FOLDER", "train_list": "FILE", "test_list": "FILE"}
+    known |= {"path": "FOLDER_OR_NAME", "dataset": "NAME"}
     return f"{key} has no value yet; type {key}={known.get(last, 'VALUE')}."
 
 

@@ -216,5 +216,7 @@ def make_absolute(config: DictConfig) -> None:
     """
     for key, names in PATHS.items():
         value = OmegaConf.select(config, key)
+        if key == "data.path" and value is not None and not Path(value).expanduser().exists():
+            continue  # a name on a hub
         if value is not None and not str(value).startswith(SCHEMES) and value not in names:
             OmegaConf.update(config, key, str(Path(value).expanduser().absolute()))

@@ -34,7 +34,9 @@ class Data(Node, target="deitlt.data.LongTailDataModule"):
     """Which images, and how long their tail is."""
 
     sampler: parts.Sampler = key("which images an epoch has, and in which order")
-    name: str = key("digits, cifar10, cifar100, folder, imagenet_lt, inat18, places_lt, lists, or one registered")
+    name: str = key(
+        "digits, cifar10, cifar100, folder, imagenet_lt, inat18, places_lt, lists, hf, torchvision, or one registered"
+    )
     root: str = key("folder of the data, where the data set has files", path=True)
     download: bool = key("fetch absent files, where the data set can")
     imbalance_factor: float | None = key(
@@ -92,6 +94,19 @@ class Data(Node, target="deitlt.data.LongTailDataModule"):
         "the same file of images to hold out for validation, in place of a share of the training images; null: none",
         path=True,
     )
+    path: str = key(
+        "a folder of Hugging Face's (what save_to_disk wrote, Parquet files, or images in train/CLASS/), else a name "
+        "on its hub, as USER/NAME",
+        path=True,
+    )
+    subset: str | None = key("of a data set of Hugging Face's that has several; null: its only one")
+    image_column: str | None = key("null: the only one of the feature Image")
+    label_column: str | None = key(
+        "null: the only one of the feature ClassLabel, else label; of text and numbers the sorted values are classes"
+    )
+    dataset: str = key("the class in torchvision.datasets, as SVHN")
+    train_split: str | None = key("to train on; null: train, or torchvision's own choice")
+    test_split: str | None = key("to test on; null: test, else validation, valid or val")
 
 
 class Trainer(Node, is_open=True):

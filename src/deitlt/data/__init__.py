@@ -1,6 +1,6 @@
 """Long-tailed data: the data sets by name, samplers, and the LightningDataModule."""
 
-from deitlt.data import folder, lists
+from deitlt.data import folder, libraries, lists
 from deitlt.data.datamodule import LoaderOptions, LongTailDataModule, Transforms
 from deitlt.data.datasets import (
     DataRequest,
@@ -36,6 +36,7 @@ __all__ = [
     "Transforms",
     "folder",
     "get_dataset",
+    "libraries",
     "list_datasets",
     "lists",
     "register_dataset",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, get_dataset
+from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, get_dataset, title_of
 from deitlt.data.file_checks import FileCheck, SeenFiles
 from deitlt.data.images import ImageDataset, drop
 from deitlt.data.loading import (
@@ -172,6 +172,11 @@ class LongTailDataModule(L.LightningDataModule):
         self.setup()
         assert self._splits is not None
         return self._splits
+
+    @property
+    def title(self) -> str:
+        """What the data are called."""
+        return title_of(vars(self.data))
 
     @property
     def info(self) -> DataInfo:

@@ -5,11 +5,11 @@ import os
 import socket
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +35,11 @@ class DataRequest:
             `root` under its published name.
         test_list: the same of the test set.
         val_list: the same of images that are held out for validation; None where no list tells them.
+        path: for name='hf', a folder, or a name on the Hugging Face Hub.
+        subset: of those of 'hf' that have several.
+        image_column, label_column: of 'hf'; None looks for them.
+        dataset: for name='torchvision', the class in torchvision.datasets.
+        train_split, test_split: of 'hf' and 'torchvision'; None for the usual ones.
         name: one of `list_datasets()`.
         class_order: 'label', 'count' or 'authors', or a file (see `sort_classes`); None for the data set's own.
         exclude: image files to leave out (those that a check found broken).
@@ -48,6 +53,13 @@ class DataRequest:
     train_list: Path | None = None
     test_list: Path | None = None
     val_list: Path | None = None
+    path: str | None = None
+    subset: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    dataset: str | None = None
+    train_split: str | None = None
+    test_split: str | None = None
     name: str = "digits"
     class_order: str | None = None
     exclude: Sequence[str] = ()
@@ -58,6 +70,12 @@ class DataRequest:
         for key in ("train_csv", "test_csv", "train_list", "test_list", "val_list"):
             given = getattr(self, key)
             object.__setattr__(self, key, Path(given) if given else None)
+
+
+def title_of(data: Mapping[str, Any]) -> str:
+    """What data of this configuration are called: 'cifar10', 'hf beans', 'torchvision SVHN'."""
+    name = str(data.get("dataset") or data.get("path") or "")
+    return f"{data['name']} {Path(name).name if Path(name).is_absolute() else name}".strip()
 
 
 @dataclass(frozen=True)
@@ -225,7 +243,7 @@ def _download(reader: "type[CIFAR10]", root: Path, allowed: bool) -> None:
     # is made before the files are complete.
     existing = next(folder for folder in (root, *root.absolute().parents) if folder.is_dir())
     try:
-        with tempfile.TemporaryDirectory(dir=existing, prefix=".deitlt-") as work, _network_timeout():
+        with tempfile.TemporaryDirectory(dir=existing, prefix=".deitlt-") as work, network_timeout():
             _unpack(reader, root, Path(work))
             root.mkdir(parents=True, exist_ok=True)
             os.replace(Path(work) / reader.base_folder, root / reader.base_folder)
@@ -247,7 +265,7 @@ def _unpack(reader: "type[CIFAR10]", root: Path, work: Path) -> None:
 
 
 @contextlib.contextmanager
-def _network_timeout() -> Iterator[None]:
+def network_timeout() -> Iterator[None]:
     """Lets a network that swallows packets fail after a while: urllib would wait for ever."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deitlt.data.datasets import DataSplits
-from deitlt.data.images import ImageDataset, decode, path_of
+from deitlt.data.images import EncodedImages, ImageDataset, path_of, whole_of
 from deitlt.errors import ConfigError, DataError
 
 _THREADS = 32  # a look takes milliseconds of waiting where the disk is on a network
@@ -26,9 +26,9 @@ class Lacking(NamedTuple):
 
 
 def find_missing(source: ImageDataset) -> list[Lacking]:
-    """The files of a source that are not there or may not be read, in its order; none for one without files."""
+    """The files of a source that are not there or may not be read, in its order; none for one without such files."""
     path = path_of(source)
-    if path is None:
+    if path is None or isinstance(whole_of(source), EncodedImages):
         return []
 
     def look(first: int) -> list[Lacking]:
@@ -129,9 +129,6 @@ def _first(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
 
 
-_DECODED_AT_ONCE = 2**14
-
-
 class Seen(NamedTuple):
     """An image file that was decoded. label: class id. size: width and height in pixels; None where it is broken."""
 
@@ -148,11 +145,19 @@ def decode_all(source: ImageDataset) -> SeenFiles:
     if path is None:
         return {}
     seen: SeenFiles = {}
+
+    def size_of(index: int) -> tuple[int, int] | None:
+        try:
+            return source[index].size
+        except DataError:
+            return None
+
     with ThreadPool(os.cpu_count()) as pool:  # threads suffice: Pillow decodes outside Python's lock
         for first in range(0, len(source), _DECODED_AT_ONCE):  # ten million names would be gigabytes
-            files = [path(i) for i in range(first, min(first + _DECODED_AT_ONCE, len(source)))]
+            places = range(first, min(first + _DECODED_AT_ONCE, len(source)))
+            files = [path(i) for i in places]
             labels = source.labels[first : first + len(files)].tolist()
-            found = pool.imap(_size_of, files, chunksize=32)
+            found = pool.imap(size_of, places, chunksize=32)
             seen.update({file: Seen(*one) for file, *one in zip(files, labels, found, strict=True)})
     return seen
 
@@ -165,13 +170,6 @@ def find_broken(source: ImageDataset) -> list[str]:
 def broken_of(seen: SeenFiles) -> list[str]:
     """The paths of the files that could not be decoded, sorted."""
     return sorted(path for path, one in seen.items() if one.size is None)
-
-
-def _size_of(path: str) -> tuple[int, int] | None:
-    try:
-        return decode(path).size
-    except DataError:
-        return None
 
 
 @dataclass(frozen=True)

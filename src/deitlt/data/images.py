@@ -6,12 +6,12 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, BinaryIO, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms.v2 import functional as F
@@ -44,10 +44,14 @@ class ImageDataset(Protocol):
 
 @runtime_checkable
 class HasFiles(Protocol):
-    """A source whose every image is a file."""
+    """A source whose every image is a file, or lies as one would in a larger file."""
 
     def path(self, index: int, /) -> str:
-        """The file of image `index`."""
+        """The file of image `index`, or what it is called instead."""
+        ...
+
+    def open(self, index: int, /) -> BinaryIO:
+        """That file's content."""
         ...
 
 
@@ -114,11 +118,60 @@ class FileImages:
         name = os.fsdecode(self._names[self._borders[index] : self._borders[index + 1]])
         return os.path.join(self.root, name)
 
+    def open(self, index: int) -> BinaryIO:
+        """That file, for reading."""
+        return Path(self.path(index)).open("rb")
+
     def names(self, places: npt.NDArray[np.int64]) -> list[bytes]:
         """The files of many images, as the system encodes them."""
         root, names = os.fsencode(self.root), self._names
         borders = zip(self._borders[places].tolist(), self._borders[places + 1].tolist(), strict=True)
         return [os.path.join(root, names[start:end]) if root else names[start:end] for start, end in borders]
+
+
+class EncodedImages:
+    """Images of any size that another library keeps, decoded when asked for.
+
+    Args:
+        read: place -> what a file of that image would hold; workers get a copy of it.
+        labels: [N] class ids.
+        marks: [N], what tells an image from another one in its place, such as the size of its file.
+        name: of the split; image 7 is called 'NAME[7]'.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int], bytes],
+        labels: Sequence[int] | npt.NDArray[np.integer],
+        marks: Sequence[int] | npt.NDArray[np.integer],
+        name: str,
+    ) -> None:
+        assert len(labels) == len(marks)
+        self.read, self.name, self.marks = read, name, np.asarray(marks, dtype=np.int64)
+        self.labels: Labels = np.asarray(labels, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """The image, converted to RGB.
+
+        Raises:
+            DataError: it cannot be decoded.
+        """
+        return decode(self.path(index), self.read(index))
+
+    def path(self, index: int) -> str:
+        """What image `index` is called."""
+        return f"{self.name}[{index}]"
+
+    def open(self, index: int) -> BinaryIO:
+        """What a file of image `index` would hold."""
+        return io.BytesIO(self.read(index))
+
+    def names(self, places: npt.NDArray[np.int64]) -> list[bytes]:
+        """What tells many images from others."""
+        return [b"%d" % mark for mark in self.marks[places].tolist()]
 
 
 class Subset:
@@ -172,17 +225,22 @@ class Relabelled:
         return {"source": self.source, "places": self.places}  # the labels are quickly made again
 
 
-def decode(path: str) -> Image.Image:
+def decode(path: str, content: bytes | None = None) -> Image.Image:
     """Reads and decodes one image file to RGB.
+
+    Args:
+        path: its name.
+        content: what it holds; None reads it.
 
     Raises:
         DataError: the file is missing, truncated, or no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path if content is None else io.BytesIO(content)) as image:
             return image.convert("RGB")
     except Exception as error:  # each of Pillow's readers has its own ways to fail on a broken file
-        reason = str(error).rstrip(".") or type(error).__name__
+        is_unknown = content is not None and isinstance(error, UnidentifiedImageError)  # which names an object
+        reason = "of no known kind" if is_unknown else str(error).rstrip(".") or type(error).__name__
         raise DataError(
             f"{path} cannot be decoded as an image ({reason}); replace the file, or type "
             "data.on_broken=skip, which counts such files and goes on without them."
@@ -204,12 +262,23 @@ def _paths(source: ImageDataset) -> list[str]:
 
 def path_of(source: ImageDataset) -> Callable[[int], str] | None:
     """What tells the file of a source's image i; None for a source without files."""
-    if isinstance(source, Relabelled):
-        return path_of(source.source)
-    if isinstance(source, Subset):
-        path, indices = path_of(source.source), source.indices
-        return None if path is None else lambda i: path(int(indices[i]))
-    return source.path if isinstance(source, HasFiles) else None
+    whole = whole_of(source)
+    return (lambda i: whole.path(located(source, i)[1])) if isinstance(whole, HasFiles) else None
+
+
+def whole_of(source: ImageDataset) -> ImageDataset:
+    """The source that has the images, of which this one is a part or an order."""
+    while isinstance(source, Subset | Relabelled):
+        source = source.source
+    return source
+
+
+def located(source: ImageDataset, index: int) -> tuple[ImageDataset, int]:
+    """The source that has image `index`, and its place there."""
+    while isinstance(source, Subset | Relabelled):
+        index = int(source.indices[index]) if isinstance(source, Subset) else index
+        source = source.source
+    return source, index
 
 
 def identities(source: ImageDataset, places: npt.NDArray[np.int64]) -> list[bytes]:
@@ -218,7 +287,7 @@ def identities(source: ImageDataset, places: npt.NDArray[np.int64]) -> list[byte
         return identities(source.source, places)
     if isinstance(source, Subset):
         return identities(source.source, source.indices[places])
-    if isinstance(source, FileImages):
+    if isinstance(source, FileImages | EncodedImages):
         return source.names(places)
     if isinstance(source, HasFiles):
         return [os.fsencode(source.path(place)) for place in places.tolist()]
@@ -242,27 +311,32 @@ def levels_of(dataset: ImageDataset, index: int) -> Tensor:
     Raises:
         DataError: its file cannot be read or decoded.
     """
-    path = path_of(dataset)
-    if path is None:
-        return torch.from_numpy(np.array(dataset[index])).permute(2, 0, 1).contiguous()
-    return _decode_levels(path(index), _read(path(index)))
+    source, place = located(dataset, index)
+    if not isinstance(source, HasFiles):
+        return torch.from_numpy(np.array(source[place])).permute(2, 0, 1).contiguous()
+    return _decode_levels(source.path(place), _read(source, place))
 
 
-def decode_crop(path: str, crop: Callable[..., Tensor | Image.Image], image_size: int) -> Tensor:
-    """What a random crop takes of an image file: [3, image_size, image_size] uint8.
+def decode_crop(
+    dataset: ImageDataset, index: int, crop: Callable[..., Tensor | Image.Image], image_size: int
+) -> Tensor:
+    """What a random crop takes of an image: [3, image_size, image_size] uint8.
 
     A random resized crop is drawn before anything is decoded, so that a JPEG of which it takes far more pixels than
     it keeps is decoded at a fraction of its size.
 
     Args:
-        path: the file.
+        dataset: of files.
+        index: the image's.
         crop: a transform of images and tensors; it may draw from the global generators.
         image_size: pixels a side of what it gives.
 
     Raises:
         DataError: the file cannot be read or decoded.
     """
-    content = _read(path)
+    source, place = located(dataset, index)
+    assert isinstance(source, HasFiles), "arrays are streamed whole"
+    path, content = source.path(place), _read(source, place)
     if not isinstance(crop, transforms.RandomResizedCrop):
         return cast(Tensor, crop(_decode_levels(path, content)))
     box = _draw_box(path, content, crop)
@@ -274,12 +348,13 @@ def decode_crop(path: str, crop: Callable[..., Tensor | Image.Image], image_size
     return scaled
 
 
-def _read(path: str) -> bytes:
+def _read(source: HasFiles, index: int) -> bytes:
     try:
-        return Path(path).read_bytes()
+        with source.open(index) as file:
+            return file.read()
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read ({error.strerror}); put it back, or type data.on_broken=skip."
+            f"{source.path(index)} cannot be read ({error.strerror}); put it back, or type data.on_broken=skip."
         ) from error
 
 
@@ -289,7 +364,7 @@ def _draw_box(path: str, content: bytes, crop: transforms.RandomResizedCrop) -> 
         with Image.open(io.BytesIO(content)) as image:
             return Box(*crop.get_params(image, list(crop.scale), list(crop.ratio)))
     except (OSError, ValueError, SyntaxError):
-        decode(path)  # says what is wrong
+        decode(path, content)  # says what is wrong
         raise
 
 
@@ -303,7 +378,7 @@ def _decode_levels(path: str, content: bytes) -> Tensor:
             return cast(Tensor, decode_jpeg(encoded, ImageReadMode.RGB))
         except (ImportError, RuntimeError):
             pass  # Pillow knows more kinds, and names what is broken
-    return cast(Tensor, F.pil_to_tensor(decode(path)))
+    return cast(Tensor, F.pil_to_tensor(decode(path, content)))
 
 
 def _decode_reduced(content: bytes, box: Box, image_size: int, interpolation: transforms.InterpolationMode) -> Tensor:

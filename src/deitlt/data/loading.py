@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from deitlt.data.images import ImageDataset, decode_crop, levels_of, path_of
+from deitlt.data.images import HasFiles, ImageDataset, decode_crop, levels_of, located, path_of
 from deitlt.data.samplers import SampleKey
 from deitlt.errors import ConfigError
 from deitlt.transforms.deferred import DeferredTransform, Images, deferred
@@ -232,9 +232,7 @@ class Crops(TrainingImages):
 
     def of(self, index: int) -> Tensor:
         """Its crop."""
-        path = path_of(self.dataset)
-        assert path is not None, "arrays are streamed whole"
-        return decode_crop(path(index), self.transform, self.image_size)
+        return decode_crop(self.dataset, index, self.transform, self.image_size)
 
 
 class EvaluationImages(Dataset[tuple[Images, int]]):
@@ -335,11 +333,11 @@ def load_cache(dataset: ImageDataset, device: torch.device) -> Tensor:
 
 def _of_one_size(dataset: ImageDataset) -> bool:
     """Whether all image files have the first one's size; only their headers are read."""
-    path = path_of(dataset)
-    assert path is not None
 
     def size(index: int) -> tuple[int, int]:
-        with Image.open(path(index)) as image:
+        source, place = located(dataset, index)
+        assert isinstance(source, HasFiles)
+        with source.open(place) as file, Image.open(file) as image:
             return image.size
 
     first = size(0)

@@ -234,7 +234,7 @@ def _analyse(
     if lost:
         said = f"{model.name}: what is NaN or infinite is left out of {', '.join(lost)}; look at the run's losses."
         _say(said, console, style="yellow")
-    title, place = f"{datamodule.spec.name}, {model.name}", model.folder
+    title, place = f"{datamodule.title}, {model.name}", model.folder
     pictures = draw_analysis(analysis, datamodule.info, rows, place / ANALYSIS_FOLDER, title)
     write_json(place / JSON, analysis)
     write_text(place / CSV, as_csv(analysis))

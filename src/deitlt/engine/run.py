@@ -23,6 +23,7 @@ from deitlt.config.compose import (
     make_absolute,
 )
 from deitlt.config.trust import refuse_strange_targets, trust
+from deitlt.data.datasets import title_of
 from deitlt.engine.build import LAST
 from deitlt.engine.checks import Checked, check_whole
 from deitlt.engine.launch import from_first_rank, is_first, join
@@ -138,8 +139,8 @@ def _announce(run: Run, checked: Checked, console: Console) -> None:
     data, counts = checked.config.data, checked.info.counts
     lines = [
         f"run: {run.folder.path}",
-        f"data: {data.name}, {sum(counts)} training images in {len(counts)} classes, {max(counts)} to {min(counts)} "
-        "a class",
+        f"data: {title_of(data)}, {sum(counts)} training images in {len(counts)} classes, {max(counts)} to "
+        f"{min(counts)} a class",
     ]
     asked, found = data.imbalance_factor, min(counts) / max(counts)
     if asked is not None and not 0.8 < found / asked < 1.25:

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from deitlt.checkpoints import ModelSpec, write_atomically
 from deitlt.data import LongTailDataModule
+from deitlt.data.datasets import title_of
 from deitlt.errors import CheckpointError, ConfigError
 from deitlt.modules import RAW
 from deitlt.reports.class_figures import per_class_accuracy
@@ -214,7 +215,7 @@ def collect(config: DictConfig, info: DataInfo, results: Mapping[str, Plain], ch
     metrics: Plain = {
         "experiment": config.recipe.experiment,
         "method": config.recipe.method,
-        "data": config.data.name,
+        "data": title_of(config.data),
         "imbalance_factor": config.data.imbalance_factor,
         "seed": config.seed,
     }
@@ -241,7 +242,7 @@ def collect_evaluation(spec: ModelSpec, data: LongTailDataModule, results: Mappi
     """The content of metrics.json for one checkpoint that was measured on `data`."""
     accuracy = results[spec.kind]["networks"][RAW]["accuracy"]
     return {
-        "data": data.spec.name,
+        "data": data.title,
         "imbalance_factor": spec.data["imbalance_factor"],
         spec.kind: accuracy["cls"] if spec.kind == "teacher" else accuracy,
         "protocol": "last" if spec.protocol and Path(path).name != "best.ckpt" else spec.protocol,

@@ -296,7 +296,7 @@ def _draw_analysis(
         datamodule: its data.
         reported: the checkpoint of these weights.
     """
-    folder, title = Path(stage.folder) / ANALYSIS_FOLDER, f"{datamodule.spec.name}, {stage.name}"
+    folder, title = Path(stage.folder) / ANALYSIS_FOLDER, f"{datamodule.title}, {stage.name}"
     analysis: dict[str, Any] = {}
     with drawing("analysis"):
         for path in sorted(folder.glob("epoch_*.json")):

@@ -81,11 +81,12 @@ def open_data(config: DictConfig, spec: ModelSpec) -> LongTailDataModule:
     """
     chosen = spec.data if config.get("data") is None else plain(config.data)
     if config.data_root is not None:
-        if "root" not in chosen:
+        place = "path" if chosen["name"] == "hf" else "root"
+        if place not in chosen:
             raise ConfigError(
                 f"data_root={config.data_root}, but the data {chosen['name']} have no folder; leave it out."
             )
-        chosen = chosen | {"root": config.data_root}
+        chosen = chosen | {place: config.data_root}
     datamodule = open_known_data(
         chosen,
         image_size=spec.image_size,
