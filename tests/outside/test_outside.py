@@ -14,6 +14,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sklearn.metrics import accuracy_score, recall_score
+from tests.outside.lightning_script import COUNTS
+
+from deitlt.longtail import frequency_groups
 
 pytestmark = pytest.mark.slow
 
@@ -129,3 +133,24 @@ def test_a_sweep_trains_its_parts_in_each_job(deitlt, tmp_path):
     said = deitlt(*TRAIN, *sweep)
     assert all((tmp_path / job / "metrics.json").exists() for job in "01")
     assert "best:" in said
+
+
+def test_a_lightning_script_of_two_ranks_has_the_recalls_of_scikit_learn(tmp_path):
+    script = Path(__file__).with_name("lightning_script.py")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, script, tmp_path], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert [len(rank["answers"]) for rank in ranks] == [251, 250]
+    assert ranks[0]["found"] == ranks[1]["found"]
+    truth, answers = zip(*(pair for rank in ranks for pair in rank["answers"]), strict=True)
+    recalls = recall_score(truth, answers, average=None)
+    measured = ranks[0]["found"]
+    assert measured["val/balanced"] == pytest.approx(100 * recalls.mean())
+    assert measured["val/macro"] == pytest.approx(recalls.mean())
+    assert measured["val/all"] == pytest.approx(100 * accuracy_score(truth, answers))
+    assert measured["val/all"] > 70
+    for group, classes in frequency_groups(COUNTS).items():
+        assert measured[f"val/{group}"] == pytest.approx(100 * recalls[list(classes)].mean())
