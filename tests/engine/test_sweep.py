@@ -152,6 +152,7 @@ def test_a_users_own_folder_of_configurations_reaches_every_job(script, tmp_path
     assert swept("--config-dir", "mine", "experiment=own", "student.epochs=150,160") == 0
     assert all(words.startswith(f"--config-dir {tmp_path}/mine experiment=own ") for words in script())
     assert len(script()) == 2
+    assert summary(tmp_path)[0]["best"].startswith(f"deitlt train --config-dir {tmp_path}/mine experiment=own student.")
 
 
 def test_a_picture_that_cannot_be_drawn_costs_no_table(script, tmp_path, monkeypatch):

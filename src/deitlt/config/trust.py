@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from deitlt.config.keys import walk
+from deitlt.config.schema import Train
 from deitlt.errors import ConfigError, nearest
 
 # Public names of these modules, one name deep, so that no module's imports can be reached through it. None of them
@@ -147,6 +149,29 @@ def refuse_strange_targets(node: Any, where: str, *, resolved: bool = True) -> N
     children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
     for child in children:
         refuse_strange_targets(child, where, resolved=resolved)
+
+
+def refuse_absent_targets(node: Any) -> None:
+    """Raise ConfigError where a configuration would call what is not there; what the schema names is.
+
+    Args:
+        node: plain dicts, lists and values, with targets that may be called. Modules that others name are imported.
+    """
+    known = {target for key in walk(Train) for part in key.nodes for target in part.targets}
+    for target in _targets(node):
+        module, _, name = target.rpartition(".")
+        if target not in known and not callable(getattr(importlib.import_module(module), name, None)):
+            there = vars(sys.modules[module]).items()
+            public = [found for found, value in there if callable(value) and is_allowed(f"{module}.{found}")]
+            raise ConfigError(f"{target} is not there; {nearest(name, public, f'type another name of {module}.')}")
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping) and "_target_" in node:
+        yield str(node["_target_"])
+    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    for child in children:
+        yield from _targets(child)
 
 
 def advice(target: str, otherwise: str = "remove that line from it") -> str:

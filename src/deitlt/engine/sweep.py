@@ -30,7 +30,8 @@ from rich.console import Console
 
 from deitlt.config import config_dir
 from deitlt.config.checks import check_values, explain, holds_out
-from deitlt.config.compose import SWEEP_JOB, quoted
+from deitlt.config.compose import SWEEP_JOB, plain_content, quoted
+from deitlt.config.trust import refuse_absent_targets, refuse_strange_targets, trust
 from deitlt.engine.objective import accuracies_at, check_objective, logged_as, objective_metric, objective_value
 from deitlt.errors import FAILED, INTERRUPTED, OK, ConfigError, Preempted, TrainingError
 from deitlt.reports.sweep import FINISHED, JOB_FILE, PRUNED, RUNNING, SweepJob, read_job, read_jobs
@@ -57,19 +58,20 @@ def run_sweep(words: list[str], run: Callable[[list[str]], int]) -> int:
     """
     folder, direction = check_sweep(words)
     flags, overrides = _sorted(words)
+    places = _places(flags)
     again = f"type the same command with paths.sweep_dir={quote(str(folder))} to go on"
     try:
         code = run([*flags, *overrides, f"hydra.sweep.dir={quoted(folder)}"])  # as Hydra's parser wants them
     except (KeyboardInterrupt, Preempted):
-        conclude_sweep(folder, direction, Console())
+        conclude_sweep(folder, direction, places, Console())
         sys.stderr.write(f"deitlt: stopped; {again}\n")
         raise
     except Exception as error:
         if type(error).__name__ not in LOST_WORKER:
             raise
-        conclude_sweep(folder, direction, Console())
+        conclude_sweep(folder, direction, places, Console())
         raise TrainingError(f"A worker of the launcher was killed ({type(error).__name__}); {again}.") from error
-    return max(int(code), conclude_sweep(folder, direction, Console()))
+    return max(int(code), conclude_sweep(folder, direction, places, Console()))
 
 
 def check_sweep(words: list[str]) -> tuple[Path, str]:
@@ -79,21 +81,22 @@ def check_sweep(words: list[str]) -> tuple[Path, str]:
         The sweep's folder, and which of two values is better: maximize | minimize.
 
     Raises:
-        ConfigError: an unknown key, choice or value; a search that would choose by the test set.
+        ConfigError: an unknown key, choice or value; a part that is not there or may not be called; a search that would
+            choose by the test set.
     """
     flags, overrides = _sorted(words)
-    places = [Path(place).absolute() for flag, place in pairwise(flags) if flag == "--config-dir"]
+    places = _places(flags)
     searched = [f"hydra.searchpath=[{','.join(quoted(f'file://{place}') for place in places)}]"] if places else []
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return _check(overrides, searched)
+            return _check(overrides, searched, places)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error, "train", overrides)) from error
     finally:
         HydraConfig.instance().cfg = None
 
 
-def _check(overrides: list[str], searched: list[str]) -> tuple[Path, str]:
+def _check(overrides: list[str], searched: list[str], places: list[str]) -> tuple[Path, str]:
     parser = OverridesParser.create()
     parsed = parser.parse_overrides(overrides)
     fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
@@ -104,8 +107,8 @@ def _check(overrides: list[str], searched: list[str]) -> tuple[Path, str]:
     first = {key: words[0] for key, words in values.items()}
     for key, words in values.items():
         for word in words[1:]:
-            _check_job([*(value for name, value in first.items() if name != key), word, *searched])
-    job, config = _check_job([*first.values(), *searched])
+            _check_job([*(value for name, value in first.items() if name != key), word, *searched], places)
+    job, config = _check_job([*first.values(), *searched], places)
     check_objective(config)
     searches = "optuna" in str(job.hydra.sweeper._target_)
     if searches and find_spec("optuna") is None:
@@ -118,7 +121,7 @@ def _check(overrides: list[str], searched: list[str]) -> tuple[Path, str]:
     return Path(str(job.hydra.sweep.dir)).expanduser().absolute(), str(config.objective.direction)
 
 
-def _check_job(overrides: list[str]) -> tuple[DictConfig, DictConfig]:
+def _check_job(overrides: list[str], places: list[str]) -> tuple[DictConfig, DictConfig]:
     """One job's whole configuration, and that without Hydra's part, once its values were checked."""
     job = compose("train", overrides=overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(job)
@@ -126,7 +129,16 @@ def _check_job(overrides: list[str]) -> tuple[DictConfig, DictConfig]:
     OmegaConf.set_struct(config, False)
     config.pop("hydra")
     check_values(config, "train")
+    trust(config.trust, places)
+    content = plain_content(config)
+    refuse_strange_targets(content, "The configuration", resolved=False)
+    refuse_absent_targets(content)
     return job, config
+
+
+def _places(flags: list[str]) -> list[str]:
+    """The user's own folders of configurations."""
+    return [str(Path(place).absolute()) for flag, place in pairwise(flags) if flag == "--config-dir"]
 
 
 def _values(override: Override) -> Iterator[str]:
@@ -282,13 +294,21 @@ def _write(job: SweepJob) -> None:
     temporary.replace(folder / JOB_FILE)
 
 
-def best_command(job: SweepJob) -> str:
-    """What to type to train a job again, on its own."""
-    return join(["deitlt", "train", *(word for word in job.overrides if not word.startswith(("sweep.", "objective.")))])
+def best_command(job: SweepJob, places: Sequence[str] = ()) -> str:
+    """What to type to train a job again, on its own, with the user's own folders of configurations."""
+    flags = [word for place in places for word in ("--config-dir", place)]
+    words = [word for word in job.overrides if not word.startswith(("sweep.", "objective."))]
+    return join(["deitlt", "train", *flags, *words])
 
 
-def conclude_sweep(folder: Path, direction: str, console: Console) -> int:
+def conclude_sweep(folder: Path, direction: str, places: Sequence[str], console: Console) -> int:
     """Print the table of all jobs that lie in a sweep's folder, and write it and its picture there.
+
+    Args:
+        folder: the sweep's.
+        direction: which of two values is better: maximize | minimize.
+        places: the user's own folders of configurations, for the command.
+        console: where it is printed.
 
     Returns:
         The exit code: 0, or 1 where a job failed or is not done, or none has a value. Nothing is written where no
@@ -301,7 +321,7 @@ def conclude_sweep(folder: Path, direction: str, console: Console) -> int:
     if not jobs:
         return OK
     best = best_job(jobs, direction)
-    command = None if best is None else best_command(best)
+    command = None if best is None else best_command(best, places)
     plain = [job.as_plain() for job in ranked(jobs, direction)]
     content = json.dumps({"direction": direction, "best": command, "jobs": plain}, indent=2)
     texts = {
