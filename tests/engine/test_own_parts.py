@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ from functools import partial
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 from torch.nn import functional as F
 
@@ -88,6 +91,37 @@ class Note(L.Callback):
         print(f"note: {trainer.world_size} {type(module).__name__}")
 
 
+class Rows(Logger):
+    def __init__(self, save_dir, file="rows.txt"):
+        super().__init__()
+        self.file = os.path.join(save_dir, file)
+
+    name = version = property(lambda self: "rows")
+
+    def log_hyperparams(self, *args, **kwargs):
+        pass
+
+    @rank_zero_only
+    def log_metrics(self, metrics, step=None):
+        self._write("metrics", metrics["epoch"], *metrics)
+
+    def add_summary(self, values):
+        self._write("summary", *values)
+
+    def add_pictures(self, pictures):
+        self._write("pictures", *pictures)
+
+    def add_table(self, name, rows):
+        self._write("table", name)
+
+    def finish(self, exit_code):
+        self._write("end", exit_code)
+
+    def _write(self, *words):
+        with open(self.file, "a") as file:
+            print(*words, file=file)
+
+
 def transform(image_size, normalisation, **options):
     return weak_transform(image_size, normalisation, **options)
 
@@ -130,9 +164,17 @@ PARTS = {
     "method": "teacher.module._target_=ownparts.Method",
     "callback": NOTE.format("teacher"),
     "data set": "data.name=mine",
+    "logger": "+logger.rows._target_=ownparts.Rows",
     "trainer flag": "+trainer.limit_train_batches=2",
 }
-ALL = ("teacher/model=small", "student/model=two", "teacher/loss=focal", "student/loss=focal", NOTE.format("student"))
+ALL = (
+    "teacher/model=small",
+    "student/model=two",
+    "teacher/loss=focal",
+    "student/loss=focal",
+    NOTE.format("student"),
+    PARTS["logger"],
+)
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +224,25 @@ def test_a_part_of_ones_own_trains_resumes_and_is_evaluated(words, typed, tiny, 
     assert json.loads((run / "metrics.json").read_text())["teacher"] == found
     assert main(["evaluate", *typed, f"checkpoint={run}", "stage=teacher", f"paths.output_dir={tmp_path}/e"]) == 0
     assert json.loads((tmp_path / "e" / "metrics.json").read_text())["teacher"]["all"] == pytest.approx(found["all"])
+
+
+def test_a_logger_of_ones_own_gets_each_epoch_and_what_it_has_room_for(typed, tiny, tmp_path, capfd):
+    run, rows = tmp_path / "run", "teacher/rows.txt"
+    words = (*typed, *tiny, "stages=[teacher]", PARTS["logger"], "logger.rows.file=", f"paths.output_dir={run}")
+    assert main(["train", *words]) == 2
+    assert "did you mean" not in (said := capfd.readouterr().err)
+    assert main(["train", *(word.replace("logger.rows.file=", "+logger.rows.file=rows.txt") for word in words)]) == 0, (
+        said
+    )
+    lines = [line.split() for line in (run / rows).read_text().splitlines()]
+    assert [line[0] for line in lines] == ["pictures", *["metrics"] * 3, "summary", "table", "table", "pictures", "end"]
+    assert [line[1] for line in lines[1:4]] == ["0", "1", "2"]
+    assert {"train/loss", "speed/epoch_seconds"} <= set(lines[1])
+    assert (lines[0][1:], lines[5][1:], lines[-1][1:]) == (["pictures/views"], ["per_class"], ["0"])
+    interrupted(run, "teacher")
+    assert main(["train", *typed, f"resume={run}"]) == 0
+    again = [line.split() for line in (run / rows).read_text().splitlines()[len(lines) :]]
+    assert [line[1] for line in again if line[0] == "metrics"] == ["2"]  # the test, all else was done
 
 
 def test_own_networks_go_through_every_verb(typed, tiny, tmp_path, capfd):
@@ -235,6 +296,26 @@ def test_what_cannot_be_called_or_fit_together_is_said_before_anything_trains(wo
     sentence = complain("train", *typed, *tiny, *words.split())
     for part in said:
         assert part in sentence
+
+
+@pytest.mark.parametrize("words", [words for words in WRONG if "_target_" in words and ".evaluation." not in words])
+def test_a_sweep_looks_for_what_its_jobs_may_not_call_before_the_first(words, typed, tiny, complain):
+    key, _, wrong = words.partition("=")
+    sentence = complain("train", "-m", *typed, *tiny, f"{key}=ownparts.Method,{wrong}", output=None)
+    for part in WRONG[words]:
+        assert part in sentence
+
+
+@pytest.mark.parametrize("how", [(), ("-m", "seed=0,1")], ids=["run", "sweep"])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("student.loss._target_=deitlt.losses.X", "deitlt.losses.X is not there; type another name of deitlt.losses."),
+        ("+student.callbacks.x._target_=lightning.pytorch.callbacks.Tmer", "did you mean 'Timer'?"),
+    ],
+)
+def test_a_part_that_a_library_has_not_is_said_before_anything_trains(words, said, how, tiny, complain):
+    assert said in complain("train", *how, *tiny, words, output=None if how else "run")
 
 
 @pytest.mark.parametrize(
@@ -389,10 +470,11 @@ def test_the_pages_module_and_words_train(tmp_path, tiny, capfd, monkeypatch):
         (tmp_path / "my" / file).write_text("\n".join(re.findall(r"`([^`]+)`", lines)))
         chosen.append(file.removesuffix(".yaml")[::-1].replace("/", "=", 1)[::-1])
     typed = re.findall(r"^deitlt train \.\.\. (\S+)$", page, re.MULTILINE)
-    assert (len(chosen), len(typed)) == (5, 5)
+    assert (len(chosen), len(typed)) == (6, 5)
     words = (*tiny, *chosen, *typed, "trust=[mymodule]", f"paths.output_dir={tmp_path}/run")
     assert main(["train", "--config-dir", str(tmp_path / "my"), *words]) == 0, capfd.readouterr()
     assert "training begins" in capfd.readouterr().out
+    assert len((tmp_path / "run" / "student" / "lines.txt").read_text().splitlines()) == 4
     trust_module.trust([])
 
 
@@ -405,5 +487,11 @@ def test_own_parts_reach_the_ranks_the_workers_and_the_jobs(how, typed, tiny, tm
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert done.returncode == 0, done.stderr
     assert f"note: {1 if '-m' in how else 2} StudentModule" in done.stdout
+    if "-m" in how:
+        (best,) = (line for line in done.stdout.splitlines() if line.startswith("best: "))
+        assert {"--config-dir", typed[1], "trust=[ownparts]", PARTS["logger"]} <= set(shlex.split(best))
     runs = [Path(place.partition("=")[2]) / job for job in (("0", "1") if "-m" in how else (".",))]
     assert all((run / "metrics.json").exists() for run in runs)
+    for run in runs:
+        rows = [line.split() for line in (run / "student" / "rows.txt").read_text().splitlines()]
+        assert [line[1] for line in rows if line[0] == "metrics"] == ["0", "1", "2", "3"]

@@ -8,7 +8,7 @@ from wandb_records import records
 
 from deitlt.checkpoints import find_checkpoint
 from deitlt.errors import CheckpointError
-from deitlt.tracking import StageNames, artifacts, fetch_checkpoint, finish, use_checkpoint, wandb_logger
+from deitlt.tracking import StageNames, artifacts, fetch_checkpoint, use_checkpoint, wandb_logger
 from deitlt.tracking.artifacts import ArtifactRecord, artifact_name, file_digest, log_checkpoint, read_record
 
 pytestmark = pytest.mark.usefixtures("own_wandb")
@@ -36,7 +36,7 @@ def logged(tmp_path):
         logger = wandb_logger(StageNames("student", tmp_path / "student", "g"), {}, options, tmp_path / "out")
         act(logger)
         config = dict(logger.experiment.config)
-        finish(logger)
+        logger.finish(0)
         wandb.teardown()
         kept = [record for path in tmp_path.glob("out/**/*.wandb") for record in records(path)]
         return [record.artifact for record in kept if record.WhichOneof("record_type") == "artifact"], config

@@ -12,14 +12,13 @@ from deitlt.errors import ConfigError
 from deitlt.tracking import (
     StageNames,
     failures,
-    finish,
     log_pictures,
     settle_mode,
     stage_loggers,
-    upload_hint,
     wandb_logger,
 )
 from deitlt.tracking import wandb as tracking_wandb
+from deitlt.tracking.wandb import upload_hint
 
 OPTIONS = {"project": "deitlt", "entity": None, "tags": ["digits"], "mode": "offline"}
 
@@ -32,7 +31,7 @@ def begin(folder, mode="offline"):
 
 def end(logger):
     """Finish the run, and W&B's service too: only then is the whole file on the disk."""
-    finish(logger)
+    logger.finish(0)
     wandb.teardown()
 
 
@@ -46,10 +45,10 @@ def test_a_sweeps_job_has_the_sweeps_name_before_its_own(folder, group, run):
 
 def test_without_wandb_a_stage_has_its_csv_file_and_a_resumed_one_its_earlier_rows(tmp_path):
     names = StageNames("student", tmp_path / "run" / "student", "run")
-    (csv,) = stage_loggers(names, {}, None, None)
+    (csv,) = stage_loggers(names, {}, {}, None)
     for step in range(4):
         csv.log_metrics({"epoch": step, "loss": step}, step=step)
-    (again,) = stage_loggers(names, {}, None, 2)
+    (again,) = stage_loggers(names, {}, {}, 2)
     assert again.path.read_text() == "epoch,step,loss\n0,0,0\n1,1,1\n2,2,2\n"
 
 
@@ -75,7 +74,7 @@ def test_a_resumed_stage_goes_on_with_its_run_offline_too(tmp_path):
     names = StageNames("student", tmp_path / "run" / "student", "run")
     names.folder.mkdir(parents=True)
     for epoch in range(2):
-        _, logger = stage_loggers(names, {}, OPTIONS, None)
+        _, logger = stage_loggers(names, {}, {"wandb": OPTIONS}, None)
         logger.log_metrics({"epoch": epoch, "train/loss": 2.0}, step=epoch)
         end(logger)
         (tmp_path / "run" / "wandb").rename(tmp_path / f"kept{epoch}")
@@ -97,7 +96,7 @@ def test_a_run_that_was_left_open_is_finished_before_the_next_begins(tmp_path):
 def test_a_failing_wandb_is_warned_about_once(tmp_path, caplog):
     logger = begin(tmp_path)
     for _ in range(2):
-        log_pictures(logger, {"pictures/views": tmp_path / "missing.png"})
+        log_pictures([logger], {"pictures/views": tmp_path / "missing.png"})
     end(logger)
     for _ in range(2):
         logger.log_metrics({"epoch": 0, "a": 1.0}, step=0)

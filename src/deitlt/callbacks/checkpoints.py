@@ -8,14 +8,15 @@ import lightning as L
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from deitlt.tracking import AppendingCSVLogger
+from deitlt.tracking import TAKES_TWICE
 
 
 class LastCheckpoint(ModelCheckpoint):
     """Lightning's `ModelCheckpoint`, but what an epoch logged is in metrics.csv before its checkpoint is written.
 
     Lightning logs an epoch after it has saved it; a process that is killed between the two would lose the row, for a
-    resumed run begins with the next epoch. Lightning's own writing of the row follows, and changes nothing of it.
+    resumed run begins with the next epoch. Lightning's own writing of the row follows, and changes nothing of it; so it
+    is in TensorBoard and MLflow.
     """
 
     _known: Mapping[str, Tensor] = MappingProxyType({})
@@ -27,9 +28,9 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the row, then the checkpoint."""
         found = trainer.callback_metrics  # on every rank: some are means over all of them
-        row = {name: value for name, value in found.items() if self._known.get(name) is not value}
+        row = {name: value.item() for name, value in found.items() if self._known.get(name) is not value}
         for logger in trainer.loggers:
-            if isinstance(logger, AppendingCSVLogger):
+            if isinstance(logger, TAKES_TWICE):
                 logger.log_metrics({**row, "epoch": trainer.current_epoch}, trainer.global_step - 1)
         super().on_train_epoch_end(trainer, pl_module)
 

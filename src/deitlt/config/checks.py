@@ -3,6 +3,7 @@ sentence that says what to type, and so are Hydra's and OmegaConf's complaints, 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -16,12 +17,14 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from deitlt.config import Content, config_dir, merged
 from deitlt.config.compose import follows, plain_content
 from deitlt.config.keys import Key, Node, keys_of, walk
-from deitlt.config.reference import choice_with, groups_of
+from deitlt.config.reference import choice_with, choices_of, groups_of
 from deitlt.config.schema import RENAMED, Student, Teacher, Train
 from deitlt.config.trust import plugin_folders
 from deitlt.config.verbs import SCHEMAS
 from deitlt.errors import ConfigError, UserError, nearest, sentence
 
+# Logger -> packages that it needs. MLflow keeps a run's own database by the two others.
+LOGGERS = {"tensorboard": ("tensorboard",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
 PLUGINS = ("hydra/sweeper", "hydra/launcher")  # groups of choices that come with packages of their own
 
 
@@ -121,6 +124,7 @@ def check_values(run: DictConfig, config_name: str) -> None:
         node = _extended(name, content)
         check_node(node, Student if "distillation" in node else Teacher, f"{name}.")
     check_targets(run)
+    refuse_missing_loggers(content)
     for name in ("teacher", "student", *own):
         _check_rates(name, _extended(name, content) if name in own else content.get(name))
     _refuse_unused(run)
@@ -255,6 +259,17 @@ def check_targets(run: DictConfig) -> None:
         )
 
 
+def refuse_missing_loggers(content: Content) -> None:
+    """Raise ConfigError for a logger that is chosen and not installed."""
+    chosen = content.get("logger") or {}
+    for name, packages in LOGGERS.items():
+        missing = [package for package in packages if find_spec(package) is None]
+        if missing and chosen.get(name) is not None:
+            raise ConfigError(
+                f"logger={name} needs {missing[0]}, which is not installed; type pip install 'deitlt[{name}]'."
+            )
+
+
 def _check_rates(name: str, node: Any) -> None:
     """Raise ConfigError where a stage's learning rate would rise while its schedule lets it fall."""
     found = OmegaConf.create(node or {})
@@ -319,7 +334,10 @@ def _unknown_choice(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if group in PLUGINS and not any(name in option for option in error.options or []):
         return f"{group}={name} is not installed; type pip install 'deitlt[sweep]'."
-    options = [option for option in error.options or [] if option != "base"]
+    found = error.options or [
+        choice.name for choice in choices_of(group, plugin_folders()) if group
+    ]  # Hydra has none of a list's
+    options = [option for option in found if option != "base"]
     if not options:
         return f"{error.missing_cfg_file} is no configuration; see deitlt --help."
     return f"{group}={name} is no choice; {nearest(name, options)}"

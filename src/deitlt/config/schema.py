@@ -145,10 +145,25 @@ class WandB(Node):
     )
 
 
-class Logger(Node):
-    """Where numbers go."""
+class TensorBoard(Node):
+    """TensorBoard."""
 
-    wandb: WandB | None = key("Weights & Biases; null: none")
+
+class MLflow(Node):
+    """MLflow."""
+
+    experiment: str = key("MLflow experiment")
+    tracking_uri: str | None = key(
+        "MLflow server or database; null: MLFLOW_TRACKING_URI, or without one a database in the run's folder"
+    )
+
+
+class Logger(Node, is_open=True):
+    """Where numbers go; every other key is a logger of your own: a name and a node with a _target_."""
+
+    wandb: WandB | None = key("Weights & Biases; null: none", optional=True)
+    tensorboard: TensorBoard | None = key("TensorBoard; null: none", optional=True)
+    mlflow: MLflow | None = key("MLflow; null: none", optional=True)
 
 
 class Drw(Node):
@@ -312,7 +327,7 @@ class Train(Node):
 
     data: Data = key("which images, and how long their tail is")
     trainer: Trainer = key("on what it runs")
-    logger: Logger = key("where numbers go; the CSV files are written whatever is chosen")
+    logger: Logger = key("where numbers go, several as [wandb,tensorboard]; the CSV files are written in any case")
     teacher: Teacher = key("the CNN that teaches")
     student: Student = key("the transformer that learns")
     stages: list[str] = key("what is trained, in this order", choices=STAGES)

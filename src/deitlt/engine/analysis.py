@@ -30,7 +30,7 @@ from deitlt.analysis import (
     training_sharpness,
 )
 from deitlt.callbacks import AnalysisWhileTraining
-from deitlt.checkpoints import TrainedNetwork, find_checkpoint
+from deitlt.checkpoints import TrainedNetwork, find_checkpoint, read_checkpoint
 from deitlt.config.trust import refuse_strange_targets
 from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import choose_evenly
@@ -47,14 +47,15 @@ from deitlt.reports.image_figures import RolloutExample
 from deitlt.reports.runs import Sample
 from deitlt.reports.tables import analysis_lines, analysis_table, terminal
 from deitlt.tracking import (
+    Begin,
     StageNames,
-    finish,
+    finished,
+    hints,
     log_pictures,
     log_summary,
+    open_loggers,
     pictures_in,
     settle_mode,
-    upload_hint,
-    wandb_logger,
 )
 
 Plain = dict[str, Any]
@@ -153,9 +154,9 @@ def analyse_run(config: DictConfig) -> None:
         if ALL in given and model.trained.spec.kind == "student":
             _say_what_is_left_out(model, console)
         _analyse(replace(model, trained=model.trained.in_order_of(datamodule.info)), datamodule, parts, config, console)
-    if config.logger.wandb is not None:
-        for folder in dict.fromkeys(model.run for model in models):
-            _say(upload_hint(folder), console)
+    for folder in dict.fromkeys(model.run for model in models):
+        for hint in hints(config.logger, folder):
+            _say(hint, console)
 
 
 def find_models(config: DictConfig) -> list[Model]:
@@ -248,8 +249,8 @@ def _analyse(
     seconds = ", ".join(f"{part} {value:.1f}" for part, value in analysis["seconds"].items())
     _say(f"seconds: {seconds or 'none'}", console)
     _say(f"more: {place / JSON}, {place / CSV}, {len(pictures)} pictures in {place / ANALYSIS_FOLDER}", console)
-    if config.logger.wandb is not None:
-        _log(analysis, model, plain(config.logger.wandb))
+    if any(node is not None for node in config.logger.values()):
+        _log(analysis, model, plain(config.logger))
 
 
 def _measure(model: Model, datamodule: LongTailDataModule, parts: Collection[str], config: DictConfig) -> Plain:
@@ -315,8 +316,10 @@ def _log(analysis: Plain, model: Model, options: Plain) -> None:
     """
     stage = model.stage
     names = StageNames(model.name, model.trained.path.parent, "analysis" if stage is None else stage.group)
-    settled = {**options, "mode": settle_mode(options["mode"])}
-    logger = wandb_logger(names, {} if stage is None else stage.run, settled, model.run)
-    log_summary(logger, {f"final/{name}": value for name, value in scalars(analysis).items()})
-    log_pictures(logger, pictures_in(model.folder / ANALYSIS_FOLDER, "pictures/analysis"))
-    finish(logger)
+    begin = Begin() if stage is None else Begin(read_checkpoint(model.trained.path)["global_step"])
+    if (wandb := options.get("wandb")) is not None:
+        options = {**options, "wandb": {**wandb, "mode": settle_mode(wandb["mode"])}}
+    loggers = open_loggers(names, {} if stage is None else stage.run, options, model.run, begin)
+    with finished(loggers):
+        log_summary(loggers, {f"final/{name}": value for name, value in scalars(analysis).items()})
+        log_pictures(loggers, pictures_in(model.folder / ANALYSIS_FOLDER, "pictures/analysis"))

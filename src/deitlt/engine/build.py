@@ -52,6 +52,7 @@ from deitlt.types import DataInfo, Normalisation
 
 make = partial(instantiate, _convert_="all")  # plain lists and dicts, nothing of OmegaConf, in what is made
 LAST, BEST = "last.ckpt", "best.ckpt"
+LOGGERS = ("wandb", "tensorboard", "mlflow")  # ours; every other key of the node `logger` is one of the user's own
 # The keys of the node `trainer` that we read ourselves; every other one is Lightning's Trainer's own.
 OWN_KEYS = (
     "accelerator",
@@ -297,6 +298,41 @@ def build_callbacks(stage: StageConfig, info: DataInfo, console: Console) -> lis
     callbacks.append(Preemption(folder / LAST, grace, stage.checkpoint_every))
     callbacks += [make(node) for node in (recipe.get("callbacks") or {}).values()]
     return [*callbacks, *_checkpoints(stage, folder)]
+
+
+def build_loggers(stage: StageConfig) -> list[Logger]:
+    """The loggers of the user's own."""
+    loggers = [make(node) for node in own_loggers(stage)]
+    for logger in loggers:
+        _refuse_no_logger(isinstance(logger, Logger), type(logger).__name__)
+    return loggers
+
+
+def own_loggers(stage: StageConfig) -> list[dict[str, Any]]:
+    """What `build_loggers` makes; one that asks for a `save_dir` and was given none gets the stage's folder.
+
+    Raises:
+        ConfigError: for a node that is none, or a class that is no logger.
+        TypeError: it takes other arguments.
+    """
+    nodes = []
+    for name, node in stage.logger.items():
+        if name in LOGGERS or node is None:
+            continue
+        target = node.get("_target_") if isinstance(node, Mapping) else None
+        if target is None:
+            raise ConfigError(f"logger.{name} is no logger; {nearest(name, LOGGERS, 'give it a _target_.')}")
+        kind = get_object(target)
+        _refuse_no_logger(not isinstance(kind, type) or issubclass(kind, Logger), target)
+        place = {"save_dir": stage.folder} if "save_dir" in signature(kind).parameters else {}
+        nodes.append({**place, **node})
+        signature(kind).bind(**{key: value for key, value in nodes[-1].items() if key not in ("_target_", "_partial_")})
+    return nodes
+
+
+def _refuse_no_logger(is_one: bool, what: str) -> None:
+    if not is_one:
+        raise ConfigError(f"{what} is no logger; name a subclass of lightning.pytorch.loggers.Logger.")
 
 
 def build_trainer(stage: StageConfig, callbacks: list[L.Callback], loggers: list[Logger], watches: bool) -> L.Trainer:

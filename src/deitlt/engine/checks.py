@@ -24,8 +24,9 @@ from deitlt.checkpoints import (
     refuse_changed,
 )
 from deitlt.checkpoints.spec import TARGETS
-from deitlt.config.checks import holds_out
-from deitlt.config.compose import difference
+from deitlt.config.checks import holds_out, refuse_missing_loggers
+from deitlt.config.compose import difference, plain_content
+from deitlt.config.trust import refuse_absent_targets
 from deitlt.data import LongTailDataModule
 from deitlt.data.datasets import get_dataset
 from deitlt.data.file_checks import SeenFiles, broken_of
@@ -37,6 +38,7 @@ from deitlt.engine.build import (
     build_trainer,
     crop_share,
     initialise_student,
+    own_loggers,
 )
 from deitlt.engine.logs import without_chatter
 from deitlt.engine.objective import check_objective
@@ -135,8 +137,12 @@ def check_run(config: DictConfig) -> None:
     """Check what concerns the run as a whole.
 
     Raises:
-        ConfigError: for an unknown stage, or a student whose teacher comes from nowhere.
+        ConfigError: for a part that is not there, a logger that is not installed, an unknown stage, or a student whose
+            teacher comes from nowhere.
     """
+    content = plain_content(config)
+    refuse_absent_targets({name: node for name, node in content.items() if name != "recipe"})  # which has words
+    refuse_missing_loggers(content)
     stages, known = list(config.stages), stage_names(config)
     for name in stages:
         if name not in known:
@@ -234,7 +240,7 @@ def _cpu_hours(stage: StageConfig, network: nn.Module, images: int) -> float:
 
 def _with_mode(stages: list[StageConfig]) -> list[StageConfig]:
     """The stages with W&B's mode found out, once for all of them; raises ConfigError where it is none."""
-    if (options := stages[0].logger["wandb"]) is None:
+    if (options := stages[0].logger.get("wandb")) is None:
         return stages
     mode = settle_mode(options["mode"])
     return [replace(stage, logger={**stage.logger, "wandb": {**options, "mode": mode}}) for stage in stages]
@@ -303,6 +309,7 @@ def _build_all(stage: StageConfig, info: DataInfo) -> nn.Module:
         initialise_student(stage, module, datamodule)
     module.configure_optimizers()
     _try_own(stage, module)
+    own_loggers(stage)  # not made: one may begin to record at once
     build_trainer(stage, build_callbacks(stage, info, Console(quiet=True)), [], watches=False)
     return module.network
 

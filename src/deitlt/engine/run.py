@@ -32,7 +32,7 @@ from deitlt.engine.run_folder import AUTO, PRUNED, RunFolder, collect, is_dated,
 from deitlt.engine.stage import run_stage
 from deitlt.engine.stage_config import STAGE_FILE, Plain, StageConfig, plain, with_teacher
 from deitlt.errors import CheckpointError, ConfigError
-from deitlt.tracking import WANDB, fetch_checkpoint
+from deitlt.tracking import SERVER, WANDB, fetch_checkpoint, hints
 
 RESUME_KEYS = ("resume", "trust", "data.root", "teacher.checkpoint")  # that may be typed for a run that goes on
 _NAMED = 10  # broken files; of more, the run's configuration has the names
@@ -116,11 +116,8 @@ class Run:
         metrics = collect(config, checked.info, results, [*self.changed, *checked.changed])
         write_results(metrics, results, folder)
         show(metrics, folder, console)
-        if config.logger.wandb is not None:
-            from deitlt.tracking.wandb import upload_hint  # W&B is imported only where it is used
-
-            if hint := upload_hint(folder.path):
-                console.out(hint, highlight=False)
+        for hint in hints(config.logger, folder.path):
+            console.out(hint, highlight=False)
         if config.get("report", True):  # older runs have no such key
             write_run_report(folder, console)
 
@@ -222,7 +219,18 @@ def _resumed(config: DictConfig, folder: RunFolder) -> Run:
             f"resume={folder.path}."
         )
     refuse_strange_targets(content | {"recipe": None}, str(folder.config))  # of words, which may be any
+    _refuse_strange_server(content, folder)
     return Run(folder, content, content["recipe"]["differences"])  # what was looked at, and no interpolation
+
+
+def _refuse_strange_server(content: Plain, folder: RunFolder) -> None:
+    """Raise ConfigError where a run's folder names a server of MLflow's, which would get the user's password for it."""
+    server = (content["logger"].get("mlflow") or {}).get("tracking_uri")
+    if server and not str(server).startswith("sqlite:") and server != os.environ.get(SERVER):
+        raise ConfigError(
+            f"{folder.config} would log to {server}, and was refused; type {SERVER}={server} before deitlt where that "
+            "is a server of yours."
+        )
 
 
 def _move_data(data: Plain, root: Path) -> None:

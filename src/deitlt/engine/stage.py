@@ -26,6 +26,7 @@ from deitlt.engine.build import (
     LAST,
     build_callbacks,
     build_data,
+    build_loggers,
     build_module,
     build_spec,
     build_teacher,
@@ -48,7 +49,7 @@ from deitlt.tracking import (
     drawing,
     finished,
     first_line,
-    forgiving,
+    holds_more,
     log_checkpoints,
     log_findings,
     log_pictures,
@@ -203,27 +204,33 @@ def _cost(stage: StageConfig, module: ClassifierModule) -> dict[str, Any]:
 
 
 def _names(stage: StageConfig) -> StageNames:
-    """How a stage is called in W&B."""
+    """How a stage is called."""
     return StageNames(stage.name, Path(stage.folder), stage.group)
 
 
 def _loggers(stage: StageConfig, last: Path) -> list[Logger]:
     """The stage's loggers, ready to go on after its last checkpoint, if there is one."""
     step = read_checkpoint(last)["global_step"] if last.exists() else None
-    return stage_loggers(_names(stage), stage.run, stage.logger["wandb"], step)
+    return [*stage_loggers(_names(stage), stage.run, stage.logger, step), *build_loggers(stage)]
 
 
 @rank_zero_only
 def _log_beginning(stage: StageConfig, loggers: Sequence[Logger]) -> None:
-    """Give W&B what is known before training: sample images, and which artifact teaches; at a resume once more.
+    """Log what is known before training: sample images, and which of W&B's artifacts teaches; at a resume once more.
 
     Nothing random of training's is drawn.
     """
     for logger in wandb_runs(loggers):
-        if stage.teacher is not None and stage.logger["wandb"].get("artifacts", True):
+        if stage.teacher is not None and _keeps_checkpoints(stage):
             use_checkpoint(logger, Path(stage.teacher))
-        with forgiving("sample views"), torch.random.fork_rng():
-            log_pictures(logger, {"pictures/views": draw_views(stage, Path(stage.folder) / "views.png")})
+    if holds_more(loggers):
+        with drawing("views"), torch.random.fork_rng():
+            log_pictures(loggers, {"pictures/views": draw_views(stage, Path(stage.folder) / "views.png")})
+
+
+def _keeps_checkpoints(stage: StageConfig) -> bool:
+    """Whether the stage's W&B run gets its checkpoints as artifacts."""
+    return bool((stage.logger.get("wandb") or {}).get("artifacts", True))
 
 
 def _log_result(
@@ -233,7 +240,7 @@ def _log_result(
     datamodule: LongTailDataModule,
     reported: Path,
 ) -> None:
-    """Give W&B what the stage found: its summary, tables and pictures by class, and its checkpoints.
+    """Log what the stage found: its summary, tables and pictures by class, and in W&B its checkpoints.
 
     What fails of it is warned about: the stage is finished.
 
@@ -244,21 +251,21 @@ def _log_result(
         datamodule: its data.
         reported: the checkpoint that was tested.
     """
-    for logger in wandb_runs(loggers):
+    if holds_more(loggers):
         pictures = {f"pictures/{path.stem}": path for path in _draw_classes(stage, module)}
         in_folder = pictures_in(Path(stage.folder) / ANALYSIS_FOLDER, "pictures/analysis")
-        log_findings(logger, module, datamodule.info, pictures | in_folder)
-        if stage.logger["wandb"].get("artifacts", True):
-            experiment = (stage.run.get("recipe") or {}).get("experiment") or stage.data["name"]
-            metadata = {
-                "stage": stage.name,
-                "protocol": stage.protocol,
-                "seed": stage.seed,
-                "data": stage.data["name"],
-                "imbalance_factor": stage.data["imbalance_factor"],
-                "accuracy": module.results["test"][RAW].accuracy,
-            }
-            log_checkpoints(logger, _names(stage), str(experiment), reported, metadata)
+        log_findings(loggers, module, datamodule.info, pictures | in_folder)
+    for logger in wandb_runs(loggers) if _keeps_checkpoints(stage) else ():
+        experiment = (stage.run.get("recipe") or {}).get("experiment") or stage.data["name"]
+        metadata = {
+            "stage": stage.name,
+            "protocol": stage.protocol,
+            "seed": stage.seed,
+            "data": stage.data["name"],
+            "imbalance_factor": stage.data["imbalance_factor"],
+            "accuracy": module.results["test"][RAW].accuracy,
+        }
+        log_checkpoints(logger, _names(stage), str(experiment), reported, metadata)
 
 
 def _draw_classes(stage: StageConfig, module: ClassifierModule) -> list[Path]:

@@ -1,40 +1,51 @@
-"""Where a run's numbers go: a CSV file that survives a resume, and W&B."""
+"""Where a run's numbers go: a CSV file that survives a resume, W&B, TensorBoard, MLflow."""
 
 from deitlt.tracking.artifacts import CHECKPOINTS, WANDB, fetch_checkpoint, use_checkpoint
 from deitlt.tracking.csv import AppendingCSVLogger
 from deitlt.tracking.failures import drawing, first_line, forgiving, warn_once
-from deitlt.tracking.stage import finished, log_checkpoints, log_findings, stage_loggers, wandb_runs
-from deitlt.tracking.wandb import (
-    StageNames,
-    finish,
+from deitlt.tracking.interface import Begin, StageLogger, StageNames
+from deitlt.tracking.mlflow import SERVER, tracking_uri
+from deitlt.tracking.stage import (
+    TAKES_TWICE,
+    finished,
+    hints,
+    holds_more,
+    log_checkpoints,
+    log_findings,
     log_pictures,
     log_summary,
+    open_loggers,
     pictures_in,
-    settle_mode,
-    upload_hint,
-    wandb_logger,
-    why_not_online,
+    stage_loggers,
+    wandb_runs,
 )
+from deitlt.tracking.wandb import settle_mode, wandb_logger, why_not_online
 
 __all__ = [
     "CHECKPOINTS",
+    "SERVER",
+    "TAKES_TWICE",
     "WANDB",
     "AppendingCSVLogger",
+    "Begin",
+    "StageLogger",
     "StageNames",
     "drawing",
     "fetch_checkpoint",
-    "finish",
     "finished",
     "first_line",
     "forgiving",
+    "hints",
+    "holds_more",
     "log_checkpoints",
     "log_findings",
     "log_pictures",
     "log_summary",
+    "open_loggers",
     "pictures_in",
     "settle_mode",
     "stage_loggers",
-    "upload_hint",
+    "tracking_uri",
     "use_checkpoint",
     "wandb_logger",
     "wandb_runs",

@@ -1,11 +1,11 @@
-"""W&B and pictures watch a training and must never stop it: what fails is warned about, and training goes on."""
+"""Loggers and pictures watch a training and must never stop it: what fails is warned about, and training goes on."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 _log = logging.getLogger(__name__)
-_warned: set[str] = set()  # so that a broken W&B fills no terminal
+_warned: set[str] = set()  # so that a broken server fills no terminal
 
 
 def warn_once(what: str, message: str) -> None:
@@ -21,12 +21,13 @@ def warn_once(what: str, message: str) -> None:
 
 
 @contextmanager
-def forgiving(what: str) -> Iterator[None]:
-    """Turn any error inside into one warning for each kind of thing, in words that end 'W&B failed to record ...'."""
+def forgiving(what: str, program: str = "W&B") -> Iterator[None]:
+    """Turn any error inside into one warning for each kind of thing: 'W&B failed to record ...'."""
     try:
         yield
-    except Exception as error:  # W&B's errors have no common base: sockets, protobuf, files
-        warn_once(what, f"W&B failed to record {what}, and training goes on without: {first_line(error)}")
+    except Exception as error:  # their errors have no common base: sockets, protobuf, databases, files
+        message = f"{program} failed to record {what}, and training goes on without: {first_line(error)}"
+        warn_once(f"{program}: {what}", message)
 
 
 @contextmanager

@@ -1,47 +1,76 @@
-"""What is logged of a stage: its loggers, and the tables, pictures and checkpoints that its W&B run gets at its end."""
+"""What is logged of a stage: its loggers, and the tables, pictures and checkpoints that they get who can hold them."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from deitlt.errors import Preempted
 from deitlt.modules import RAW, ClassifierModule
 from deitlt.tracking.artifacts import artifact_name, log_checkpoint
 from deitlt.tracking.csv import AppendingCSVLogger
 from deitlt.tracking.failures import forgiving
-from deitlt.tracking.wandb import RUN_ID, StageNames, finish, log_pictures, log_summary, log_table, wandb_logger
+from deitlt.tracking.interface import Begin, StageLogger, StageNames, called
+from deitlt.tracking.mlflow import StageMLFlowLogger, database, mlflow_logger, tracking_uri
+from deitlt.tracking.tensorboard import TENSORBOARD, StageTensorBoardLogger, tensorboard_logger
+from deitlt.tracking.wandb import RUN_ID, upload_hint, wandb_logger
 from deitlt.types import DataInfo
 
 MOST_PAIRS = 500  # of confused classes, of each token, in the table
 Plain = Mapping[str, Any]
+# To which a row may be logged again, which changes nothing.
+TAKES_TWICE = (AppendingCSVLogger, StageTensorBoardLogger, StageMLFlowLogger)
 
 
-def stage_loggers(names: StageNames, config: Plain, options: Plain | None, resumed_at: int | None) -> list[Logger]:
-    """A stage's CSV file, and its run in W&B where that is on.
+def stage_loggers(names: StageNames, config: Plain, options: Plain, resumed_at: int | None) -> list[Logger]:
+    """A stage's CSV file, and those loggers that are on.
 
     Args:
         names: the stage's.
         config: what the run was started with, resolved to plain containers.
-        options: of the configuration's logger.wandb, their mode settled; None: no W&B.
+        options: of the configuration's node logger, W&B's mode settled.
         resumed_at: the global step of the checkpoint that the stage goes on from; None: it begins.
     """
     csv = AppendingCSVLogger(names.folder)
     if resumed_at is not None:
         csv.keep_until(resumed_at)
-    if options is None:
-        return [csv]
-    logger = wandb_logger(names, config, options, names.folder.parent)
-    if isinstance(logger.version, str):  # on the first rank
-        (names.folder / RUN_ID).write_text(logger.version)
-    return [csv, logger]
+    begin = Begin() if resumed_at is None else Begin(resumed_at, resumes=True)
+    return [csv, *open_loggers(names, config, options, names.folder.parent, begin)]
+
+
+def open_loggers(names: StageNames, config: Plain, options: Plain, folder: Path, begin: Begin) -> list[Logger]:
+    """The loggers beside the CSV file. One that cannot be opened is warned about, and left out.
+
+    Args:
+        names: the stage's.
+        config: what the run was started with, resolved to plain containers.
+        options: of the configuration's node logger, W&B's mode settled.
+        folder: where their files go, below their names.
+        begin: where the stage is taken up.
+    """
+    loggers: list[Logger] = []
+    if (wanted := options.get("wandb")) is not None:  # it has a run of no effect for the other ranks
+        logger = wandb_logger(names, config, wanted, folder)
+        if isinstance(logger.version, str):  # on the first rank
+            (names.folder / RUN_ID).write_text(logger.version)
+        loggers.append(logger)
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        if options.get("tensorboard") is not None:
+            with forgiving("anything", StageTensorBoardLogger.program):
+                loggers.append(tensorboard_logger(names, config, folder, begin))
+        if (wanted := options.get("mlflow")) is not None:
+            with forgiving("anything", StageMLFlowLogger.program):
+                loggers.append(mlflow_logger(names, config, wanted, folder, begin))
+    return loggers
 
 
 @contextmanager
 def finished(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Close W&B's run at the end of what is inside, however it ends: as failed where it raises."""
+    """Close the loggers' records at the end of what is inside, however it ends: as failed where it raises."""
     code = 1
     try:
         yield
@@ -50,8 +79,7 @@ def finished(loggers: Sequence[Logger]) -> Iterator[None]:
         code = Preempted.CODE
         raise
     finally:
-        for logger in wandb_runs(loggers):
-            finish(logger, code)
+        _each(loggers, "the end of a run", lambda logger: logger.finish(code))
 
 
 def wandb_runs(loggers: Collection[Logger]) -> list[WandbLogger]:
@@ -59,11 +87,51 @@ def wandb_runs(loggers: Collection[Logger]) -> list[WandbLogger]:
     return [logger for logger in loggers if isinstance(logger, WandbLogger)]
 
 
-def log_findings(logger: WandbLogger, module: ClassifierModule, info: DataInfo, pictures: Mapping[str, Path]) -> None:
-    """Give W&B what a stage found: its summary, its tables by class, and pictures; what fails is warned about.
+def holds_more(loggers: Collection[Logger]) -> bool:
+    """Whether one of them holds pictures and tables."""
+    return any(isinstance(logger, StageLogger) for logger in loggers)
+
+
+def log_summary(loggers: Collection[Logger], values: Mapping[str, float]) -> None:
+    """Give numbers on the stage as a whole to those that can hold them."""
+    _each(loggers, "the summary", lambda logger: logger.add_summary(values))
+
+
+def log_pictures(loggers: Collection[Logger], pictures: Mapping[str, Path]) -> None:
+    """Give pictures' files to those that can hold them, by name, such as 'pictures/views'."""
+    _each(loggers, "pictures", lambda logger: logger.add_pictures(pictures))
+
+
+def pictures_in(folder: Path, prefix: str) -> dict[str, Path]:
+    """Every PNG of a folder as PREFIX/STEM -> path; empty where there is no folder."""
+    return {f"{prefix}/{path.stem}": path for path in sorted(folder.glob("*.png"))}
+
+
+@rank_zero_only
+def _each(loggers: Collection[Logger], what: str, give: Callable[[StageLogger], None]) -> None:
+    for logger in loggers:
+        if isinstance(logger, StageLogger):
+            with forgiving(what, called(logger)):
+                give(logger)
+
+
+def hints(options: Plain, folder: Path) -> list[str]:
+    """A line for a shell for each logger of the node `logger` whose records lie in a run's folder: what shows them."""
+    lines = [upload_hint(folder)] if options.get("wandb") is not None else []
+    if options.get("tensorboard") is not None:
+        lines.append(f"tensorboard --logdir {shlex.quote(str(folder / TENSORBOARD))}")
+    if (wanted := options.get("mlflow")) is not None and tracking_uri(wanted) is None:
+        lines.append(f"mlflow ui --backend-store-uri {shlex.quote(database(folder))}")
+    return [line for line in lines if line]
+
+
+def log_findings(
+    loggers: Collection[Logger], module: ClassifierModule, info: DataInfo, pictures: Mapping[str, Path]
+) -> None:
+    """Give what a stage found to those that can hold it: its summary, its tables by class, and pictures.
 
     Args:
-        logger: the stage's.
+        loggers: the stage's.
         module: its module, tested.
         info: the classes.
         pictures: name, such as 'pictures/per_class' -> file.
@@ -76,11 +144,10 @@ def log_findings(logger: WandbLogger, module: ClassifierModule, info: DataInfo, 
             path = f"{prefix}/{token}" if module.names_tokens else prefix
             summary |= {f"{path}/{name}": value for name, value in values.items()}
         recalls |= {t if network == RAW else f"{network} {t}": values for t, values in part.per_class.items()}
-    log_summary(logger, summary)
-    with forgiving("the tables"):
-        log_table(logger, "per_class", per_class_rows(recalls, info))
-        log_table(logger, "confusions", confusion_rows(module))
-    log_pictures(logger, pictures)
+    log_summary(loggers, summary)
+    _each(loggers, "the tables", lambda logger: logger.add_table("per_class", per_class_rows(recalls, info)))
+    _each(loggers, "the tables", lambda logger: logger.add_table("confusions", confusion_rows(module)))
+    log_pictures(loggers, pictures)
 
 
 def per_class_rows(recalls: Mapping[str, Sequence[float | None]], info: DataInfo) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from deitlt.errors import ConfigError, nearest
 from deitlt.tracking.failures import first_line, forgiving, warn_once
+from deitlt.tracking.interface import StageNames
 
 if TYPE_CHECKING:
     from wandb.sdk.wandb_run import Run
@@ -34,31 +34,13 @@ _MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "
 _BEST = {"val/": "max,last", "test/": "max,last", "train/loss": "min,last", "analysis/calibration/": "min,last"}
 
 
-@dataclass(frozen=True)
-class StageNames:
-    """How a stage is called in W&B.
-
-    stage: its name, which is the run's job_type. folder: where its files go; its parent is the run's. group: what
-    the stages of a run, or all jobs of a sweep, have in common.
-    """
-
-    stage: str
-    folder: Path
-    group: str
-
-    @property
-    def run(self) -> str:
-        """The run's name, which its stages share; of a sweep's job with the sweep's before it."""
-        job = self.folder.parent.name
-        return self.group if self.group.endswith(job) else f"{self.group}-{job}"
-
-
 class StageWandbLogger(WandbLogger):
     """Lightning's W&B logger, but a failure in W&B is warned about once and training goes on.
 
     A metric is defined, as `define_metrics` says, when it is first logged.
     """
 
+    program = "W&B"
     _defined: frozenset[str] = frozenset()
 
     @rank_zero_only
@@ -76,8 +58,42 @@ class StageWandbLogger(WandbLogger):
         with forgiving("hyper-parameters"):
             super().log_hyperparams(params)
 
+    @rank_zero_only
+    def add_summary(self, values: Mapping[str, float]) -> None:
+        """Put numbers into the run's summary."""
+        self.experiment.summary.update(dict(values))
 
-def wandb_logger(names: StageNames, config: Mapping[str, Any], options: Mapping[str, Any], folder: Path) -> WandbLogger:
+    @rank_zero_only
+    def add_pictures(self, pictures: Mapping[str, Path]) -> None:
+        """Log pictures' files in one row, by name."""
+        import wandb
+
+        if pictures:
+            self.experiment.log({name: wandb.Image(str(path)) for name, path in pictures.items()})
+
+    @rank_zero_only
+    def add_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log a table."""
+        import wandb
+
+        columns: list[str | int] = list(rows[0]) if rows else []
+        table = wandb.Table(columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows])
+        self.experiment.log({name: table})
+
+    @rank_zero_only
+    def finish(self, exit_code: int) -> None:
+        """Close the stage's run, and wait for its upload."""
+        folder = Path(self.experiment.dir).parent
+        try:
+            self.experiment.finish(exit_code=exit_code)
+        except TimeoutError:
+            hint = f"type wandb sync {shlex.quote(str(folder))} to go on"
+            warn_once("the upload", f"W&B's upload was left after {END_PATIENCE} seconds; {hint}.")
+
+
+def wandb_logger(
+    names: StageNames, config: Mapping[str, Any], options: Mapping[str, Any], folder: Path
+) -> StageWandbLogger:
     """Begin a stage's run in W&B, or go on with it; a run that this process left open is finished first.
 
     Where W&B cannot be reached, the run is recorded offline.
@@ -124,51 +140,6 @@ def define_metrics(run: "Run", names: Iterable[str] = ()) -> None:
         for prefix, summary in _BEST.items():
             if name.startswith(prefix):
                 run.define_metric(name, step_metric="epoch", summary=summary)
-
-
-@rank_zero_only
-def log_summary(logger: WandbLogger, values: Mapping[str, Any]) -> None:
-    """Put values into the run's summary: numbers, words, or plain containers of them."""
-    with forgiving("the summary"):
-        logger.experiment.summary.update(dict(values))
-
-
-@rank_zero_only
-def log_pictures(logger: WandbLogger, pictures: Mapping[str, Path]) -> None:
-    """Log pictures' files in one row, by name, such as 'pictures/views'."""
-    with forgiving("pictures"):
-        import wandb
-
-        if pictures:
-            logger.experiment.log({name: wandb.Image(str(path)) for name, path in pictures.items()})
-
-
-def pictures_in(folder: Path, prefix: str) -> dict[str, Path]:
-    """Every PNG of a folder as PREFIX/STEM -> path; empty where there is no folder."""
-    return {f"{prefix}/{path.stem}": path for path in sorted(folder.glob("*.png"))}
-
-
-@rank_zero_only
-def log_table(logger: WandbLogger, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Log a table, such as 'confusions'; the first row's keys are the columns, None is an empty cell."""
-    with forgiving(f"the table {name}"):
-        import wandb
-
-        columns: list[str | int] = list(rows[0]) if rows else []
-        table = wandb.Table(columns=columns, data=[[row.get(str(column)) for column in columns] for row in rows])
-        logger.experiment.log({name: table})
-
-
-@rank_zero_only
-def finish(logger: WandbLogger, exit_code: int = 0) -> None:
-    """Close the stage's run, as failed where the exit code is not 0, and wait for its upload."""
-    with forgiving("the end of a run"):
-        folder = Path(logger.experiment.dir).parent
-        try:
-            logger.experiment.finish(exit_code=exit_code)
-        except TimeoutError:
-            hint = f"type wandb sync {shlex.quote(str(folder))} to go on"
-            warn_once("the upload", f"W&B's upload was left after {END_PATIENCE} seconds; {hint}.")
 
 
 def upload_hint(folder: Path) -> str:
