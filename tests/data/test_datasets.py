@@ -17,6 +17,7 @@ from deitlt.data.folder import read_folder, read_image_lists
 from deitlt.data.images import ArrayImages
 from deitlt.data.lists import INAT18_NORMALISATION
 from deitlt.errors import ConfigError, DataError
+from deitlt.longtail import class_counts
 from deitlt.transforms import IMAGENET
 from deitlt.types import Normalisation
 
@@ -55,6 +56,14 @@ def test_the_data_sets_are_those_of_the_papers():
         assert normalisation in (None, spec.normalisation)
         assert len(spec.description) < 90
     assert INAT18_NORMALISATION.mean == (0.466, 0.471, 0.380)
+
+
+def test_published_counts_are_those_of_the_tails_that_are_drawn():
+    for name, classes in (("cifar10", 10), ("cifar100", 100)):
+        known = get_dataset(name).published
+        for factor in (0.1, 0.02, 0.01):
+            assert known["train", factor] == sum(class_counts(classes, 50_000 // classes, factor))
+    assert get_dataset("inat18").published["train", None] == 437_513
 
 
 def test_own_data_set_can_be_registered_twice_the_same_but_not_under_anothers_name():

@@ -213,6 +213,13 @@ def test_what_cannot_be_had_is_one_sentence(tmp_path, monkeypatch):
         with pytest.raises(DataError, match=said) as caught:
             opened(path)
         assert "\n" not in str(caught.value)
+
+    def refuse(*_):
+        raise datasets.exceptions.DatasetNotFoundError("gated")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(DataError, match=r"nor a data set that the Hugging Face Hub shows you; .* hf auth login"):
+        opened("someone/insects")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ConfigError, match=r"datasets, which are not installed; type pip install 'deitlt\[hf\]'\."):
         opened(tmp_path)
@@ -353,6 +360,12 @@ def test_images_of_differing_sizes_are_read_when_asked_for(gtsrb):
     assert len(set(identities(splits.train, np.arange(8)))) == 8
 
 
+def test_an_image_that_torchvision_cannot_read_is_named(gtsrb):
+    (gtsrb / "gtsrb" / "GTSRB" / "Training" / "00000" / "00000.ppm").write_text("no picture")
+    with pytest.raises(DataError, match=r"^Image 0 of GTSRB train cannot be read \(.*\.ppm.*\); replace its file\.$"):
+        read("GTSRB", gtsrb)
+
+
 def test_inspect_shows_them(gtsrb, tiny, capfd):
     kept = [word for word in tiny if not word.startswith("data.")]
     words = ["data=torchvision", "data.dataset=GTSRB", f"data.root={gtsrb}", "data.group_cuts=[1,2]"]
@@ -382,9 +395,7 @@ def test_a_set_whose_targets_are_no_classes_is_refused(tmp_path):
         folder = tmp_path / "Kitti" / "raw" / "training" / name
         folder.mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(folder / "0.png") if content is None else (folder / "0.txt").write_text(content)
-    with pytest.raises(
-        DataError, match=r"data\.dataset=Kitti tells no class of an image, but list; type data\.dataset=NAME"
-    ):
+    with pytest.raises(DataError, match=r"Kitti train tells no class of an image, but list; type data\.dataset=NAME"):
         read("Kitti", tmp_path)
 
 

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.data.miniatures import make_imagenet_lt
 
 from deitlt.cli import main
 from deitlt.commands import inspect
-from deitlt.data import LongTailDataModule
+from deitlt.data import LongTailDataModule, SplitOptions
 from deitlt.data.file_checks import Seen
 from deitlt.data.images import ArrayImages
 from deitlt.engine.examples import (
@@ -220,6 +221,39 @@ def test_of_many_classes_the_table_shows_both_ends_and_what_is_broken():
     table = inspect.class_table(data, {"broken.png": Seen(150, None)})
     assert [row.label for row in table.rows] == [*names[:50], "150", *names[250:]]
     assert table.note.startswith("101 of 300 classes")
+
+
+@pytest.mark.parametrize(
+    ("options", "train", "val", "said"),
+    [
+        ({}, 30, None, "as published: 30 training, 9 test images"),
+        ({"imbalance_factor": 0.1}, 12, None, "as published: 12 training, 9 test images"),
+        ({"val_fraction": 0.2}, 24, 6, "as published: 30 training, 9 test images"),
+        ({}, 30, 5, "as published: 30 training, 9 test, 5 held-out images"),
+        ({}, 28, 4, "it has 28 training images, not 30, and 4 held-out images, not 5; docs/data.md"),
+        ({"imbalance_factor": 0.5}, 20, None, None),
+        ({"max_count": 3}, 20, None, None),
+    ],
+)
+def test_a_line_says_whether_counts_are_those_that_were_published(options, train, val, said):
+    known = {("train", None): 30, ("train", 0.1): 12, ("val", None): 5, ("test", None): 9}
+    parts = SimpleNamespace(train=range(train), val=None if val is None else range(val), test=range(9))
+    spec = SimpleNamespace(published=known)
+    line = inspect.published_counts(SimpleNamespace(title="x", spec=spec, split=SplitOptions(**options), splits=parts))
+    assert (line is said is None) or said in line
+    assert (line or "").startswith("warning: x is not as published") == ("not" in (said or ""))
+
+
+def test_inspect_prints_that_line(tmp_path, tiny, capfd):
+    words = [
+        "inspect",
+        *(word for word in tiny if not word.startswith("data.")),
+        *make_imagenet_lt(tmp_path, classes=3),
+    ]
+    assert main([*words, "paths.output_dir=seen"]) == 0
+    (line,) = (line for line in capfd.readouterr().out.splitlines() if "as published" in line)
+    assert line.startswith("warning: imagenet_lt is not as published: it has ")
+    assert "training images, not 115,846, and 6 test images, not 50,000; docs/data.md" in line
 
 
 def test_operations_are_shown_where_the_device_makes_them():

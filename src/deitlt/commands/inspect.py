@@ -39,7 +39,7 @@ def look(config: DictConfig, console: Console) -> tuple[Table, list[Path]]:
     own training views, by the recipe, where `stages` has a teacher or the student learns from one.
     operations.png: RandAugment on the device beside timm's, where the student's views are made there.
     classes.png: the classes' counts, always. Every file is looked at as `train` does, and a table says what of each
-    class was found, before a broken file is an error.
+    class was found, before a broken file is an error; a line, whether there are as many images as were published.
 
     Returns:
         The table, and the pictures' files.
@@ -50,6 +50,8 @@ def look(config: DictConfig, console: Console) -> tuple[Table, list[Path]]:
     def tell(data: LongTailDataModule, seen: SeenFiles) -> None:
         tables.append(class_table(data, seen))
         console.print(terminal(tables[0]))
+        if line := published_counts(data):
+            console.out(line, style="yellow" if line.startswith("warning") else None, highlight=False)
 
     check_data(config, run, tell)
     stages = [make_stage(config, run, name) for name in config.stages]
@@ -103,6 +105,25 @@ def class_table(data: LongTailDataModule, seen: SeenFiles) -> Table:
     notes = [] if len(shown) == len(order) else [f"{len(shown)} of {len(order)} classes: both ends, and what is broken"]
     notes += [] if in_memory or seen else ["data.verify=true finds sizes and broken files"]
     return Table(("class", *parts, "sizes", "broken"), rows, f"{data.title}: images", "; ".join(notes))
+
+
+def published_counts(data: LongTailDataModule) -> str | None:
+    """Whether each split has as many images as were published, in a sentence; None where nobody knows how many."""
+    splits, split, known = data.splits, data.split, data.spec.published
+    is_share = split.val_fraction > 0  # held out from the training images, else a list of its own
+    val = 0 if splits.val is None else len(splits.val)
+    found = {("train", split.imbalance_factor): len(splits.train) + val * is_share, ("test", None): len(splits.test)}
+    if val and not is_share:
+        found["val", None] = val
+    if split.max_count is not None or split.imbalance_kind != "exp" or not found.keys() <= known.keys():
+        return None
+    words = {"train": "training", "val": "held-out", "test": "test"}
+    wrong = [f"{n:,} {words[key[0]]} images, not {known[key]:,}" for key, n in found.items() if n != known[key]]
+    if wrong:
+        return (
+            f"warning: {data.title} is not as published: it has {', and '.join(wrong)}; docs/data.md names the files."
+        )
+    return f"as published: {', '.join(f'{n:,} {words[name]}' for (name, _), n in found.items())} images"
 
 
 def _extremes(sizes: Sequence[tuple[int, int]]) -> str:

@@ -6,7 +6,7 @@ import socket
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +114,8 @@ class DatasetSpec:
         class_order: 'label' keeps the data set's class ids, 'count' sorts classes by training images, unless
             the user asks for another order.
         shape: classes, and training images of each, where that is known; (0, 0) where the files tell.
+        published: images of the splits 'train', 'val' and 'test' as they were published, and of 'train' at those
+            imbalance factors, (split, factor), that the literature has.
     """
 
     name: str
@@ -124,6 +126,7 @@ class DatasetSpec:
     description: str
     class_order: str = "label"
     shape: tuple[int, int] = (0, 0)
+    published: Mapping[tuple[str, float | None], int] = field(default_factory=dict)
 
 
 _SPECS: dict[str, DatasetSpec] = {}
@@ -289,6 +292,7 @@ def _damaged(reader: "type[CIFAR10]", root: Path) -> str:
     )
 
 
+_TAILS = {10: (20_431, 13_996, 12_406), 100: (19_573, 12_608, 10_847)}  # training images at imbalance 10, 50 and 100
 for _classes, _cuts in ((10, (3, 7)), (100, (36, 71))):
     register_dataset(
         DatasetSpec(
@@ -299,5 +303,7 @@ for _classes, _cuts in ((10, (3, 7)), (100, (36, 71))):
             group_cuts=_cuts,
             description=f"CIFAR-{_classes}: 60,000 photographs of 32x32 pixels in {_classes} classes",
             shape=(_classes, 50_000 // _classes),
+            published={("train", None): 50_000, ("test", None): 10_000}
+            | {("train", factor): n for factor, n in zip((0.1, 0.02, 0.01), _TAILS[_classes], strict=True)},
         )
     )

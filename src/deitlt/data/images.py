@@ -157,9 +157,9 @@ class EncodedImages:
         """The image, converted to RGB.
 
         Raises:
-            DataError: it cannot be decoded.
+            DataError: it cannot be read or decoded.
         """
-        return decode(self.path(index), self.read(index))
+        return decode(self.path(index), _read(self, index))
 
     def path(self, index: int) -> str:
         """What image `index` is called."""

@@ -94,7 +94,10 @@ def _refuse_subset(path: str, subset: str | None) -> None:
     """Raise ConfigError where a data set has several subsets, and not the one that was named."""
     import datasets
 
-    names = datasets.get_dataset_config_names(path)
+    try:
+        names = datasets.get_dataset_config_names(path)
+    except Exception:  # as before, which tells more
+        return
     if subset not in names and (subset is not None or len(names) > 1):
         has = "several subsets" if subset is None else f"no subset {subset!r}"
         raise ConfigError(f"data.path={path} has {has}; type data.subset=NAME, one of {', '.join(names)}.")
@@ -321,7 +324,7 @@ def _contents(kind: type, root: Path, download: bool, *choices: tuple[str, Hasha
     pixels: list[NDArray[np.uint8]] = []
     marks: list[int] = []
     for index in range(len(source)):
-        picture, label = _example(source[index], kind)
+        picture, label = _example(source, index, name)
         labels.append(label)
         if isinstance(picture, str):
             files.append(picture)
@@ -339,14 +342,18 @@ def _contents(kind: type, root: Path, download: bool, *choices: tuple[str, Hasha
     return _Contents(labels, make, classes, name)
 
 
-def _example(item: tuple[Any, ...], kind: type) -> tuple[Any, int | None]:
+def _example(source: Any, index: int, name: str) -> tuple[Any, int | None]:
     """A picture, or its file, and its label; None where nobody tells it."""
+    try:
+        item = source[index]
+    except Exception as error:  # of whatever reads the file
+        raise DataError(f"Image {index} of {name} cannot be read ({_said(error)}); replace its file.") from error
     label = item[1]
     if len(item) == 2 and (label is None or isinstance(label, int | np.integer)):
         return item[0], None if label is None else int(label)
     raise DataError(
-        f"data.dataset={kind.__name__} tells no class of an image, but {type(label).__name__}; type data.dataset=NAME "
-        "with a classification set, such as SVHN."
+        f"{name} tells no class of an image, but {type(label).__name__}; type data.dataset=NAME with a classification "
+        "set, such as SVHN."
     )
 
 

@@ -326,9 +326,12 @@ def _register(
     cuts: tuple[int, int] | None,
     description: str,
     normalisation: Normalisation = IMAGENET,
+    **images: int,
 ) -> None:
-    read = partial(read_lists, *published)
-    register_dataset(DatasetSpec(name, read, 224, normalisation, cuts, description, class_order="count"))
+    read, known = partial(read_lists, *published), {(split, None): count for split, count in images.items()}
+    register_dataset(
+        DatasetSpec(name, read, 224, normalisation, cuts, description, class_order="count", published=known)
+    )
 
 
 _register(
@@ -336,12 +339,18 @@ _register(
     (("ImageNet_LT_train.txt",), ("ImageNet_LT_test.txt",)),
     (390, 835),
     "ImageNet-LT: 115,846 training images of 1,000 classes, from the published lists",
+    train=115_846,
+    val=20_000,
+    test=50_000,
 )
 _register(
     "places_lt",
     (("Places_LT_train.txt",), ("Places_LT_test.txt",)),
     None,
     "Places-LT: 62,500 training images of 365 scenes, from the published lists",
+    train=62_500,
+    val=7_300,
+    test=36_500,
 )
 _register(
     "inat18",
@@ -349,5 +358,7 @@ _register(
     (842, 4543),
     "iNaturalist-2018: 437,513 training images of 8,142 species",
     INAT18_NORMALISATION,
+    train=437_513,
+    test=24_426,
 )
 _register("lists", ((), ()), None, "any two lists of your own, a line 'path label' for each image")
