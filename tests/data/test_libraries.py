@@ -203,6 +203,8 @@ def test_a_data_set_of_one_split_or_without_images_is_refused(tmp_path):
 
 
 def test_what_cannot_be_had_is_one_sentence(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match=r"data\.path has no value yet; type data\.path=FOLDER_OR_NAME\."):
+        read_hf(DataRequest(name="hf"))
     (tmp_path / "empty").mkdir()
     for path, said in (
         ("someone/insects", r"someone/insects is no folder, and cannot be had from the Hugging Face Hub \(.*FOLDER"),
@@ -375,6 +377,8 @@ def test_inspect_shows_them(gtsrb, tiny, capfd):
 
 
 def test_what_is_absent_or_no_classification_set_is_one_sentence(tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.dataset has no value yet; type data\.dataset=NAME\."):
+        read(None, tmp_path)
     for dataset, named, said in (
         ("GTSRB", {}, r"GTSRB is not in .*, or is damaged there \(.*\); put its files there .* or data\.download=true"),
         (

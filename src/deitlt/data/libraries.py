@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deitlt.config.checks import missing
 from deitlt.data.datasets import DataRequest, DatasetSpec, DataSplits, network_timeout, register_dataset
 from deitlt.data.images import ArrayImages, EncodedImages, FileImages, ImageDataset
 from deitlt.errors import ConfigError, DataError, nearest
@@ -41,13 +42,15 @@ def read_hf(request: DataRequest) -> DataSplits:
         ConfigError: `datasets` is not installed, or what was named is not there.
         DataError: the data cannot be had, or have no such column, split or class.
     """
+    if request.path is None:
+        raise ConfigError(missing("data.path"))
     try:
         from datasets import ClassLabel  # slow to import, and an extra
     except ImportError as error:
         raise ConfigError(
             "data=hf needs Hugging Face's datasets, which are not installed; type pip install 'deitlt[hf]'."
         ) from error
-    found = _fetched(str(request.path), request.subset)
+    found = _fetched(request.path, request.subset)
     splits = _split_names(request, found)
     image, label = _columns(request, found, *splits)
     told = found[splits[0]].features[label]
@@ -228,7 +231,9 @@ def read_torchvision(request: DataRequest) -> DataSplits:
         ConfigError: there is no such set.
         DataError: its files are absent or damaged and could not be fetched, or it has no classes.
     """
-    kinds, name = classification_sets(), str(request.dataset)
+    if request.dataset is None:
+        raise ConfigError(missing("data.dataset"))
+    kinds, name = classification_sets(), request.dataset
     if name.lower() not in kinds:
         raise ConfigError(
             f"data.dataset={name} is no classification set of torchvision's that has a training and a test split; "

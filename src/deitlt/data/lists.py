@@ -328,7 +328,8 @@ def _register(
     normalisation: Normalisation = IMAGENET,
     **images: int,
 ) -> None:
-    read, known = partial(read_lists, *published), {(split, None): count for split, count in images.items()}
+    read = partial(read_lists, *published)
+    known: dict[tuple[str, float | None], int] = {(split, None): count for split, count in images.items()}
     register_dataset(
         DatasetSpec(name, read, 224, normalisation, cuts, description, class_order="count", published=known)
     )
