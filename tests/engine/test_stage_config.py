@@ -3,15 +3,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from deitlt.config import config_dir
 from deitlt.config.trust import is_allowed, refuse_strange_targets
+from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import (
     StageConfig,
     check_epochs,
     choose_compile,
     choose_precision,
     count_devices,
+    make_stage,
     plan_batches,
     slow_precision,
 )
@@ -84,20 +88,74 @@ def test_our_own_parts_may(target):
     refuse_strange_targets({"student": [{"model": {"_target_": target}}]}, "config.yaml")
 
 
-def recipe(drw):
-    return {"epochs": 10, "drw": drw, "ema": None}
+def composed(*words):
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("train", overrides=["paths.output_dir=run", *words])
+
+
+@pytest.fixture
+def staged(tmp_path):
+    """Makes the digits recipe's stages with these words."""
+
+    def make(*words):
+        config = composed("experiment=digits", *words)
+        return {name: make_stage(config, RunFolder(tmp_path), name) for name in ("teacher", "student")}
+
+    return make
 
 
 @pytest.mark.parametrize("start", [-1, 10, 11])
-def test_re_weighting_begins_within_the_epochs(start):
+def test_re_weighting_begins_within_the_epochs(start, staged):
     with pytest.raises(ConfigError, match=rf"student\.drw\.start_epoch={start} is not among the epochs 0 to 9"):
-        check_epochs("student", recipe({"start_epoch": start, "beta": 0.9999, "stop_mixing": True}))
+        staged("student.epochs=10", f"student.drw.start_epoch={start}")
 
 
-def test_re_weighting_may_begin_with_the_first_or_last_epoch_or_never():
-    for start in (0, 9):
-        check_epochs("student", recipe({"start_epoch": start, "beta": 0.9999, "stop_mixing": True}))
-    check_epochs("student", recipe(None))
+def test_re_weighting_may_begin_with_the_first_or_last_epoch_or_never(staged):
+    for words in ("student.drw.start_epoch=0", "student.drw.start_epoch=9", "student.drw=null"):
+        staged("student.epochs=10", words)
+
+
+def test_all_that_begins_too_late_is_named_in_one_sentence():
+    config = composed("experiment=cifar10_lt_if100", "teacher.epochs=100", "student.epochs=100")
+    with pytest.raises(ConfigError) as refused:
+        check_epochs(config, ["teacher", "student"])
+    assert "teacher.drw.start_epoch=160 is not among" in str(refused.value)
+    assert "and student.drw.start_epoch=1100 is not among" in str(refused.value)
+    assert "type teacher.drw.start_epoch=0.8 student.drw.start_epoch=0.8, a share" in str(refused.value)
+
+
+def test_the_number_of_epochs_alone_shortens_a_small_recipe(staged):
+    usual, short = staged(), staged("teacher.epochs=5", "student.epochs=5")
+    teacher, student = (usual[name].recipe for name in ("teacher", "student"))
+    assert (teacher["schedule"]["warmup_epochs"], teacher["drw"]["start_epoch"]) == (5, 48)
+    assert teacher["schedule"]["factors"] == [[48, 0.1], [54, 0.01]]
+    assert (student["schedule"]["warmup_epochs"], student["drw"]["start_epoch"]) == (5, 105)
+    teacher, student = (short[name].recipe for name in ("teacher", "student"))
+    assert (teacher["schedule"]["warmup_epochs"], teacher["drw"]["start_epoch"]) == (0, 4)
+    assert teacher["schedule"]["factors"] == [[4, 0.1], [5, 0.01]]
+    assert (student["schedule"]["warmup_epochs"], student["drw"]["start_epoch"]) == (0, 4)
+
+
+def test_shares_are_of_the_stages_own_epochs(staged, tmp_path):
+    rho = ("teacher/sam=steps", "teacher.sam.rho.values=[[0,0.1],[0.5,0.2]]")
+    stages = staged(*rho, "evaluate_every=0.1", "checkpoint_every=0.05")
+    assert stages["teacher"].recipe["sam"]["rho"]["values"] == [[0, 0.1], [30, 0.2]]
+    assert [(stage.evaluate_every, stage.checkpoint_every) for stage in stages.values()] == [(6, 3), (15, 8)]
+    baseline = make_stage(composed("experiment=digits", "+baseline.epochs=10"), RunFolder(tmp_path), "baseline")
+    assert baseline.recipe["schedule"]["warmup_epochs"] == 0  # 3.3 % of 10, though what it extends has 150
+
+
+def test_a_share_of_one_epoch_is_the_last(staged):
+    stage = staged("student.epochs=1", "student.drw.start_epoch=0.9", "evaluate_every=0.2")["student"]
+    assert (stage.recipe["drw"]["start_epoch"], stage.evaluate_every) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "word", ["student.drw.start_epoch=1.5", "student.schedule.warmup_epochs=1.0", "evaluate_every=2.5"]
+)
+def test_what_is_neither_epochs_nor_a_share_is_refused(word, staged):
+    with pytest.raises(ConfigError, match=rf"{word} is neither a whole number of epochs nor a share of them; type"):
+        staged(word)
 
 
 @pytest.fixture

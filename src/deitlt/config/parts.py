@@ -236,7 +236,9 @@ class EpochCosine(Node, target="deitlt.optim.EpochCosine"):
 
     lr: float = key(LR, at_least=0)
     epochs: int = key("in which the schedule runs out", "epochs", at_least=1)
-    warmup_epochs: int = key("in which the rate grows to its base", "epochs", at_least=0)
+    warmup_epochs: int | float = key(
+        "in which the rate grows to its base, or a share of the stage's below 1", "epochs", at_least=0
+    )
 
 
 class WarmupCosine(EpochCosine, target="deitlt.optim.WarmupCosine"):
@@ -249,7 +251,9 @@ class WarmupCosine(EpochCosine, target="deitlt.optim.WarmupCosine"):
 class WarmupSteps(EpochCosine, target="deitlt.optim.WarmupSteps"):
     """Linear warm-up, then a constant rate with drops."""
 
-    factors: list[Any] = key("pairs: first epoch, multiple of the base rate from then on")
+    factors: list[Any] = key(
+        "pairs: first epoch, or a share of all below 1, and multiple of the base rate from then on"
+    )
 
 
 class ConstantRho(Node, target="deitlt.optim.ConstantRho"):
@@ -269,7 +273,7 @@ class LinearRho(Node, target="deitlt.optim.LinearRho"):
 class StepRho(Node, target="deitlt.optim.StepRho"):
     """A radius that changes at given epochs."""
 
-    values: list[Any] = key("pairs: first epoch, radius from then on")
+    values: list[Any] = key("pairs: first epoch, or a share of all below 1, and radius from then on")
 
 
 Schedule = WarmupCosine | EpochCosine | WarmupSteps

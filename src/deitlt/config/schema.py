@@ -169,7 +169,7 @@ class Logger(Node, is_open=True):
 class Drw(Node):
     """Deferred re-weighting."""
 
-    start_epoch: int = key("first epoch with weights, counted from 0")
+    start_epoch: int | float = key("first epoch with weights, counted from 0, or a share of the epochs below 1")
     beta: float = key("of the effective number of samples", at_least=0, below=1)
     stop_mixing: bool = key("unmixed images and hard labels from then on")
 
@@ -280,7 +280,11 @@ class Student(Stage):
 class Analysis(Node):
     """What becomes of the network while it trains."""
 
-    every: int | None = key("between two analyses; the last epoch always has one; null: never", "epochs", at_least=1)
+    every: int | float | None = key(
+        "between two analyses, or a share of a stage's epochs below 1; the last epoch always has one; null: never",
+        "epochs",
+        above=0,
+    )
     images: int = key(
         "validation images, or where there are none training images; never of the test set", "images", at_least=1
     )
@@ -337,13 +341,16 @@ class Train(Node):
         choices=("last", "val", "paper"),
     )
     watch_test: bool = key("evaluate the test set while training, too; it is logged as test/..., and chooses nothing")
-    evaluate_every: int = key(
-        "between two evaluations; protocol=val adds all from re-weighting on and the last, protocol=paper takes each",
+    evaluate_every: int | float = key(
+        "between two evaluations, or a share of a stage's epochs below 1; protocol=val adds all from re-weighting on "
+        "and the last, protocol=paper takes each",
         "epochs",
-        at_least=1,
+        above=0,
     )
-    checkpoint_every: int = key(
-        "between two checkpoints; a resumed run goes on from the last one", "epochs", at_least=1
+    checkpoint_every: int | float = key(
+        "between two checkpoints, or a share of a stage's epochs below 1; a resumed run goes on from the last one",
+        "epochs",
+        above=0,
     )
     resume: str | None = key(
         "folder of a run to go on with | auto: paths.output_dir, if a run was begun there", path=True

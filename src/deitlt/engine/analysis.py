@@ -36,7 +36,7 @@ from deitlt.data import LongTailDataModule
 from deitlt.data.samplers import choose_evenly
 from deitlt.engine.build import build_data, build_teacher
 from deitlt.engine.run_folder import write_json, write_text
-from deitlt.engine.stage_config import STAGE_FILE, STAGES, StageConfig, plain
+from deitlt.engine.stage_config import STAGE_FILE, STAGES, StageConfig, epochs_between, plain
 from deitlt.engine.teacher_agreement import teacher_agreement
 from deitlt.engine.trained import open_data, open_trained
 from deitlt.errors import CheckpointError, ConfigError
@@ -69,7 +69,8 @@ def build_analysis(stage: StageConfig, teacher: FrozenTeacher | None) -> list[An
         return []
     asked = None if teacher is None else partial(ask_teacher, stage, options["images"], teacher)
     folder = Path(stage.folder)
-    return [AnalysisWhileTraining(folder, options["every"], options["images"], options["parts"], agreement=asked)]
+    every = epochs_between(options["every"], stage.recipe, "analysis.every")
+    return [AnalysisWhileTraining(folder, every, options["images"], options["parts"], agreement=asked)]
 
 
 def ask_teacher(

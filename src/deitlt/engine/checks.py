@@ -45,6 +45,7 @@ from deitlt.engine.objective import check_objective
 from deitlt.engine.run_folder import RunFolder
 from deitlt.engine.stage_config import (
     StageConfig,
+    check_epochs,
     given_checkpoint,
     make_stage,
     node_of,
@@ -149,6 +150,7 @@ def check_run(config: DictConfig) -> None:
             raise ConfigError(f"stages has {name!r}, which is no stage; {nearest(str(name), known)}")
     if not stages or len(set(stages)) != len(stages):
         raise ConfigError(f"stages={stages} must name each stage once; type stages=[teacher,student], say.")
+    check_epochs(config, [name for name in stages if given_checkpoint(config, name) is None])
     if config.protocol == "val" and not holds_out(config.data):
         raise ConfigError("protocol=val needs a validation split; type data.val_fraction=0.1, say.")
     for place, name in enumerate(stages):

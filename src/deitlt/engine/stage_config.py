@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from deitlt.errors import ConfigError
 
 STAGES = ("teacher", "student", "baseline")  # that conf/train.yaml has; a configuration may have others
 STAGE_FILE = "stage.yaml"  # in a stage's folder: its configuration, with nothing of it 'auto' any more
+IN_EPOCHS = ("schedule.warmup_epochs", "schedule.factors", "drw.start_epoch", "sam.rho.values")  # of a stage's keys
 EXTENDS = "extends"  # in a node: the one that it changes
 GRAPHS = "graphs"  # of trainer.compile: compiled, and launched as CUDA graphs
 Plain = dict[str, Any]
@@ -133,14 +134,22 @@ def stage_names(config: DictConfig) -> list[str]:
 
 
 def stage_recipe(config: DictConfig, name: str) -> Plain:
-    """The stage's node; one that extends another is merged onto that."""
+    """The stage's node; one that extends another is merged onto that. Shares of its epochs are epochs.
+
+    Raises:
+        ConfigError: what is to be epochs is neither a whole number nor a share.
+    """
+    return without_shares(node_of(config, name), _merged(config, name))
+
+
+def _merged(config: DictConfig, name: str) -> Plain:
     node = config[name]
     # Runs of older versions do not say what their baseline extends.
     base = node.get(EXTENDS, "student" if name == "baseline" else None)
     if base is None:
         return plain(node)
     changes = {key: value for key, value in plain(node).items() if key != EXTENDS}
-    return plain(OmegaConf.merge(OmegaConf.create(stage_recipe(config, base)), changes))
+    return plain(OmegaConf.merge(OmegaConf.create(_merged(config, base)), changes))
 
 
 def node_of(config: DictConfig, name: str) -> str:
@@ -150,8 +159,8 @@ def node_of(config: DictConfig, name: str) -> str:
 
 def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
     """The configuration of one stage, its devices and all that follows from them resolved."""
+    check_epochs(config, [name])
     recipe = stage_recipe(config, name)
-    check_epochs(node_of(config, name), recipe)
     trainer = plain(config.trainer)
     trainer |= _devices(trainer)
     trainer["precision"] = choose_precision(trainer["precision"], trainer["accelerator"])
@@ -162,8 +171,8 @@ def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
         seed=config.seed,
         protocol=config.protocol,
         watch_test=config.watch_test,
-        evaluate_every=config.evaluate_every,
-        checkpoint_every=config.checkpoint_every,
+        evaluate_every=epochs_between(config.evaluate_every, recipe, "evaluate_every"),
+        checkpoint_every=epochs_between(config.checkpoint_every, recipe, "checkpoint_every"),
         data=plain(config.data),
         recipe=recipe,
         trainer=trainer,
@@ -176,6 +185,11 @@ def make_stage(config: DictConfig, run: RunFolder, name: str) -> StageConfig:
     if trainer["compile"] == GRAPHS and (stage.ranks > 1 or stage.batches.accumulate > 1):
         trainer["compile"] = True
     return stage
+
+
+def epochs_between(value: int | float, recipe: Mapping[str, Any], key: str) -> int:
+    """Epochs between two of something, one at least."""
+    return max(1, in_epochs(value, recipe["epochs"], key))
 
 
 def _devices(trainer: Mapping[str, Any]) -> Plain:
@@ -336,11 +350,63 @@ def with_teacher(stage: StageConfig, config: DictConfig, run: RunFolder) -> Stag
     return replace(stage, teacher=str(path.absolute()), teacher_digest=read_stored(path).digest)
 
 
-def check_epochs(name: str, recipe: Mapping[str, Any]) -> None:
-    """Raise ConfigError where re-weighting begins in none of a stage's epochs."""
-    epochs, drw = recipe["epochs"], recipe["drw"]
-    if drw is not None and not 0 <= drw["start_epoch"] < epochs:
+def in_epochs(value: int | float, epochs: int, key: str) -> int:
+    """A number of epochs as it is, and a share of a stage's as the nearest whole number.
+
+    Args:
+        value: whole, or above 0 and below 1.
+        epochs: of the stage.
+        key: that has it, for the error.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(value, float) and 0 < value < 1:
+        return int(value * epochs + 0.5)
+    if isinstance(value, float) and value != 0:
         raise ConfigError(
-            f"{name}.drw.start_epoch={drw['start_epoch']} is not among the epochs 0 to {epochs - 1}; "
-            f"type {name}.drw.start_epoch={max(0, epochs * 9 // 10)}, or {name}.drw=null for no re-weighting."
+            f"{key}={value} is neither a whole number of epochs nor a share of them; type {key}={max(1, int(value))} "
+            f"for epochs, or {key}=0.7, say, a share below 1."
         )
+    return int(value)
+
+
+def without_shares(name: str, recipe: Plain) -> Plain:
+    """A stage's recipe, `name` of its node, with shares of its epochs as epochs."""
+    epochs = int(recipe["epochs"])
+
+    def resolved(value: Any, key: str) -> Any:
+        if isinstance(value, list):  # of pairs that begin with an epoch
+            return [[resolved(pair[0], key), *pair[1:]] if isinstance(pair, list) and pair else pair for pair in value]
+        found = in_epochs(value, epochs, key) if isinstance(value, int | float) else value
+        return min(found, epochs - 1) if found != value and key.endswith("start_epoch") else found
+
+    def below(node: Plain, path: str, wanted: Sequence[str]) -> Plain:
+        """The node, in which the key that is `wanted`, names one inside the other, is resolved where it is there."""
+        first, *rest = wanted
+        if not isinstance(node, dict) or first not in node:
+            return node
+        key = f"{path}.{first}"
+        return {**node, first: below(node[first], key, rest) if rest else resolved(node[first], key)}
+
+    for key in IN_EPOCHS:
+        recipe = below(recipe, name, key.split("."))
+    return recipe
+
+
+def check_epochs(config: DictConfig, names: Sequence[str]) -> None:
+    """Raise ConfigError where re-weighting begins in none of a stage's epochs; all such stages are named."""
+    late: dict[str, tuple[int, int]] = {}
+    for name in names:
+        recipe, node = stage_recipe(config, name), node_of(config, name)
+        drw, epochs = recipe.get("drw"), recipe["epochs"]
+        if drw is not None and not 0 <= drw["start_epoch"] < epochs:
+            late[f"{node}.drw"] = drw["start_epoch"], epochs
+    if not late:
+        return
+    said = " and ".join(
+        f"{key}.start_epoch={start} is not among the epochs 0 to {epochs - 1}" for key, (start, epochs) in late.items()
+    )
+    shares = " ".join(f"{key}.start_epoch=0.8" for key in late)
+    nulls = " ".join(f"{key}=null" for key in late)
+    raise ConfigError(f"{said}; type {shares}, a share of the epochs, or {nulls} for no re-weighting.")
