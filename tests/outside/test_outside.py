@@ -72,6 +72,7 @@ def test_its_choices_are_listed_and_need_no_word(deitlt, trained):
     run, said = trained
     assert said.count("note: HalvedStudent on 1") == 2
     assert "second AVG" in said
+    assert all("train/loss" in (run / stage / "lines.txt").read_text() for stage in found(run))
     assert "The focal loss." in deitlt("list", "losses")
     page = (run / "report.html").read_text()
     assert "second CLS" in page

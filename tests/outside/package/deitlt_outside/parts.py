@@ -1,7 +1,11 @@
-"""A loss, a sampler, a transform, an optimiser, a method, a callback, and a data set."""
+"""A loss, a sampler, a transform, an optimiser, a method, a callback, a logger, and a data set."""
+
+from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 from torch.nn import functional as F
 
@@ -55,6 +59,24 @@ class Note(L.Callback):
 
     def on_train_start(self, trainer, module):
         print(f"note: {type(module).__name__} on {trainer.world_size}", flush=True)
+
+
+class Lines(Logger):
+    """A line in a file for what is logged."""
+
+    name = version = "lines"
+
+    def __init__(self, save_dir):
+        super().__init__()
+        self.file = Path(save_dir, "lines.txt")
+
+    def log_hyperparams(self, params):
+        pass
+
+    @rank_zero_only
+    def log_metrics(self, metrics, step=None):
+        with self.file.open("a") as file:
+            print(step, *metrics, file=file)
 
 
 def split_digits(request):
