@@ -202,6 +202,7 @@ def test_a_strangers_run_sends_nothing_to_a_server_of_his(begun, capfd, monkeypa
     ("words", "said"),
     [
         ("logger=[wandb,tensorbord]", "logger=tensorbord is no choice; did you mean 'tensorboard'?"),
+        ("logger=wandb,mlflow", "type -m beside it for a job each, or logger=[wandb,mlflow] for a list."),
         ("logger.mlflow.experiment=x", "type logger=mlflow logger.mlflow.experiment=x."),
         ("+logger.wnadb.project=x", "logger.wnadb is no logger; did you mean 'wandb'?"),
         ("+logger.mine.project=x", "logger.mine is no logger; give it a _target_."),

@@ -10,9 +10,11 @@ from wandb_records import read_run
 
 from deitlt.errors import ConfigError
 from deitlt.tracking import (
+    Begin,
     StageNames,
     failures,
     log_pictures,
+    open_loggers,
     settle_mode,
     stage_loggers,
     wandb_logger,
@@ -81,6 +83,14 @@ def test_a_resumed_stage_goes_on_with_its_run_offline_too(tmp_path):
     before, after = (read_run(tmp_path / f"kept{epoch}") for epoch in range(2))
     assert before.run.run_id == after.run.run_id == logger.version
     assert [row["epoch"] for row in (*before.history, *after.history)] == [0, 1]
+
+
+def test_what_is_recorded_of_a_checkpoint_that_is_no_stages_leaves_no_run_for_the_next_to_join(tmp_path):
+    names = StageNames("student", tmp_path / "downloads", "analysis")
+    names.folder.mkdir()
+    (logger,) = open_loggers(names, {}, {"wandb": OPTIONS}, tmp_path / "out", Begin())
+    end(logger)
+    assert not list(names.folder.iterdir())
 
 
 def test_a_run_that_was_left_open_is_finished_before_the_next_begins(tmp_path):

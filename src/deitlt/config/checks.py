@@ -80,7 +80,8 @@ def _refuse_renamed(override: Override) -> None:
 def _several(override: Override, key: Key | None) -> str:
     """What to type where values stand in a row; only some keys take a list."""
     name, values = override.key_or_group, (override.input_line or "").partition("=")[2]
-    instead = f", or {name}=[{values}] for a list" if key is not None and list in key.types else ""
+    takes_list = name == "logger" or (key is not None and list in key.types)
+    instead = f", or {name}=[{values}] for a list" if takes_list else ""
     return f"{name}={values} is several values; type -m beside it for a job each{instead}."
 
 
@@ -389,8 +390,9 @@ def _not_chosen(override: Override, config_name: str, config: DictConfig) -> str
         return f"{key} is no key of a checkpoint's own data; type {own}={override.value()}."
     if choice := choice_with(key):
         group = choice.partition("=")[0]
-        chosen = OmegaConf.select(config, "hydra.runtime.choices", default={}).get(group) or "null"
-        return f"{key} is no key of what is chosen, {group}={chosen}; type {choice} {override.input_line}."
+        choices = OmegaConf.select(config, "hydra.runtime.choices", default={})
+        chosen = f", {group}={choices[group] or 'null'}" if group in choices else ""  # of several, Hydra names none
+        return f"{key} is no key of what is chosen{chosen}; type {choice} {override.input_line}."
     if key in known or _may_be(key, known, is_added=False):
         return f"{key} is no key of what is chosen; type +{key}=VALUE to add it."
     return unknown_key(key, known)

@@ -34,7 +34,7 @@ class StageMLFlowLogger(MLFlowLogger):
         **options: Lightning's.
     """
 
-    program = "MLflow"
+    program, run_id_file = "MLflow", RUN_ID
 
     def __init__(self, begin: Begin, **options: Any) -> None:
         super().__init__(**options)
@@ -133,8 +133,6 @@ def mlflow_logger(
         with suppress(MlflowException):  # another job of a sweep may make the experiment in the same moment
             _ = logger.experiment
         _ = logger.experiment
-    known.parent.mkdir(parents=True, exist_ok=True)
-    known.write_text(str(logger.run_id))
     with forgiving("the configuration", logger.program):
         logger.log_hyperparams(dict(config))
     return logger

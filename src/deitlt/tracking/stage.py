@@ -17,7 +17,7 @@ from deitlt.tracking.failures import forgiving
 from deitlt.tracking.interface import Begin, StageLogger, StageNames, called
 from deitlt.tracking.mlflow import StageMLFlowLogger, database, mlflow_logger, tracking_uri
 from deitlt.tracking.tensorboard import TENSORBOARD, StageTensorBoardLogger, tensorboard_logger
-from deitlt.tracking.wandb import RUN_ID, upload_hint, wandb_logger
+from deitlt.tracking.wandb import StageWandbLogger, upload_hint, wandb_logger
 from deitlt.types import DataInfo
 
 MOST_PAIRS = 500  # of confused classes, of each token, in the table
@@ -39,11 +39,19 @@ def stage_loggers(names: StageNames, config: Plain, options: Plain, resumed_at: 
     if resumed_at is not None:
         csv.keep_until(resumed_at)
     begin = Begin() if resumed_at is None else Begin(resumed_at, resumes=True)
-    return [csv, *open_loggers(names, config, options, names.folder.parent, begin)]
+    opened = open_loggers(names, config, options, names.folder.parent, begin)
+    for logger in opened:
+        if isinstance(logger, StageWandbLogger | StageMLFlowLogger) and isinstance(
+            logger.version, str
+        ):  # the first rank
+            (names.folder / logger.run_id_file).write_text(logger.version)
+    return [csv, *opened]
 
 
 def open_loggers(names: StageNames, config: Plain, options: Plain, folder: Path, begin: Begin) -> list[Logger]:
-    """The loggers beside the CSV file. One that cannot be opened is warned about, and left out.
+    """The loggers beside the CSV file, with the runs of a stage that was recorded before.
+
+    One that cannot be opened is warned about, and left out.
 
     Args:
         names: the stage's.
@@ -54,10 +62,7 @@ def open_loggers(names: StageNames, config: Plain, options: Plain, folder: Path,
     """
     loggers: list[Logger] = []
     if (wanted := options.get("wandb")) is not None:  # it has a run of no effect for the other ranks
-        logger = wandb_logger(names, config, wanted, folder)
-        if isinstance(logger.version, str):  # on the first rank
-            (names.folder / RUN_ID).write_text(logger.version)
-        loggers.append(logger)
+        loggers.append(wandb_logger(names, config, wanted, folder))
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         if options.get("tensorboard") is not None:
             with forgiving("anything", StageTensorBoardLogger.program):

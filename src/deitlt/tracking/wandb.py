@@ -40,7 +40,7 @@ class StageWandbLogger(WandbLogger):
     A metric is defined, as `define_metrics` says, when it is first logged.
     """
 
-    program = "W&B"
+    program, run_id_file = "W&B", RUN_ID
     _defined: frozenset[str] = frozenset()
 
     @rank_zero_only
