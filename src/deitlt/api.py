@@ -273,7 +273,8 @@ def load(
     """A trained network.
 
     Args:
-        source: a run's folder, or a checkpoint, also of the authors or of timm.
+        source: a run's folder, an exported one, a model on the Hub as "hf://USER/NAME", or a checkpoint, also of the
+            authors or of timm.
         *words: overrides of `deitlt evaluate`, for a file that does not say what its data are, such as
             "experiment=cifar10_lt_if100" and "data_root=FOLDER".
         stage: 'student' or 'teacher' of a run; None: the student, or what there is.

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +13,14 @@ import pytest
 import timm
 import torch
 from external_files import make_spec
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 from timm.models import load_checkpoint
 
 import deitlt
-from deitlt.checkpoints import load_student
-from deitlt.checkpoints.export import FORMATS, Exported, export, export_files
+from deitlt.checkpoints import load_student, load_teacher, read_stored
+from deitlt.checkpoints.export import FORMATS, Exported, export, export_files, no_timm_form, without_folders
 from deitlt.config.keys import keys_of
 from deitlt.config.verbs import SCHEMAS
 from deitlt.errors import CheckpointError, ConfigError
@@ -151,6 +154,8 @@ def test_a_paco_teacher_is_exported_as_the_cnn_that_answers(name, tmp_path):
     plain = create_teacher(4, **found["model"])
     plain.load_state_dict(load_file(path))
     assert torch.equal(outputs(plain.eval()), outputs(network))
+    config = hub_folder(network, spec, tmp_path / "hub")  # compared as timm reads it, if timm has it
+    assert config["architecture"] == ("resnet10t" if name == "resnet10t" else "deitlt.models.create_teacher")
 
 
 def test_outputs_are_compared_by_name_shape_and_value():
@@ -208,3 +213,118 @@ def test_the_authors_file_has_its_classes_in_the_authors_order(student, tmp_path
     (path,) = export(student, sorted_by_count, ["authors"], tmp_path / "out")
     for ours, theirs in zip(student(PIXELS), load_student(path)(PIXELS), strict=True):
         torch.testing.assert_close(theirs, ours[:, [0, 2, 1, 3]])
+
+
+def hub_folder(network, spec, folder):
+    files = export(network, spec, ["hub"], folder, card="a card")
+    assert [file.name for file in files] == ["README.md", "config.json", "model.safetensors"]
+    return json.loads((folder / "config.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [
+        ("student", STUDENT),
+        ("student", STUDENT | {"distilled": False, "heads": None, "width": 64, "patch_size": 8}),
+        ("student", STUDENT | {"name": "deit3_small_patch16_224", "distilled": False}),
+        ("teacher", {"name": "resnet10t", "head": "linear"}),
+    ],
+)
+def test_a_folder_for_the_hub_is_made_by_timm_and_answers_alike(kind, model, tmp_path):
+    network = scattered((create_student if kind == "student" else create_teacher)(4, **model))
+    hub_folder(network, make_spec(kind, model), tmp_path / "hub")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'hub'}", pretrained=True).eval()
+    answer = outputs(network)
+    if kind == "student":
+        answer = answer.cls if answer.dist is None else (answer.cls + answer.dist) / 2
+    torch.testing.assert_close(outputs(theirs), answer, atol=1e-4, rtol=0)
+    assert theirs.pretrained_cfg["label_names"] == SPEC.class_names
+    data = timm.data.resolve_model_data_config(theirs)
+    assert (data["input_size"], list(data["mean"]), list(data["std"])) == ([3, 16, 16], SPEC.mean, SPEC.std)
+    assert (data["crop_pct"], data["crop_mode"], data["interpolation"]) == (0.875, "center", "bicubic")
+    ours = (load_student if kind == "student" else load_teacher)(tmp_path / "hub")
+    found = ours(PIXELS)
+    assert torch.equal(found if kind == "teacher" else found.cls, getattr(network(PIXELS), "cls", network(PIXELS)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "said"),
+    [
+        ("student", STUDENT | {"stem": "conv"}, "a stem of convolutions before its blocks"),
+        ("teacher", {"name": "cifar_resnet8", "head": "cosine"}, "cifar_resnet8"),
+        ("teacher", {"name": "resnet10t", "head": "cosine"}, "resnet10t with a cosine classifier"),
+    ],
+)
+def test_what_timm_cannot_make_is_read_by_deitlt_alone(kind, model, said, tmp_path):
+    network = scattered((create_student if kind == "student" else create_teacher)(4, **model))
+    spec = make_spec(kind, model, logit_scale=30.0)
+    assert no_timm_form(network, spec) == said
+    hub_folder(network, spec, tmp_path / "hub")
+    with pytest.raises(RuntimeError, match="Unknown model"):
+        timm.create_model(f"local-dir:{tmp_path / 'hub'}", pretrained=True)
+    stored = read_stored(tmp_path / "hub" / "model.safetensors")
+    assert (stored.spec, stored.average) == (replace(spec, data={"name": "folder", "root": "images"}), None)
+    network, ours = network(PIXELS), stored.build()(PIXELS)
+    assert torch.equal(ours, network) if kind == "teacher" else torch.equal(ours.dist, network.dist)
+
+
+def test_a_folder_that_timm_reads_otherwise_is_not_kept(student, tmp_path, monkeypatch):
+    made = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: made(name, pretrained=False))
+    with pytest.raises(
+        CheckpointError, match="The folder as timm reads it does not answer 1 image as PyTorch does: avg"
+    ):
+        export(student, SPEC, ["hub"], tmp_path / "hub")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_safetensors_that_lies_is_refused(student, tmp_path):
+    (path,) = export(student, SPEC, ["safetensors"], tmp_path)
+    content = path.read_bytes()
+    for old, new, said in (
+        (b'\\"deit_tiny', b'\\"deit_tinY', "deit_tinY"),
+        (b"deitlt.models.create_student", b"builtins.eval" + b"_" * 15, "builtins.eval"),
+        (b'\\"width\\": 16', b'\\"width\\": 32', "does not hold the weights that it says it holds"),
+        (b"[0.1, 0.2, 0.3]", b"[0.1, 0.2, 0.3 ", "The header of .* is damaged"),
+    ):
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+        with pytest.raises((CheckpointError, ConfigError), match=said):
+            read_stored(path).build()
+
+
+def test_only_names_are_left_of_where_files_lay():
+    typed = "data.root='/home/me/my images' teacher.checkpoint=~/runs/7 data={root:/a/b,name:x} student/loss=bce"
+    left = "data.root='my images' teacher.checkpoint=7 data={root:b,name:x} student/loss=bce"
+    assert without_folders(typed) == left
+    assert without_folders("hf://me/mine wandb:me/it/x:v0 timm:deit") == "hf://me/mine wandb:me/it/x:v0 timm:deit"
+    assert without_folders("data.test_csv is /a/b.csv, not None") == "data.test_csv is b.csv, not None"
+
+
+BLOCKED = """
+import sys
+
+sys.modules["deitlt"] = None  # so that an import of it fails
+import numpy, timm, torch
+from PIL import Image
+
+model = timm.create_model(f"local-dir:{sys.argv[1]}", pretrained=True).eval()
+data = timm.data.resolve_model_data_config(model)
+pixels = timm.data.create_transform(**data)(Image.open(f"{sys.argv[1]}/picture.png"))[None]
+with torch.no_grad():
+    numpy.savez(f"{sys.argv[1]}/found.npz", pixels=pixels, logits=model(pixels))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("crop_share", [0.875, 1.0])
+def test_timm_alone_sees_a_picture_and_answers_as_deitlt_does(crop_share, student, tmp_path):
+    hub_folder(student, replace(SPEC, crop_share=crop_share), tmp_path)
+    noise = np.random.default_rng(0).integers(0, 255, (40, 23, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise)
+    picture.save(tmp_path / "picture.png")
+    subprocess.run([sys.executable, "-I", "-c", BLOCKED, str(tmp_path)], check=True)
+    found, model = np.load(tmp_path / "found.npz"), deitlt.load(tmp_path)
+    np.testing.assert_allclose(found["pixels"][0], model.transform(picture), atol=1e-5)
+    cls, dist = model.trained.logits(model.transform(picture)[None])
+    np.testing.assert_allclose(found["logits"], (cls + dist) / 2, atol=1e-4)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from external_files import ORIGINAL, authors_student, ldam_teacher, linear_teacher, paco_teacher, permuted_teacher
 from PIL import Image
 from safetensors.torch import load_file
@@ -292,7 +293,8 @@ WRONG = {
     "evaluate checkpoint={run} stage=baseline ema=true": ("holds no moving average; type ema=false",),
     "evaluate checkpoint={run} data_root=here": ("data_root=here, but the data digits have no folder; leave it out",),
     "evaluate checkpoint={run} stage=studnet": ("has no studnet, but ", "stage=student"),
-    "evaluate checkpoint=taken": ("The folder taken holds no checkpoint",),
+    "evaluate checkpoint={images}": ("images holds no checkpoint",),
+    "evaluate checkpoint=taken": ("taken/model.safetensors is no file of safetensors, or damaged",),
     "evaluate checkpoint=changed.ckpt": ("changed.ckpt does not hold the weights",),
     "evaluate checkpoint=theirs.pth": ("theirs.pth was not written by deitlt and does not say", "type experiment=NAME"),
     "evaluate checkpoint=theirs.pth experiment=folder_cpu data_root={images} num_workers=0": (
@@ -343,3 +345,73 @@ def test_what_cannot_be_is_answered_with_one_sentence(words, said, complain, tra
 def test_an_evaluation_overwrites_none(complain, trained):
     evaluate(f"checkpoint={trained}", "stage=teacher")
     assert "found holds a finished run" in complain("evaluate", f"checkpoint={trained}", output="found")
+
+
+def test_a_folder_for_the_hub_is_used_as_its_run_is(trained, tmp_path, monkeypatch, capfd):
+    """By its path and, fetched, by its name on the Hub."""
+    export = ("export", f"checkpoint={trained}", "formats=[hub]", "license=cc-by-4.0", "output=hub")
+    assert main([*export, "ema=true"]) == 0
+    monkeypatch.setattr("deitlt.checkpoints.io.fetch", lambda name: Path("hub/model.safetensors"))
+    name = "checkpoint=hf://me/mine"
+    assert evaluate(name)["student"] == near(metrics_of(trained)["student_ema"])
+    ours, theirs = deitlt.load(trained, ema=True), deitlt.load("hub")
+    found, expected = theirs.predict(PIXELS).probabilities, ours.predict(PIXELS).probabilities
+    assert all(torch.equal(found[token], expected[token]) for token in ("cls", "dist", "avg"))
+    assert (theirs.classes, theirs.trained.spec.normalisation) == (ours.classes, ours.trained.spec.normalisation)
+    assert deitlt.load("hf://me/mine").classes == ours.classes
+    assert main(["export", name, "formats=[safetensors]", "output=again"]) == 0
+    assert load_file("again/model.safetensors").keys() == load_file("hub/model.safetensors").keys()
+    capfd.readouterr()
+    assert main(["analyze", name, "parts=[rank]", "images=5"]) == 2
+    assert "hf://me/mine has no folder of yours; type folder=FOLDER beside it." in capfd.readouterr().err
+    assert main(["analyze", name, "parts=[rank]", "images=5", "folder=analysis"]) == 0
+    assert main(["evaluate", name, "ema=true"]) == 2
+    assert "holds no moving average" in capfd.readouterr().err
+
+
+def test_a_model_card_says_how_good_the_network_is_and_how_it_came_about(trained, tmp_path, capfd):
+    words = ("export", "formats=[hub]", f"checkpoint={trained}")
+    assert main([*words, "license=cc-by-4.0", "output=student"]) == 0
+    assert "licence" not in capfd.readouterr().out
+    card = Path("student/README.md").read_text()
+    front = yaml.safe_load(card.split("---")[1])
+    assert (front["license"], front["library_name"]) == ("cc-by-4.0", "timm")
+    avg = metrics_of(trained)["student"]["avg"]
+    assert f"| student AVG | {avg['all']:.1f} | {avg['head']:.1f} | {avg['mid']:.1f} | {avg['tail']:.1f} |" in card
+    assert "plain ViT" not in card
+    assert "deitlt train experiment=digits " in card
+    assert "- data.max_count=20, the recipe has 120" in card
+    assert "the terms of the images that it was trained on" in card
+    assert 'timm.create_model("hf-hub:USER/NAME", pretrained=True)' in card
+    assert str(trained.parent) not in card
+    assert main([*words, "stage=teacher", "output=teacher"]) == 0
+    said = capfd.readouterr().out.splitlines()
+    assert said[0] == "timm has no cifar_resnet8: teacher can be read by deitlt.load alone"
+    assert said[-1].startswith("teacher/README.md says no licence; put it there, or type license=NAME")
+    card = Path("teacher/README.md").read_text()
+    assert yaml.safe_load(card.split("---")[1])["license"] == "unknown"
+    assert "timm has no cifar_resnet8, so deitlt alone reads these files." in card
+    shutil.copy(trained / "student" / "last.ckpt", "alone.ckpt")
+    assert main(["export", "formats=[hub]", "checkpoint=alone.ckpt", "output=alone"]) == 0
+    assert "Not known: the weights were exported without the run that measured" in Path("alone/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["push=me/mine"], "push=me/mine is of a folder for the Hub; type formats=[hub] beside it."),
+        (["license=mit"], "license=mit is of a folder for the Hub; type formats=[hub] beside it."),
+        (["formats=[hub]", "push=mine"], "push=mine is no name on the Hub; type push=USER/NAME."),
+        (["checkpoint=hf://mine"], "hf://mine names no model on the Hub; type hf://USER/NAME"),
+    ],
+)
+def test_words_of_the_hub_that_cannot_work_are_one_sentence(words, said, trained, complain):
+    assert said in complain("export", f"checkpoint={trained}", *words, output=None)
+
+
+def test_a_folder_that_could_not_be_pushed_stays(trained, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    assert main(["export", f"checkpoint={trained}", "formats=[hub]", "output=hub", "push=me/mine"]) == 2
+    said = "hub is written, but was not pushed (no token of the Hub is known here); type hf auth login, or HF_TOKEN="
+    assert said in capfd.readouterr().err
+    assert sorted(path.name for path in Path("hub").iterdir()) == ["README.md", "config.json", "model.safetensors"]

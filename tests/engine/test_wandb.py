@@ -249,12 +249,12 @@ def test_the_same_words_go_on_where_an_alias_has_moved_or_nothing_can_be_fetched
     name, run = "teacher.checkpoint=wandb:me/deitlt/digits-teacher:latest", tmp_path / "run"
     words = ["train", *tiny, "resume=auto", f"paths.output_dir={run}"]
     with monkeypatch.context() as patch:
-        patch.setattr("deitlt.engine.run.fetch_checkpoint", lambda name: trained / "teacher" / "last.ckpt")
+        patch.setattr("deitlt.engine.run.fetch", lambda name: trained / "teacher" / "last.ckpt")
         patch.setattr("deitlt.engine.run.run_stage", _stopped)
         assert main([*words, name]) == 75
         begun = (run / "config.yaml").read_text()
         assert OmegaConf.create(begun).teacher.checkpoint == str(trained / "teacher" / "last.ckpt")
-        patch.setattr("deitlt.engine.run.fetch_checkpoint", _not_reached)
+        patch.setattr("deitlt.engine.run.fetch", _not_reached)
         assert main([*words, name]) == 75
         assert (run / "config.yaml").read_text() == begun
         capfd.readouterr()

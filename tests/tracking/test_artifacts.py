@@ -8,8 +8,15 @@ from wandb_records import records
 
 from deitlt.checkpoints import find_checkpoint
 from deitlt.errors import CheckpointError
-from deitlt.tracking import StageNames, artifacts, fetch_checkpoint, use_checkpoint, wandb_logger
-from deitlt.tracking.artifacts import ArtifactRecord, artifact_name, file_digest, log_checkpoint, read_record
+from deitlt.tracking import StageNames, artifacts, use_checkpoint, wandb_logger
+from deitlt.tracking.artifacts import (
+    ArtifactRecord,
+    artifact_name,
+    fetch_checkpoint,
+    file_digest,
+    log_checkpoint,
+    read_record,
+)
 
 pytestmark = pytest.mark.usefixtures("own_wandb")
 

@@ -1,10 +1,11 @@
-"""A trained network as files for other programs: safetensors, ONNX, a `torch.export` program, the authors' file."""
+"""A trained network as files for others: safetensors, ONNX, `torch.export`, the authors' file, a folder for the Hub."""
 
 import importlib
 import importlib.util
 import json
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,20 +13,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+import timm
 import torch
 from safetensors.torch import save as to_safetensors
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from deitlt.checkpoints.external import authors_student_state
-from deitlt.checkpoints.io import write_atomically
-from deitlt.checkpoints.spec import ModelSpec, Weights
+from deitlt.checkpoints.io import EXPORTED, write_atomically
+from deitlt.checkpoints.loading import known_data
+from deitlt.checkpoints.spec import TARGETS, ModelSpec, Weights
 from deitlt.errors import CheckpointError, ConfigError, nearest
 from deitlt.metrics import logits_by_token
-from deitlt.models import PaCoNetwork, StudentNetwork, create_teacher
+from deitlt.models import CosineLinear, PaCoNetwork, StudentNetwork, create_teacher
 from deitlt.types import TokenLogits
 
-NAME = "model"  # of every exported file, before its ending
 INPUT = "pixels"  # of a graph
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")  # the optional extra deitlt[export]
 CHECKED_BATCHES = (1, 3)  # neither is the size that the graph was traced with
@@ -35,9 +38,15 @@ _GRAPH_INPUT = "pixels: float32 [batch, 3, {0}, {0}], RGB in [0, 1]; mean and st
 _WEIGHTS_INPUT = "float32 [batch, 3, {0}, {0}], RGB in [0, 1], then (pixels - mean) / std"
 _WHOLE = "resize the whole picture to {0} x {0} pixels, bicubic"
 _CENTRE = "resize the shorter side to {1} pixels, bicubic, and take the central {0} x {0}"
+_FOLDERS = re.compile(r"(?<![\w./~])~?/(?!/)(?:[^/\s,'\"\]}]+/)*")  # of absolute paths, before the last name
 
 
-def export(network: nn.Module, spec: ModelSpec, formats: Sequence[str], folder: Path) -> list[Path]:
+def without_folders(text: str) -> str:
+    """A text in which absolute paths are names: where files lay is nobody's business."""
+    return _FOLDERS.sub("", text)
+
+
+def export(network: nn.Module, spec: ModelSpec, formats: Sequence[str], folder: Path, card: str = "") -> list[Path]:
     """Write a network in evaluation mode to `folder`, in each format; graphs are compared with it.
 
     Args:
@@ -45,6 +54,7 @@ def export(network: nn.Module, spec: ModelSpec, formats: Sequence[str], folder: 
         spec: what its checkpoint says of it.
         formats: keys of `FORMATS`.
         folder: made if it is not there.
+        card: of the format 'hub', the model card.
 
     Returns:
         Every file that was written, sorted; an ONNX graph over 2 GB has its weights in a second one.
@@ -56,7 +66,7 @@ def export(network: nn.Module, spec: ModelSpec, formats: Sequence[str], folder: 
     files = export_files(formats, folder)
     if isinstance(network, PaCoNetwork):
         network, spec = _plain_teacher(network, spec)
-    exported = Exported(network, spec)
+    exported = Exported(network, spec, card)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     with TemporaryDirectory(dir=there, prefix=".export.") as draft:
         for name, path in files.items():
@@ -69,7 +79,7 @@ def export(network: nn.Module, spec: ModelSpec, formats: Sequence[str], folder: 
 
 
 def export_files(formats: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Where each format's file will lie, once it is known that it can.
+    """Where each format's first file will lie, once it is known that it can.
 
     Raises:
         ConfigError: if a format is unknown, none is named, a package is missing, or something lies there.
@@ -87,10 +97,10 @@ def export_files(formats: Sequence[str], folder: Path) -> dict[str, Path]:
         )
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"output={folder} is a file; type output=FOLDER with a new or empty folder.")
-    files = {name: folder / f"{NAME}.{FORMATS[name][0]}" for name in formats}
-    if there := [path for path in files.values() if path.exists()]:
+    there = [folder / file for name in formats for file in FORMATS[name][0] if (folder / file).exists()]
+    if there:
         raise ConfigError(f"{there[0]} exists already; delete it, or type output=FOLDER with another folder.")
-    return files
+    return {name: folder / FORMATS[name][0][0] for name in formats}
 
 
 def _plain_teacher(network: PaCoNetwork, spec: ModelSpec) -> tuple[nn.Module, ModelSpec]:
@@ -140,10 +150,11 @@ class ExportedNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Exported:
-    """What all formats are made of: the trained network, what its checkpoint says of it, and its graph."""
+    """What all formats are made of: the trained network, what its checkpoint says of it, its graph, and its card."""
 
     network: nn.Module
     spec: ModelSpec
+    card: str = ""
 
     @cached_property
     def graph(self) -> ExportedNetwork:
@@ -171,11 +182,12 @@ class Exported:
             inside: whether the file holds a graph that normalises by itself and scales its logits, or weights alone.
 
         Returns:
-            The spec's fields but `data`, with 'input' and 'view' saying in words what an image must be made into.
+            The spec's fields, with 'input' and 'view' saying in words what an image must be made into.
         """
         spec = self.spec
         content = spec.as_plain()
-        del content["data"]  # where the data lay is nobody's business
+        data = {key: value for key, value in known_data(spec.data).items() if key != "exclude"}
+        content["data"] = {k: without_folders(v) if isinstance(v, str) else v for k, v in data.items()}
         if inside:
             del content["logit_scale"]  # it would be applied twice
         scaled = int(spec.image_size / spec.crop_share)  # as timm rounds
@@ -279,10 +291,77 @@ def write_authors(exported: Exported, path: Path) -> None:
     write_atomically(path, lambda file: torch.save(content, file))
 
 
-# Name of a format -> its file's ending, and who writes it.
-FORMATS: dict[str, tuple[str, Callable[[Exported, Path], None]]] = {
-    "safetensors": ("safetensors", write_safetensors),
-    "onnx": ("onnx", write_onnx),
-    "torch_export": ("pt2", write_torch_export),
-    "authors": ("pth", write_authors),
+def no_timm_form(network: nn.Module, spec: ModelSpec) -> str | None:
+    """Why timm cannot make a network of its name and plain arguments, as half a sentence; None where it can."""
+    if isinstance(network, StudentNetwork):
+        return "a stem of convolutions before its blocks" if network.has_conv_stem else None
+    if spec.target not in TARGETS or not hasattr(_plain(network), "pretrained_cfg"):
+        return str(spec.model.get("name") or spec.target)
+    has_cosine = any(isinstance(module, CosineLinear) for module in network.modules())
+    return f"{spec.model['name']} with a cosine classifier" if has_cosine else None
+
+
+def _plain(network: nn.Module) -> nn.Module:
+    return network.encoder_q.backbone if isinstance(network, PaCoNetwork) else network
+
+
+def write_hub(exported: Exported, path: Path) -> None:
+    """A folder for the Hub: model.safetensors, timm's config.json and the model card; compared as timm reads it."""
+    write_safetensors(exported, path)
+    content = json.dumps(hub_config(exported), indent=2)
+    write_atomically(path.with_name("config.json"), lambda file: file.write(content.encode()))
+    write_atomically(path.with_name("README.md"), lambda file: file.write(exported.card.encode()))
+    if no_timm_form(exported.network, exported.spec) is None:
+        network = timm.create_model(f"local-dir:{path.parent}", pretrained=True).eval()
+        read = ExportedNetwork(network, exported.spec)
+
+        def ask(pixels: Tensor) -> dict[str, Tensor]:
+            ours: dict[str, Tensor] = exported.graph(pixels)
+            return ours | {list(ours)[-1]: read(pixels)["logits"]}  # of two tokens timm gives their mean alone
+
+        exported.compare(ask, "The folder as timm reads it")
+
+
+def hub_config(exported: Exported) -> dict[str, Any]:
+    """What timm's config.json says: how to make the network, what its input is, the names of its classes.
+
+    Where timm cannot make it, `architecture` is a name that timm does not know.
+    """
+    spec, network = exported.spec, exported.network
+    inner = network.vit if isinstance(network, StudentNetwork) else network
+    known: dict[str, Any] = getattr(inner, "pretrained_cfg", {})
+    arguments: dict[str, Any] = {}
+    if isinstance(inner, VisionTransformer) and spec.kind == "student":
+        attention: Any = inner.blocks[0].attn
+        sizes = {"embed_dim": inner.embed_dim, "depth": len(inner.blocks), "num_heads": attention.num_heads}
+        patches = {"img_size": spec.image_size, "patch_size": inner.patch_embed.patch_size[0]}
+        arguments = {**patches, **sizes, "dynamic_img_size": True}
+    classes = len(spec.class_names)
+    return {
+        "architecture": known["architecture"] if no_timm_form(network, spec) is None else spec.target,
+        "num_classes": classes,
+        "label_names": spec.class_names,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "input_size": [3, spec.image_size, spec.image_size],
+            "interpolation": "bicubic",
+            "crop_pct": spec.crop_share,
+            "crop_mode": "squash" if spec.crop_share == 1 else "center",
+            "mean": spec.mean,
+            "std": spec.std,
+            "num_classes": classes,
+            "pool_size": None,
+            "first_conv": known.get("first_conv"),
+            "classifier": known.get("classifier"),
+        },
+    }
+
+
+# Name of a format -> its files, and who writes them, given the place of the first.
+FORMATS: dict[str, tuple[tuple[str, ...], Callable[[Exported, Path], None]]] = {
+    "safetensors": ((EXPORTED,), write_safetensors),
+    "onnx": (("model.onnx",), write_onnx),
+    "torch_export": (("model.pt2",), write_torch_export),
+    "authors": (("model.pth",), write_authors),
+    "hub": ((EXPORTED, "config.json", "README.md"), write_hub),
 }

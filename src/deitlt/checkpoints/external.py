@@ -9,14 +9,13 @@ import timm
 from timm.models import clean_state_dict, get_pretrained_cfg
 from torch import Tensor
 
-from deitlt.checkpoints.io import Checkpoint
+from deitlt.checkpoints.io import INNER, Checkpoint
 from deitlt.checkpoints.spec import ModelSpec, StoredNetwork, Weights
 from deitlt.data import LongTailDataModule
 from deitlt.errors import CheckpointError
 from deitlt.models import StudentNetwork
 from deitlt.transforms import IMAGENET
 
-INNER = "vit."  # before timm's names in our student
 HEAD_WIDTH = 64  # of a token's vector for each attention head, in every DeiT and ViT
 LDAM_SCALE = 30.0  # of the published cosine classifiers (Cao et al., 2019), where a recipe has no LDAM loss
 # Where the authors and timm put weights and their average; a file may also be weights and nothing else.

@@ -5,6 +5,7 @@ The paper trains its students from scratch; a run that does not says so among it
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,13 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from timm.models import get_pretrained_cfg, is_model_in_modules, is_model_pretrained
 from torch import Tensor
 
-from deitlt.checkpoints.external import INNER
-from deitlt.checkpoints.io import Checkpoint, find_checkpoint, read_checkpoint
+from deitlt.checkpoints.io import INNER, KEY, Checkpoint, find_checkpoint, read_checkpoint
 from deitlt.checkpoints.loading import read_stored
-from deitlt.checkpoints.spec import KEY, Kind, ModelSpec, Weights, order_by_name
+from deitlt.checkpoints.spec import Kind, ModelSpec, Weights, order_by_name
 from deitlt.config.checks import holds_out
 from deitlt.data import LongTailDataModule
 from deitlt.errors import CheckpointError, ConfigError, nearest
@@ -123,8 +121,8 @@ class _Opened:
 
 
 def _of_file(source: str) -> _Opened:
-    path = find_checkpoint(Path(source).expanduser(), ("student",))
-    content = _read(path)
+    path = find_checkpoint(os.path.expanduser(source), ("student",))
+    content = read_checkpoint(path, external=True)
     if KEY not in content and (weights := encoder_in(content)):
         return _Opened(path, weights, None, _statistics_beside(path))
     stored = read_stored(path)
@@ -132,15 +130,6 @@ def _of_file(source: str) -> _Opened:
         raise CheckpointError(f"student.init={source} holds a {stored.kind}; type student.init=FILE of a student.")
     weights = {name.removeprefix(INNER): value for name, value in stored.weights.items()}
     return _Opened(path, weights, stored.spec, None if stored.spec is None else stored.spec.normalisation)
-
-
-def _read(path: Path) -> Checkpoint:
-    if path.suffix != ".safetensors":
-        return read_checkpoint(path, external=True)
-    try:
-        return {**load_file(path)}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is no file of safetensors; type the path of another, or of a .ckpt.") from error
 
 
 def encoder_in(content: Checkpoint) -> Weights:

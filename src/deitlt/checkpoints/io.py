@@ -1,6 +1,7 @@
 """Checkpoint files: read whole and without running what they hold, written whole or not at all, found in a run."""
 
 import errno
+import json
 import os
 import pickle
 import warnings
@@ -11,12 +12,18 @@ from zipfile import ZipFile
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from safetensors import SafetensorError, safe_open
 from torch.serialization import safe_globals
 
 from deitlt.errors import CheckpointError, TrainingError
-from deitlt.tracking import CHECKPOINTS, WANDB, fetch_checkpoint
+from deitlt.tracking import CHECKPOINTS, fetch, is_fetched
 
 Checkpoint = dict[str, Any]
+KEY = "deitlt"  # where a checkpoint holds what it says of its network
+PREFIX = "network."  # of the network's weights among a module's
+INNER = "vit."  # before timm's names in our student
+EXPORTED = "model.safetensors"  # in a folder that `deitlt export` wrote, or that the Hub keeps
+BESIDE_SPEC = ("format", "outputs", "input", "view")  # what else the header of such a file says
 _ARCHIVE = b"PK\x03\x04"  # what a zip archive begins with, as torch looks for it
 _FOLDER = 16  # an attribute of an archive's part: torch leaves the memory of one that has it as it was
 
@@ -48,6 +55,8 @@ _REPLACED = (
 def read_checkpoint(path: str | Path, external: bool = False) -> Checkpoint:
     """Read a checkpoint onto the CPU with `weights_only=True`, once it is known to be as it was written.
 
+    A .safetensors file of `deitlt export` is given as the checkpoint that it was made of, without the average.
+
     Args:
         path: the file.
         external: also accept a command line's arguments, as others store them; an inert `StandIn` replaces them.
@@ -63,17 +72,38 @@ def read_checkpoint(path: str | Path, external: bool = False) -> Checkpoint:
         with warnings.catch_warnings():  # what torch says of a strange pickle, our sentence says
             warnings.simplefilter("ignore")
             with safe_globals([(StandIn, name) for name in _REPLACED] if external else []):
+                if path.suffix == ".safetensors":
+                    return _read_safetensors(path)
                 _refuse_damaged(path)
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
         raise CheckpointError(f"{path} may not be read by you; type chmod +r {path}, or another path.") from error
     except CheckpointError:
         raise
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is no file of safetensors, or damaged; put a copy of it in its place, or type the path of another."
+        ) from error
     except Exception as error:  # torch has many ways to fail on a broken or truncated file
         raise CheckpointError(_why_unreadable(path, error)) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, no checkpoint; type the path of a .ckpt file.")
     return content
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    """The weights by their names, or where the header has a spec, as in a checkpoint of ours."""
+    with safe_open(path, "pt") as file:
+        said = file.metadata() or {}
+        weights: Checkpoint = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 # no mapping
+    if "target" not in said:
+        return weights
+    try:
+        spec = {key: json.loads(value) for key, value in said.items() if key not in BESIDE_SPEC}
+    except ValueError as error:
+        raise CheckpointError(f"The header of {path} is damaged; put a copy of the file in its place.") from error
+    inside = PREFIX + (INNER if spec["target"] == "deitlt.models.create_student" else "")
+    return {KEY: spec, "state_dict": {f"{inside}{name}": value for name, value in weights.items()}}
 
 
 def _refuse_damaged(path: Path) -> None:
@@ -170,18 +200,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def find_checkpoint(path: str | Path, stages: tuple[str, ...], key: str | None = None) -> Path:
     """The file itself, or the checkpoint of the first of `stages` that has one in a run's or stage's folder.
 
-    A name that begins with 'wandb:' is an artifact's, and is fetched.
+    A name that begins with 'wandb:' is an artifact's, one with 'hf://' a model's on the Hub; both are fetched.
 
     Args:
-        path: the file or folder.
+        path: the file or folder; one that `deitlt export` wrote, too.
         stages: names of a run's folders, the first choice first.
         key: what a user types to choose the stage, where there is such a key beside 'checkpoint'.
 
     Raises:
-        CheckpointError: if the path does not exist or holds no such checkpoint, or the artifact cannot be had.
+        CheckpointError: if the path does not exist or holds no such checkpoint, or it cannot be fetched.
     """
-    if str(path).startswith(WANDB):
-        return fetch_checkpoint(str(path))
+    if is_fetched(path):
+        return fetch(str(path))
     path = Path(path)
     if path.is_file():
         return path
@@ -191,6 +221,8 @@ def find_checkpoint(path: str | Path, stages: tuple[str, ...], key: str | None =
         for name in CHECKPOINTS:
             if (folder / name).is_file():
                 return folder / name
+    if (path / EXPORTED).is_file():
+        return path / EXPORTED
     raise CheckpointError(_absent(path, stages, key))
 
 

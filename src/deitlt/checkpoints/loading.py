@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from deitlt.checkpoints.external import recognise, spec_by_recipe
-from deitlt.checkpoints.io import find_checkpoint, read_checkpoint
+from deitlt.checkpoints.io import KEY, PREFIX, find_checkpoint, read_checkpoint
 from deitlt.checkpoints.spec import (
-    KEY,
     TARGETS,
     Kind,
     ModelSpec,
@@ -27,8 +26,6 @@ from deitlt.data import DataRequest, LongTailDataModule, SplitOptions
 from deitlt.errors import CheckpointError, ConfigError, DataError
 from deitlt.models import StudentNetwork, as_logits
 from deitlt.types import DataInfo, TokenLogits
-
-PREFIX = "network."  # of the network's weights among a module's
 
 
 def load_teacher(path: str | Path) -> nn.Module:

@@ -13,13 +13,12 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 
 import deitlt.models
-from deitlt.checkpoints.io import Checkpoint, read_checkpoint
+from deitlt.checkpoints.io import EXPORTED, KEY, Checkpoint, read_checkpoint
 from deitlt.config.trust import advice, is_own, refuse_strange_targets
 from deitlt.errors import CheckpointError, ConfigError, nearest
 from deitlt.models import answer_in_float32
 from deitlt.types import DataInfo, Normalisation
 
-KEY = "deitlt"  # where a checkpoint holds its spec
 Weights = dict[str, Tensor]
 Kind = Literal["teacher", "student"]
 # What any file may ask for, and the kind of network that comes of it. Else only what `config.trust` lets be called.
@@ -126,6 +125,10 @@ class ModelSpec:
                 elif before != after:
                     changed.append(f"class {name!r} has other {split} images")
         return _first_of(changed) if changed else None
+
+    def protocol_of(self, file: str) -> str:
+        """How the epoch in the checkpoint of that name was chosen: in any but these it is the last one."""
+        return self.protocol if not self.protocol or file in ("best.ckpt", EXPORTED) else "last"
 
     def as_plain(self) -> dict[str, Any]:
         """Plain containers and numbers, which a safe reader accepts."""

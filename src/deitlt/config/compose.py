@@ -30,7 +30,7 @@ RECIPE_CHOICES = ("experiment", "method")  # overrides that name a recipe rather
 FREE = ("data.root", "data.download", "data.num_workers", "data.verify", "data.cache_on_device")
 COMPARED = ("data.", "teacher.", "student.", "baseline.", "protocol", "trainer.precision")
 RECIPE_HAS = ", the recipe has "
-SCHEMES = ("timm:", "wandb:")  # of values that are no files
+SCHEMES = ("timm:", "wandb:", "hf:")  # of values that are no files
 PATHS = {  # keys of a run that may name files -> values that are none
     key.name: key.choices for key in walk(Train) if key.path and key.name.startswith(("data.", "teacher.", "student."))
 }

@@ -17,7 +17,10 @@ from deitlt.config.schema import (
     Trainer,
 )
 
-OF_FILES = "a .ckpt file or the folder of a run or stage; with experiment= also the authors' files, timm's"
+OF_FILES = (
+    "a .ckpt file or the folder of a run or stage, an exported folder, hf://USER/NAME; with experiment= also the "
+    "authors' files, timm's"
+)
 OF_STAGES = "of a run's folder: teacher, student, baseline, or one of your own"
 ACCELERATORS = ("auto", "cpu", "gpu")
 NETWORKS = ("teacher", "sam_teacher", "student", "sam_student", "baseline", "sam_baseline")
@@ -70,10 +73,13 @@ class Export(Recipe):
     formats: list[str] = key(
         "safetensors: weights under timm's names; onnx, torch_export: graphs from RGB pixels in [0, 1] to named "
         "logits, for any number of images at once; authors: a student's .pth file, as the authors' evaluation and "
-        "timm read it",
-        choices=("safetensors", "onnx", "torch_export", "authors"),
+        "timm read it; hub: a folder for the Hugging Face Hub, whose model.safetensors and config.json timm and "
+        "deitlt.load read, with a model card",
+        choices=("safetensors", "onnx", "torch_export", "authors", "hub"),
     )
     output: str = key("folder to write to; files of the same names (model.onnx, ...) may not lie there", path=True)
+    license: str | None = key("of formats=[hub]: the weights' licence, such as cc-by-4.0; null: unknown")
+    push: str | None = key("of formats=[hub]: USER/NAME, the model on the Hub that the folder is pushed to; null: none")
 
 
 class Agreement(Node):
@@ -192,6 +198,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("export checkpoint=RUN ema=true", "the moving average"),
         ("export checkpoint=RUN stage=teacher", "the teacher"),
         ("export checkpoint=RUN formats=[authors]", "a file that the authors' code and timm read"),
+        ("export checkpoint=RUN formats=[hub] output=FOLDER license=cc-by-4.0", "a folder for the Hugging Face Hub"),
     ),
     "analyze": (
         ("analyze checkpoint=RUN", "all that each network of a run can be asked"),

@@ -47,6 +47,7 @@ from deitlt.reports.image_figures import RolloutExample
 from deitlt.reports.runs import Sample
 from deitlt.reports.tables import analysis_lines, analysis_table, terminal
 from deitlt.tracking import (
+    HUB,
     Begin,
     StageNames,
     finished,
@@ -166,7 +167,9 @@ def find_models(config: DictConfig) -> list[Model]:
     own = sorted(path.parent.name for path in given.glob("*/last.ckpt"))  # stages of the user's own among them
     held = [name for name in dict.fromkeys((*STAGES, *own)) if any((given / name).glob("*.ckpt"))]
     if config.stage != ALL or not held:
-        place = find_checkpoint(given, STAGES if config.stage == ALL else (config.stage,), "stage")
+        if config.checkpoint.startswith(HUB) and not config.folder:
+            raise ConfigError(f"checkpoint={config.checkpoint} has no folder of yours; type folder=FOLDER beside it.")
+        place = find_checkpoint(config.checkpoint, STAGES if config.stage == ALL else (config.stage,), "stage")
         return [_model(config, place, Path(config.folder) if config.folder else place.parent)]
     chosen = [find_checkpoint(given, (name,)) for name in held]
     folders = [Path(config.folder) / path.parent.name if config.folder else path.parent for path in chosen]

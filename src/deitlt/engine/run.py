@@ -32,7 +32,7 @@ from deitlt.engine.run_folder import AUTO, PRUNED, RunFolder, collect, is_dated,
 from deitlt.engine.stage import run_stage
 from deitlt.engine.stage_config import STAGE_FILE, Plain, StageConfig, plain, with_teacher
 from deitlt.errors import CheckpointError, ConfigError
-from deitlt.tracking import SERVER, WANDB, fetch_checkpoint, hints
+from deitlt.tracking import SERVER, fetch, hints, is_fetched
 
 RESUME_KEYS = ("resume", "trust", "data.root", "teacher.checkpoint")  # that may be typed for a run that goes on
 _NAMED = 10  # broken files; of more, the run's configuration has the names
@@ -177,7 +177,7 @@ def open_run(config: DictConfig) -> Run:
 
 
 def _fresh(config: DictConfig, folder: RunFolder, fetches: bool = True) -> Run:
-    """A new run; without fetching, W&B's artifacts stay names."""
+    """A new run; without fetching, what is at W&B or on the Hub stays a name."""
     overrides = list(HydraConfig.get().overrides.task)
     choices = HydraConfig.get().runtime.choices
     changed = differences(config, compose_with("train", overrides, RECIPE_CHOICES))
@@ -185,8 +185,8 @@ def _fresh(config: DictConfig, folder: RunFolder, fetches: bool = True) -> Run:
     config = OmegaConf.create({**plain(config), "recipe": {**named, "differences": changed, "overrides": overrides}})
     for key in PATHS:
         value = str(OmegaConf.select(config, key))
-        if value.startswith(WANDB) and fetches:  # once: an alias may mean another version when the run is resumed
-            OmegaConf.update(config, key, str(fetch_checkpoint(value)))
+        if is_fetched(value) and fetches:  # once: a name may mean another version when the run is resumed
+            OmegaConf.update(config, key, str(fetch(value)))
     make_absolute(config)
     return Run(folder, plain(config), changed)
 
@@ -251,7 +251,7 @@ def _gone_on(config: DictConfig, folder: RunFolder) -> Run:
     fresh = OmegaConf.create(_fresh(config, folder, fetches=False).config)  # an alias may mean another version now
     ours, theirs = leaves(fresh), leaves(stored)
     for key in PATHS:
-        if str(ours.get(key)).startswith(WANDB) and _typed(fresh, key) == _typed(stored, key):
+        if is_fetched(ours.get(key)) and _typed(fresh, key) == _typed(stored, key):
             theirs[key] = ours[key]
     for key in sorted(ours.keys() | theirs.keys()):
         if not key.startswith(("resume", "trust", "recipe", "paths.", "data.exclude")) and ours.get(key) != theirs.get(

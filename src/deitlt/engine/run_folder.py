@@ -245,7 +245,7 @@ def collect_evaluation(spec: ModelSpec, data: LongTailDataModule, results: Mappi
         "data": data.title,
         "imbalance_factor": spec.data["imbalance_factor"],
         spec.kind: accuracy["cls"] if spec.kind == "teacher" else accuracy,
-        "protocol": "last" if spec.protocol and Path(path).name != "best.ckpt" else spec.protocol,
+        "protocol": spec.protocol_of(Path(path).name),
         **_classes(spec.info),
         "checkpoints": {spec.kind: path},
     }
