@@ -371,7 +371,10 @@ def test_an_image_that_torchvision_cannot_read_is_named(gtsrb):
 def test_inspect_shows_them(gtsrb, tiny, capfd):
     kept = [word for word in tiny if not word.startswith("data.")]
     words = ["data=torchvision", "data.dataset=GTSRB", f"data.root={gtsrb}", "data.group_cuts=[1,2]"]
-    assert main(["inspect", *kept, *words, "data.verify=true", "data.num_workers=0", "paths.output_dir=seen"]) == 0
+    assert (
+        main(["inspect", *kept, *words, "data.verify=true", "data.num_workers=0", f"paths.output_dir={gtsrb}/seen"])
+        == 0
+    )
     printed = capfd.readouterr().out
     assert "12x9 to 12x15" in printed
 
