@@ -264,6 +264,13 @@ def test_own_networks_go_through_every_verb(typed, tiny, tmp_path, capfd):
     assert again.metrics["student"] == json.loads((run / "metrics.json").read_text())["student"]
     with pytest.raises(CheckpointError, match=r"type trust=\[ownparts\] beside it"):
         deitlt.evaluate(run, out=tmp_path / "refused")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors asks for 'ownparts\.Two'"):
+        deitlt.load(tmp_path / "x")
+    exported = deitlt.load(tmp_path / "x", trust=["ownparts"]).network.state_dict()
+    assert all(
+        torch.equal(exported[name], value)
+        for name, value in Result(run, ["ownparts"]).load().network.state_dict().items()
+    )
     analysis = json.loads((tmp_path / "a" / "student" / "analysis.json").read_text())
     assert "calibration" in analysis
     assert "attention_distance" not in analysis

@@ -243,10 +243,11 @@ def test_an_artifact_that_cannot_be_had_is_one_sentence(complain, tiny, monkeypa
     assert "wandb:nothing names no artifact; type wandb:ENTITY/PROJECT/NAME:ALIAS" in said
 
 
+@pytest.mark.parametrize("source", ["wandb:me/deitlt/digits-teacher:latest", "hf://me/digits-teacher@latest"])
 def test_the_same_words_go_on_where_an_alias_has_moved_or_nothing_can_be_fetched(
-    trained, tiny, tmp_path, monkeypatch, capfd
+    source, trained, tiny, tmp_path, monkeypatch, capfd
 ):
-    name, run = "teacher.checkpoint=wandb:me/deitlt/digits-teacher:latest", tmp_path / "run"
+    name, run = f"teacher.checkpoint={source}", tmp_path / "run"
     words = ["train", *tiny, "resume=auto", f"paths.output_dir={run}"]
     with monkeypatch.context() as patch:
         patch.setattr("deitlt.engine.run.fetch", lambda name: trained / "teacher" / "last.ckpt")
@@ -259,7 +260,7 @@ def test_the_same_words_go_on_where_an_alias_has_moved_or_nothing_can_be_fetched
         assert (run / "config.yaml").read_text() == begun
         capfd.readouterr()
         assert main([*words, name.replace("latest", "v3")]) == 2
-    assert "teacher.checkpoint=wandb:me/deitlt/digits-teacher:v3 cannot go on with it" in capfd.readouterr().err
+    assert f"{name.replace('latest', 'v3')} cannot go on with it" in capfd.readouterr().err
 
 
 def _stopped(*_):
