@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -351,7 +352,10 @@ def test_only_modules_of_ones_own_can_be_trusted(name):
 
 
 # What a stranger may write in place of a target.
-STRANGE = ("os.system", "stranger.run", "ownparts._private", "ownparts.os.system", "timm.create_model", "torch.load")
+STRANGE = (
+    *("os.system", "builtins.eval", "torch.hub.load", "timm.create_model", "torch.load"),
+    *("stranger.run", "ownparts._private", "ownparts.os.system"),
+)
 
 
 @pytest.mark.parametrize("target", STRANGE)
@@ -373,6 +377,18 @@ def test_a_strangers_run_and_checkpoint_run_no_code(target, typed, tiny, tmp_pat
     assert f"wants to call '{target}', and was refused" in capfd.readouterr().err
     assert main(["evaluate", *typed, f"checkpoint={run}", "stage=teacher"]) == 2
     assert f"asks for '{target}', which makes no teacher" in capfd.readouterr().err
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("target", STRANGE)
+def test_a_strangers_stage_file_runs_no_code(target, typed, trained, tmp_path, capfd):
+    run = shutil.copytree(trained, tmp_path / "run")
+    file = run / "teacher" / "stage.yaml"
+    content = OmegaConf.to_container(OmegaConf.load(file))
+    content["recipe"]["loss"] = {"_target_": target, "command": f"touch {tmp_path}/ran"}
+    file.write_text(yaml.safe_dump(content))
+    assert main(["analyze", *typed, f"checkpoint={run}", "stage=teacher", "accelerator=cpu"]) == 2
+    assert f"wants to call '{target}', and was refused" in capfd.readouterr().err
     assert not (tmp_path / "ran").exists()
 
 
