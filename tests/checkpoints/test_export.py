@@ -250,7 +250,7 @@ def test_a_folder_for_the_hub_is_made_by_timm_and_answers_alike(kind, model, tmp
 @pytest.mark.parametrize(
     ("kind", "model", "said"),
     [
-        ("student", STUDENT | {"stem": "conv"}, "a stem of convolutions before its blocks"),
+        ("student", STUDENT | {"stem": "conv"}, "stem of convolutions before the blocks"),
         ("teacher", {"name": "cifar_resnet8", "head": "cosine"}, "cifar_resnet8"),
         ("teacher", {"name": "resnet10t", "head": "cosine"}, "resnet10t with a cosine classifier"),
     ],

@@ -294,7 +294,7 @@ def write_authors(exported: Exported, path: Path) -> None:
 def no_timm_form(network: nn.Module, spec: ModelSpec) -> str | None:
     """Why timm cannot make a network of its name and plain arguments, as half a sentence; None where it can."""
     if isinstance(network, StudentNetwork):
-        return "a stem of convolutions before its blocks" if network.has_conv_stem else None
+        return "stem of convolutions before the blocks" if network.has_conv_stem else None
     if spec.target not in TARGETS or not hasattr(_plain(network), "pretrained_cfg"):
         return str(spec.model.get("name") or spec.target)
     has_cosine = any(isinstance(module, CosineLinear) for module in network.modules())
