@@ -279,5 +279,5 @@ def test_nothing_to_analyse(complain, tmp_path):
 
 def test_training_takes_no_wrong_analysis(complain, tiny):
     assert "did you mean 'rank'" in complain("train", *tiny, "analysis.parts=[rnak]")
-    assert "analysis.every=0 is not 1 or more" in complain("train", *tiny, "analysis.every=0")
+    assert "analysis.every=0 is not above 0" in complain("train", *tiny, "analysis.every=0")
     assert "analysis.images=0 is not 1 or more" in complain("train", *tiny, "analysis.every=10", "analysis.images=0")

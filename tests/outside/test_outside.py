@@ -92,9 +92,9 @@ def test_every_verb_takes_its_parts(deitlt, trained, tmp_path):
     Image.new("RGB", (16, 16), "white").save(tmp_path / "white.png")
     deitlt("predict", f"checkpoint={run}", f"images={tmp_path / 'white.png'}", f"output={tmp_path / 'p.csv'}")
     assert len(list(csv.DictReader((tmp_path / "p.csv").open()))) == 1
-    formats = "formats=[safetensors,torch_export]"
+    formats = "formats=[safetensors,torch_export,hub]"
     deitlt("export", f"checkpoint={run}", "stage=second", formats, f"output={tmp_path / 'files'}")
-    assert (tmp_path / "files" / "model.safetensors").exists()
+    assert "second AVG" in (tmp_path / "files" / "README.md").read_text()
     small = ("images=20", "agreement.images=20", "sharpness.images=10", "sharpness.products=2", "sharpness.probes=1")
     deitlt("analyze", f"checkpoint={run}", "stage=all", f"folder={tmp_path / 'analysis'}", *small)
     assert (tmp_path / "analysis" / "second" / "analysis.json").exists()

@@ -10,7 +10,7 @@ import yaml
 from deitlt.checkpoints import ModelSpec
 from deitlt.checkpoints.export import without_folders
 from deitlt.config.compose import in_typed_words
-from deitlt.reports.runs import PARTS, Run, dig, network_in_words, protocols_in_words, read_runs
+from deitlt.reports.runs import Run, dig, network_in_words, protocols_in_words, read_runs
 from deitlt.reports.tables import data_name, group_sizes_line, markdown, results_table
 
 _NOT_SAID = ("paths.", "logger", "hydra.", "report=")  # of the words typed: where things went
@@ -73,9 +73,9 @@ class Card:
         stage = self._stage(run)
         part = f"{stage}_ema" if self.ema else stage
         reported = None if run is None else dig(run.metrics, "checkpoints", stage)
-        if run is None or part not in PARTS or part not in run.metrics or Path(str(reported)).name != self.file.name:
+        if run is None or part not in run.metrics or Path(str(reported)).name != self.file.name:
             return ["Not known: the weights were exported without the run that measured them."]
-        table = results_table({part: run.metrics[part]}, data_name(run.metrics))
+        table = results_table({part: run.metrics[part], "cost": {stage: {}}}, data_name(run.metrics))
         said = f"Top-1 accuracy in percent on the test set; {protocols_in_words([run.protocol])}."
         groups = group_sizes_line(run.metrics)
         return [*markdown(table), "", f"{said} {f'Training data: {groups}.' if groups else ''}".rstrip()]
