@@ -105,6 +105,18 @@ def test_a_wrong_argument_is_the_commands_sentence(wrong, said, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_of_ones_own_is_named(tmp_path):
+    own = tmp_path / "my"
+    (own / "method").mkdir(parents=True)
+    (own / "method" / "mine.yaml").write_text("# @package _global_\nstages: [teacher]\nteacher: {epochs: 3}\n")
+    with pytest.raises(ConfigError, match="method=mine is no choice"):
+        deitlt.inspect("method=mine", experiment="digits", out=tmp_path / "none")
+    seen = deitlt.inspect("method=mine", experiment="digits", config_dir=own, out=tmp_path / "seen")
+    assert [picture.name for picture in seen.pictures if picture.name == "views.png"] == []
+    with pytest.raises(ConfigError, match="mine is no choice"):
+        deitlt.train("method=yours_mine", experiment="digits", config_dir=own, out=tmp_path / "run")
+
+
 def test_flags_and_what_is_not_there_are_said(run, tmp_path):
     with pytest.raises(ConfigError, match=r"-m is of the command line; type deitlt train -m"):
         deitlt.train("-m", experiment="digits")

@@ -70,7 +70,7 @@ COMMANDS = sorted(
 )
 RECIPES = [words for words in COMMANDS if words[0] in HYDRA_VERBS and "--help" not in words]
 ELSEWHERE = re.compile(
-    r"-m|wandb|hf:|push=|data_root=|cifar|imagenet|inat|places|timm:|STUDENT|\.pth|init=|devices=|FILE|checkpoint=teacher|^benchmark"
+    r"-m|wandb|hf:|data=hf|data=torchvision|push=|data_root=|cifar|imagenet|inat|places|timm:|STUDENT|\.pth|init=|devices=|FILE|checkpoint=teacher|^benchmark"
 )
 RUN_HERE = [words for words in RECIPES if not ELSEWHERE.search(" ".join(words))]
 COMPOSED = [words for words in RECIPES if words not in RUN_HERE]

@@ -210,7 +210,7 @@ class Model:
 
 
 @for_this_call()
-def train(*words: str, out: str | Path | None = None, **choices: Any) -> Result:
+def train(*words: str, out: str | Path | None = None, config_dir: str | Path | None = None, **choices: Any) -> Result:
     """Train a teacher, a student, or what is chosen, as `deitlt train` does.
 
     ``train(experiment="digits", student={"epochs": 75}, out="run")`` is ``deitlt train experiment=digits
@@ -219,12 +219,13 @@ def train(*words: str, out: str | Path | None = None, **choices: Any) -> Result:
     Args:
         *words: overrides as on the command line, such as "student/transforms=batch_small".
         out: the run's folder; None: one that is named by the time.
+        config_dir: a folder of your own configurations and modules, --config-dir on the command line.
         **choices: the same overrides as arguments; a dict holds the keys below a key.
 
     Raises:
         ConfigError: a key or value is wrong; other `UserError`s say what else cannot be done.
     """
-    return Result(*_perform("train", [*words, *as_words(choices), *_place(out)]))
+    return Result(*_perform("train", [*_own(config_dir), *words, *as_words(choices), *_place(out)]))
 
 
 @for_this_call()
@@ -242,12 +243,15 @@ def evaluate(checkpoint: str | Path, *words: str, out: str | Path | None = None,
 
 
 @for_this_call()
-def inspect(*words: str, out: str | Path | None = None, **choices: Any) -> Inspection:
+def inspect(
+    *words: str, out: str | Path | None = None, config_dir: str | Path | None = None, **choices: Any
+) -> Inspection:
     """Look at the files as `train` does, and draw what the networks would see, as `deitlt inspect` does.
 
     Args:
         *words: overrides of `train`, as on the command line.
         out: the folder of the pictures; None: one that is named by the time.
+        config_dir: a folder of your own configurations and modules.
         **choices: the same overrides as arguments.
     """
     found: list[Inspection] = []
@@ -256,7 +260,7 @@ def inspect(*words: str, out: str | Path | None = None, **choices: Any) -> Inspe
     def task(config: DictConfig) -> None:
         found.append(Inspection(*look(config, console)))
 
-    _perform("inspect", [*words, *as_words(choices), *_place(out)], task)
+    _perform("inspect", [*_own(config_dir), *words, *as_words(choices), *_place(out)], task)
     return found[0]
 
 
@@ -332,6 +336,10 @@ def _place(out: str | Path | None) -> list[str]:
     return [] if out is None else [f"paths.output_dir={quoted(out)}"]
 
 
+def _own(config_dir: str | Path | None) -> list[str]:
+    return [] if config_dir is None else ["--config-dir", str(config_dir)]
+
+
 def _trusting(modules: Sequence[str]) -> dict[str, list[str]]:
     return {"trust": list(modules)} if modules else {}
 
@@ -340,7 +348,7 @@ def _perform(
     verb: str, words: list[str], task: Callable[[DictConfig], object] | None = None
 ) -> tuple[Path, Sequence[str]]:
     """Do what a verb does, or `task` with its configuration; the folder that it wrote into, and what it trusts."""
-    if flags := [word for word in words if word.startswith("-")]:
+    if flags := [word for word in words if word.startswith("-") and word != "--config-dir"]:
         raise ConfigError(f"{flags[0]} is of the command line; type deitlt {verb} {' '.join(flags)} ... in a terminal.")
     wait_politely()
     name, _ = HYDRA_VERBS[verb]
