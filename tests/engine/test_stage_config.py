@@ -111,8 +111,10 @@ def test_re_weighting_begins_within_the_epochs(start, staged):
 
 
 def test_re_weighting_may_begin_with_the_first_or_last_epoch_or_never(staged):
-    for words in ("student.drw.start_epoch=0", "student.drw.start_epoch=9", "student.drw=null"):
-        staged("student.epochs=10", words)
+    for start in (0, 9):
+        stage = staged("student.epochs=10", f"student.drw.start_epoch={start}")["student"]
+        assert stage.recipe["drw"]["start_epoch"] == start
+    assert staged("student.epochs=10", "student.drw=null")["student"].recipe["drw"] is None
 
 
 def test_all_that_begins_too_late_is_named_in_one_sentence():

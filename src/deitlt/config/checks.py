@@ -335,9 +335,8 @@ def _unknown_choice(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     if group in PLUGINS and not any(name in option for option in error.options or []):
         return f"{group}={name} is not installed; type pip install 'deitlt[sweep]'."
-    found = error.options or [
-        choice.name for choice in choices_of(group, plugin_folders()) if group
-    ]  # Hydra has none of a list's
+    # Hydra has no options of a list's.
+    found = error.options or [choice.name for choice in (choices_of(group, plugin_folders()) if group else ())]
     options = [option for option in found if option != "base"]
     if not options:
         return f"{error.missing_cfg_file} is no configuration; see deitlt --help."
